@@ -1,0 +1,191 @@
+//! What a server may say on a socket: one struct an event, one enum over them.
+//!
+//! Within version 1 things are only added: a client skips types and fields it does not know.
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::frames;
+use crate::conversation::{Conversation, Member};
+use crate::message::{Message, MessageStatus};
+use crate::user::User;
+use crate::{ConversationId, ErrorCode, MessageId, Seq, SessionId, Timestamp};
+
+frames! {
+    /// A frame from the server, decoded.
+    pub enum ServerEvent {
+        "ready" => Ready(Ready),
+        "auth.ok" => AuthOk(AuthOk),
+        "message.ack" => MessageAck(MessageAck),
+        "message.new" => MessageNew(MessageNew),
+        "sync.start" => SyncStart(SyncStart),
+        "message.batch" => MessageBatch(MessageBatch),
+        "sync.done" => SyncDone(SyncDone),
+        "conversation.created" => ConversationCreated(ConversationChanged),
+        "conversation.updated" => ConversationUpdated(ConversationChanged),
+        "conversation.member_added" => MemberAdded(MemberChanged),
+        "conversation.member_removed" => MemberRemoved(MemberChanged),
+        "conversation.read" => ConversationRead(ConversationRead),
+        "server.draining" => ServerDraining(ServerDraining),
+        "ok" => Ok(Reply),
+        "pong" => Pong(Reply),
+        "error" => Error(ErrorEvent),
+    }
+}
+
+/// The socket is authenticated and hears everything committed from now on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ready {
+    /// The `ref` of the `auth` frame, where there was one.
+    #[serde(rename = "ref")]
+    pub reference: Option<String>,
+    pub user: User,
+    pub session_id: SessionId,
+    pub node_id: String,
+    /// Changes when the database was set back: cursors from another epoch are worthless.
+    pub epoch: String,
+    pub server_time: Timestamp,
+    pub heartbeat_seconds: u32,
+    pub token_expires_at: Timestamp,
+    pub limits: Limits,
+}
+
+/// What this server allows on one socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    pub frame_bytes: usize,
+    pub content_chars: usize,
+    pub in_flight: usize,
+    pub presence_watch: usize,
+}
+
+/// The token of a live socket was renewed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AuthOk {
+    #[serde(rename = "ref")]
+    pub reference: Option<String>,
+    pub token_expires_at: Timestamp,
+}
+
+/// The message is stored for good. May overtake earlier messages of others; moves no cursor.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MessageAck {
+    #[serde(rename = "ref")]
+    pub reference: Option<String>,
+    pub message_id: MessageId,
+    pub conversation_id: ConversationId,
+    pub seq: Seq,
+    pub created_at: Timestamp,
+    pub status: MessageStatus,
+    /// The message had been stored before, by an earlier attempt.
+    pub duplicate: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MessageNew {
+    pub message: Message,
+}
+
+/// A `sync` is about to replay `count` entries.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SyncStart {
+    #[serde(rename = "ref")]
+    pub reference: Option<String>,
+    pub count: i64,
+}
+
+/// A part of one conversation's replay.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MessageBatch {
+    #[serde(rename = "ref")]
+    pub reference: Option<String>,
+    pub conversation_id: ConversationId,
+    /// New ones, in `seq` order, as they are now.
+    pub messages: Vec<Message>,
+    /// Older ones that changed, as they are now.
+    pub changed: Vec<Message>,
+    /// The conversation's new cursor.
+    pub to_seq: Seq,
+    /// Whether further batches of this conversation follow.
+    pub more: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SyncDone {
+    #[serde(rename = "ref")]
+    pub reference: Option<String>,
+    /// Messages sent in the batches.
+    pub count: i64,
+    /// Too far behind to replay: live goes on from `seq`, what is older comes from history.
+    pub reset: Vec<ResetCursor>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResetCursor {
+    pub conversation_id: ConversationId,
+    pub seq: Seq,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ConversationChanged {
+    pub conversation_id: ConversationId,
+    pub seq: Seq,
+    pub conversation: Conversation,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MemberChanged {
+    pub conversation_id: ConversationId,
+    pub seq: Seq,
+    pub member: Member,
+}
+
+/// Read on another device of one's own.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ConversationRead {
+    pub conversation_id: ConversationId,
+    pub seq: Seq,
+    pub at: Timestamp,
+    pub unread_count: i64,
+}
+
+/// This node goes away: come back, to any node, after the hint.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ServerDraining {
+    pub reconnect_after_ms: u64,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Reply {
+    #[serde(rename = "ref")]
+    pub reference: Option<String>,
+}
+
+/// One request failed; the socket stays open.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ErrorEvent {
+    #[serde(rename = "ref")]
+    pub reference: Option<String>,
+    pub code: ErrorCode,
+    pub message: String,
+    pub retryable: bool,
+    pub retry_after_ms: Option<u64>,
+    pub details: Vec<ErrorDetail>,
+    /// For a failed send, the message concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<MessageId>,
+}
+
+/// Which field was refused, why, and what is allowed there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorDetail {
+    pub field: String,
+    pub reason: String,
+    pub allowed: Option<String>,
+}
+
+impl ErrorDetail {
+    #[must_use]
+    pub fn new(field: &str, reason: &str, allowed: &str) -> Self {
+        Self { field: field.into(), reason: reason.into(), allowed: Some(allowed.into()) }
+    }
+}

@@ -1,0 +1,256 @@
+//! Stage 4: the truth. Accounts, conversations and their logs, in PostgreSQL or SQLite.
+//!
+//! In: decided commands from `chat`. Out: what was stored, and pages of what is stored. A store
+//! never decides who may do what, except through the rule it is handed ([`GroupRule`]) or where a
+//! promise needs the answer behind a lock (membership of a sender).
+//!
+//! A recipe for a new method: add it to the trait of its noun; write its SQL once if both dialects
+//! understand it, else mark the difference with `// dialect:`; call it from the contract suite
+//! (`tests/store.rs`), which runs every method against both databases. The rules:
+//!
+//! 1. Look-ups return `Option`; "not found" is not an error here.
+//! 2. Time comes in as a parameter; the store has no clock.
+//! 3. A row this version cannot represent is [`StoreError::Corrupt`], by table, column and row.
+//! 4. Every transaction runs in a task of its own: dropping the future of a method never leaves a
+//!    transaction half-way (sqlx's `begin` is not cancel-safe).
+//! 5. Reads that positions, sync or authorisation depend on use the primary; only history may use
+//!    a replica.
+
+mod group_commit;
+mod models;
+mod postgres;
+mod sqlite;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rookery_protocol::conversation::{Conversation, Member};
+use rookery_protocol::message::Message;
+use rookery_protocol::{ConversationId, Seq, SessionId, Timestamp, UserId};
+
+pub use group_commit::{GroupCommit, Ticket};
+pub use models::*;
+pub use postgres::PostgresStore;
+pub use sqlite::SqliteStore;
+
+/// Why the store could not answer. None of its texts reach a client.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Not reachable, overloaded or restarting: the same call may succeed later.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    /// A statement failed for a reason that repeating cannot mend.
+    #[error("the database refused a statement: {0}")]
+    Refused(#[source] sqlx::Error),
+    /// A stored row that this version cannot represent.
+    #[error("{table}.{column} of row {row} cannot be read")]
+    Corrupt { table: &'static str, column: &'static str, row: String },
+    /// Migrations cannot be applied, or the schema is of another release.
+    #[error("{0}")]
+    Schema(String),
+}
+
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// Accounts.
+#[async_trait]
+pub trait UserStore {
+    /// Adds an account, unless its username or e-mail is taken (without regard to case).
+    async fn insert_user(&self, user: &NewUser) -> Result<std::result::Result<UserRow, Taken>>;
+    async fn user(&self, id: UserId) -> Result<Option<UserRow>>;
+    /// Those of `ids` that exist and are not deleted, in no particular order.
+    async fn users(&self, ids: &[UserId]) -> Result<Vec<UserRow>>;
+    /// The account with this username or e-mail, for a log-in. Deleted accounts are not found.
+    async fn credentials(&self, login: &str) -> Result<Option<Credentials>>;
+    /// Accounts whose username or full name contains `query` (all when empty; `%` and `_` are
+    /// plain characters), by username, after `after`.
+    async fn search_users(
+        &self,
+        query: &str,
+        after: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<UserRow>>;
+    async fn update_profile(&self, id: UserId, change: &ProfileChange) -> Result<Option<UserRow>>;
+    /// Replaces the hash of a password, e.g. with one of stronger parameters.
+    async fn set_password_hash(&self, id: UserId, password_hash: &str) -> Result<()>;
+    async fn note_login(&self, id: UserId, at: Timestamp) -> Result<()>;
+}
+
+/// Sessions: families of refresh tokens, one a log-in.
+#[async_trait]
+pub trait SessionStore {
+    async fn insert_session(&self, session: &NewSession) -> Result<()>;
+    /// Exchanges a refresh token for its successor, see [`Rotation`] for the outcomes. Atomic
+    /// across nodes. Ending a family writes a `Revoked` journal row in the same transaction.
+    async fn rotate_session(&self, request: &RotateSession) -> Result<Rotation>;
+    /// Sessions of a user that are neither revoked nor expired, the newest first.
+    async fn sessions_of(&self, user: UserId, now: Timestamp) -> Result<Vec<SessionRow>>;
+    /// Ends one session of this user; false when there was none to end. Writes the journal.
+    async fn revoke_session(&self, user: UserId, id: SessionId, at: Timestamp) -> Result<bool>;
+    /// Ends all sessions of this user; returns those ended. Writes the journal.
+    async fn revoke_sessions_of(&self, user: UserId, at: Timestamp) -> Result<Vec<SessionId>>;
+    /// Sessions revoked since `since`: what a starting node must know to refuse their tokens.
+    async fn revoked_since(&self, since: Timestamp) -> Result<Vec<SessionId>>;
+}
+
+/// Conversations and memberships.
+#[async_trait]
+pub trait ConversationStore {
+    /// Makes the direct conversation of two different users unless it exists. `None`: one of the
+    /// two has no account. Making it writes a `Members` journal row.
+    async fn ensure_direct(
+        &self,
+        creator: UserId,
+        other: UserId,
+        at: Timestamp,
+    ) -> Result<Option<DirectConversation>>;
+    /// Makes a group with its first entry (`seq` 1, a `system` message). Repeating it with the same
+    /// id by the same creator returns what there is; another creator's id is `Refusal::Conflict`.
+    async fn create_group(
+        &self,
+        group: &NewGroup,
+        at: Timestamp,
+    ) -> Result<std::result::Result<GroupCreated, Refusal>>;
+    /// Changes a group in one transaction behind its head's lock: loads [`GroupState`], asks
+    /// `rule`, and, if it agrees, writes the change, its `system` entry and the journal.
+    async fn change_group(
+        &self,
+        change: &GroupChange,
+        rule: GroupRule,
+        at: Timestamp,
+    ) -> Result<std::result::Result<Option<GroupChanged>, Refusal>>;
+    /// A user's conversations, newest activity first (ties by id, descending).
+    async fn conversations_of(
+        &self,
+        user: UserId,
+        filter: &ConversationFilter,
+    ) -> Result<Vec<ListedConversation>>;
+    /// One conversation as `user` sees it; `None` when not a (present) member.
+    async fn conversation(
+        &self,
+        user: UserId,
+        id: ConversationId,
+    ) -> Result<Option<Conversation>>;
+    /// A membership, present or past.
+    async fn membership(
+        &self,
+        user: UserId,
+        id: ConversationId,
+    ) -> Result<Option<Membership>>;
+    /// Memberships of these users with their conversations' heads, from the primary, in one
+    /// statement. Past memberships only if `and_past`.
+    async fn memberships_of(&self, users: &[UserId], and_past: bool) -> Result<Vec<Membership>>;
+    /// Which of `users` are or were members of `id`, with the conversation's head.
+    async fn memberships_in(
+        &self,
+        id: ConversationId,
+        users: &[UserId],
+    ) -> Result<Vec<Membership>>;
+    /// Present members with their names, by user id, after `after`.
+    async fn members(
+        &self,
+        id: ConversationId,
+        after: Option<UserId>,
+        limit: i64,
+    ) -> Result<Vec<Member>>;
+    /// The named members of `id`, present or past.
+    async fn members_by_id(&self, id: ConversationId, users: &[UserId]) -> Result<Vec<Member>>;
+    /// Whom to tell of an entry: present members and the list's version, read in one statement.
+    async fn member_lists(&self, ids: &[ConversationId]) -> Result<Vec<MemberList>>;
+    /// Raises delivered and read marks (never lowers them; `read` raises `delivered` too; a mark
+    /// beyond the log's end or on a conversation that is not the user's is left alone).
+    async fn raise_marks(&self, marks: &[MarkRaise], at: Timestamp) -> Result<()>;
+}
+
+/// The logs.
+#[async_trait]
+pub trait MessageStore {
+    /// Stores a batch of sends in one transaction (`docs/ARCHITECTURE.md`, group commit), one
+    /// outcome each, in order. With `Wait::No`, conversations locked by somebody else come back as
+    /// [`Outcome::Held`]; with `Wait::Yes` the lock is waited for (up to the lock time-out).
+    /// Sends of one conversation are numbered in the order of the batch.
+    async fn append(
+        &self,
+        batch: &[NewMessage],
+        wait: Wait,
+        at: Timestamp,
+    ) -> Result<Vec<Outcome>>;
+    /// The entries `after < seq <= to` of a log, ascending, at most `limit`, from the primary.
+    async fn entries(
+        &self,
+        id: ConversationId,
+        after: Seq,
+        to: Seq,
+        limit: i64,
+    ) -> Result<Vec<Message>>;
+    /// A page of messages within `after < seq < before`, ascending: the newest of them with
+    /// [`Direction::Backward`], the oldest with `Forward`. Uses the replica where there is one and
+    /// its copy of the log reaches `known_head`, the primary otherwise.
+    async fn history(&self, page: &HistoryPage) -> Result<Vec<Message>>;
+}
+
+/// The journal: one row a commit, from which nodes learn what news they lost.
+#[async_trait]
+pub trait JournalStore {
+    /// Rows from `from` on (every row committed after the look that returned `from` is among
+    /// them; earlier ones may be repeated) and the position for the next look. `None`: no rows,
+    /// only the present position.
+    async fn journal(&self, from: Option<JournalPosition>) -> Result<JournalPage>;
+    /// Removes rows written before `before`.
+    async fn prune_journal(&self, before: Timestamp) -> Result<u64>;
+    /// Names this incarnation of the database; changes when it was set back.
+    async fn epoch(&self) -> Result<String>;
+    /// Answers if the primary does.
+    async fn ping(&self) -> Result<()>;
+}
+
+/// All of the port.
+pub trait Store:
+    UserStore + SessionStore + ConversationStore + MessageStore + JournalStore + Send + Sync + 'static
+{
+}
+
+impl<T> Store for T where
+    T: UserStore
+        + SessionStore
+        + ConversationStore
+        + MessageStore
+        + JournalStore
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// How to reach the database; filled from the configuration.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// `postgres://…` or `sqlite://path`.
+    pub url: String,
+    /// PostgreSQL: a replica for history.
+    pub replica_url: Option<String>,
+    pub pool_max: u32,
+    /// Prepared statements kept a connection; 0 behind PgBouncer.
+    pub statement_cache: usize,
+    /// Shown in `pg_stat_activity`.
+    pub application_name: String,
+}
+
+impl StoreOptions {
+    #[must_use]
+    pub fn is_postgres(&self) -> bool {
+        self.url.starts_with("postgres://") || self.url.starts_with("postgresql://")
+    }
+}
+
+/// Connects to the database the URL names. Runs no migrations.
+///
+/// # Errors
+/// The URL cannot be read, or the database does not answer.
+pub async fn connect(options: &StoreOptions) -> Result<Arc<dyn Store>> {
+    if options.is_postgres() {
+        Ok(Arc::new(PostgresStore::connect(options).await?))
+    } else {
+        Ok(Arc::new(SqliteStore::connect(options).await?))
+    }
+}

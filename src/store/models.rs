@@ -1,0 +1,355 @@
+//! What goes into the store and comes out of it.
+
+use rookery_protocol::conversation::{Conversation, ConversationKind, MemberRole};
+use rookery_protocol::message::{Message, SystemNotice};
+use rookery_protocol::user::UserRole;
+use rookery_protocol::{ConversationId, MessageId, Seq, SessionId, Timestamp, UserId};
+use serde_json::{Map, Value};
+
+#[derive(Clone, Debug)]
+pub struct NewUser {
+    pub user_id: UserId,
+    /// Folded to lower case, as `email`.
+    pub username: String,
+    pub email: String,
+    pub password_hash: String,
+    pub full_name: Option<String>,
+    pub role: UserRole,
+    pub created_at: Timestamp,
+}
+
+/// Which unique field of an account is in use already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    Username,
+    Email,
+}
+
+#[derive(Clone, Debug)]
+pub struct UserRow {
+    pub user_id: UserId,
+    pub username: String,
+    pub email: String,
+    pub full_name: Option<String>,
+    pub avatar_url: Option<String>,
+    pub role: UserRole,
+    /// Counts role, ban and password changes; tokens carry it.
+    pub auth_version: i64,
+    pub banned_at: Option<Timestamp>,
+    pub created_at: Timestamp,
+    pub last_seen_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    pub user: UserRow,
+    pub password_hash: String,
+}
+
+/// `None` leaves a field, `Some(None)` clears it.
+#[derive(Clone, Debug, Default)]
+pub struct ProfileChange {
+    pub full_name: Option<Option<String>>,
+    pub avatar_url: Option<Option<String>>,
+}
+
+/// SHA-256 of a refresh token.
+pub type TokenHash = [u8; 32];
+
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    pub session_id: SessionId,
+    pub user_id: UserId,
+    pub token_hash: TokenHash,
+    pub device_name: Option<String>,
+    pub ip: Option<String>,
+    pub user_agent: Option<String>,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
+}
+
+#[derive(Clone, Debug)]
+pub struct RotateSession {
+    pub session_id: SessionId,
+    pub presented: TokenHash,
+    pub successor: TokenHash,
+    pub now: Timestamp,
+    /// The new end of the session if it is rotated.
+    pub expires_at: Timestamp,
+    /// How long the immediate predecessor may be repeated while its successor is unused.
+    pub grace_ms: i64,
+}
+
+/// What became of a presented refresh token.
+#[derive(Clone, Debug)]
+pub enum Rotation {
+    /// It was the current one, or its immediate predecessor within the grace: `successor` is
+    /// current now.
+    Rotated(UserRow),
+    /// No such session, or it is revoked or expired, or its user is deleted or banned.
+    Refused,
+    /// An older token of the family: somebody else has a copy. The family is ended now.
+    Reused(UserId),
+}
+
+#[derive(Clone, Debug)]
+pub struct SessionRow {
+    pub session_id: SessionId,
+    pub device_name: Option<String>,
+    pub ip: Option<String>,
+    pub user_agent: Option<String>,
+    pub created_at: Timestamp,
+    pub last_used_at: Timestamp,
+    pub expires_at: Timestamp,
+}
+
+/// Why a decided command was not carried out; each maps to one error code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Does not exist, or is not the actor's to see.
+    NotFound,
+    Forbidden(&'static str),
+    /// Contradicts what is stored.
+    Conflict(&'static str),
+    /// The field and what is allowed in it.
+    Invalid { field: &'static str, reason: &'static str, allowed: &'static str },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct DirectConversation {
+    pub conversation_id: ConversationId,
+    /// False when it existed already.
+    pub created: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct NewGroup {
+    pub conversation_id: ConversationId,
+    /// Names the first entry; made by the server.
+    pub message_id: MessageId,
+    pub creator: UserId,
+    pub title: Option<String>,
+    pub description: Option<String>,
+    pub history_visible: bool,
+    /// Without the creator, without repeats.
+    pub member_ids: Vec<UserId>,
+    /// Content of the first entry.
+    pub notice_text: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct GroupCreated {
+    /// The first entry; `None` when the group existed already.
+    pub entry: Option<Message>,
+    pub members: MemberList,
+}
+
+/// A wanted change of a group.
+#[derive(Clone, Debug)]
+pub struct GroupChange {
+    pub conversation_id: ConversationId,
+    pub actor: UserId,
+    /// Names the entry that reports the change; made by the server.
+    pub message_id: MessageId,
+    pub action: GroupAction,
+}
+
+#[derive(Clone, Debug)]
+pub enum GroupAction {
+    /// `None` leaves a field, `Some(None)` clears it.
+    Update { title: Option<Option<String>>, description: Option<Option<String>> },
+    AddMembers { user_ids: Vec<UserId> },
+    /// By the member itself: leaving.
+    RemoveMember { user_id: UserId },
+    ChangeRole { user_id: UserId, role: MemberRole },
+    /// Ends the group for all: every membership ends with the entry that reports it.
+    Delete,
+}
+
+/// What a [`GroupRule`] may look at; read behind the lock.
+#[derive(Clone, Debug)]
+pub struct GroupState {
+    pub kind: ConversationKind,
+    pub title: Option<String>,
+    pub description: Option<String>,
+    pub member_count: i64,
+    pub owner_count: i64,
+    /// The actor, if a present member.
+    pub actor: Option<GroupMember>,
+    /// Those of the users named by the action who are present members.
+    pub named: Vec<GroupMember>,
+    /// Accounts among the users named by the action who are not present members.
+    pub strangers: Vec<(UserId, String)>,
+}
+
+#[derive(Clone, Debug)]
+pub struct GroupMember {
+    pub user_id: UserId,
+    pub username: String,
+    pub role: MemberRole,
+}
+
+/// Decides on a change: the entry that reports it, `None` if there is nothing to do.
+/// For `AddMembers` the notice's `user_ids` are those that are added.
+pub type GroupRule =
+    fn(&GroupState, &GroupChange) -> Result<Option<(SystemNotice, String)>, Refusal>;
+
+#[derive(Clone, Debug)]
+pub struct GroupChanged {
+    pub entry: Message,
+    pub notice: SystemNotice,
+    /// Present members after the change, with the version that it made.
+    pub members: MemberList,
+    /// Members whose membership the change ended; they hear of this entry, and of no later one.
+    pub removed: Vec<UserId>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ConversationFilter {
+    /// Title, or the other's username or full name in a direct conversation, contains this.
+    pub query: Option<String>,
+    /// Only those with an entry at or after this time.
+    pub changed_since: Option<Timestamp>,
+    /// Continue after this conversation of the list.
+    pub before: Option<(Timestamp, ConversationId)>,
+    pub limit: i64,
+}
+
+#[derive(Clone, Debug)]
+pub struct ListedConversation {
+    pub conversation: Conversation,
+    /// Time of the last entry, or of the creation: what the list is ordered by.
+    pub last_at: Timestamp,
+}
+
+/// One user's window on one log. Sees `visible_from < seq <= left_seq`.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    pub conversation_id: ConversationId,
+    pub user_id: UserId,
+    pub kind: ConversationKind,
+    pub role: MemberRole,
+    /// Cursor of someone who just joined.
+    pub joined_seq: Seq,
+    /// `joined_seq`, or 0 where the history is visible.
+    pub visible_from: Seq,
+    pub left_seq: Option<Seq>,
+    pub delivered_seq: Seq,
+    pub read_seq: Seq,
+    /// The log's end.
+    pub last_seq: Seq,
+}
+
+impl Membership {
+    /// The last entry this user may see.
+    #[must_use]
+    pub fn visible_to(&self) -> Seq {
+        self.left_seq.unwrap_or(self.last_seq)
+    }
+
+    #[must_use]
+    pub fn is_present(&self) -> bool {
+        self.left_seq.is_none()
+    }
+}
+
+/// The present members of a conversation as of `version`.
+#[derive(Clone, Debug)]
+pub struct MemberList {
+    pub conversation_id: ConversationId,
+    /// Grows with every change of the list.
+    pub version: i64,
+    pub user_ids: Vec<UserId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MarkKind {
+    Delivered,
+    Read,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct MarkRaise {
+    pub conversation_id: ConversationId,
+    pub user_id: UserId,
+    pub kind: MarkKind,
+    pub seq: Seq,
+}
+
+/// A send, checked for shape, not yet for permission.
+#[derive(Clone, Debug)]
+pub struct NewMessage {
+    pub conversation_id: ConversationId,
+    pub message_id: MessageId,
+    pub sender_id: UserId,
+    pub content: String,
+    pub metadata: Option<Map<String, Value>>,
+    pub reply_to: Option<Seq>,
+    pub mentions: Vec<UserId>,
+    /// Of everything the request asked for: tells a repeat from a conflict.
+    pub request_hash: [u8; 16],
+}
+
+/// Whether to wait for a conversation that somebody else has locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    No,
+    Yes,
+}
+
+/// What became of one send of a batch.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    Stored(Stored),
+    /// Somebody else holds the conversation's lock; nothing was stored.
+    Held,
+    Refused(Refusal),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    pub seq: Seq,
+    pub created_at: Timestamp,
+    /// Version of the member list at this entry.
+    pub member_version: i64,
+    /// It had been stored before; nobody needs to be told again.
+    pub duplicate: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    Backward,
+    Forward,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct HistoryPage {
+    pub conversation_id: ConversationId,
+    pub after: Seq,
+    pub before: Seq,
+    pub direction: Direction,
+    pub limit: i64,
+    /// The log's end as the primary told: a replica that is not there yet is not asked.
+    pub known_head: Seq,
+}
+
+/// Where a look into the journal ended; opaque outside the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalPosition(pub i64);
+
+#[derive(Clone, Debug)]
+pub struct JournalPage {
+    pub rows: Vec<JournalRow>,
+    pub next: JournalPosition,
+}
+
+/// What one commit changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JournalRow {
+    /// Logs that grew, with their new ends.
+    Entries(Vec<(ConversationId, Seq)>),
+    /// Memberships that began or ended.
+    Members { conversation_id: ConversationId, user_ids: Vec<UserId> },
+    /// Sessions that were ended.
+    Revoked { user_id: UserId, session_ids: Vec<SessionId> },
+}
