@@ -28,7 +28,7 @@ use rookery_protocol::conversation::{Conversation, Member};
 use rookery_protocol::message::Message;
 use rookery_protocol::{ConversationId, Seq, SessionId, Timestamp, UserId};
 
-pub use group_commit::{GroupCommit, Ticket};
+pub use group_commit::{CommitError, Committed, GroupCommit, Ticket};
 pub use models::*;
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
