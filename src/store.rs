@@ -17,8 +17,10 @@
 //!    a replica.
 
 mod group_commit;
+mod migrate;
 mod models;
 mod postgres;
+mod sql;
 mod sqlite;
 
 use std::sync::Arc;
@@ -29,6 +31,7 @@ use rookery_protocol::message::Message;
 use rookery_protocol::{ConversationId, Seq, SessionId, Timestamp, UserId};
 
 pub use group_commit::{CommitError, Committed, GroupCommit, Ticket};
+pub use migrate::{migrate, pending};
 pub use models::*;
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
@@ -187,6 +190,10 @@ pub trait MessageStore {
     /// [`Direction::Backward`], the oldest with `Forward`. Uses the replica where there is one and
     /// its copy of the log reaches `known_head`, the primary otherwise.
     async fn history(&self, page: &HistoryPage) -> Result<Vec<Message>>;
+    /// How many pages of history the replica should have served and the primary did.
+    fn replica_fallbacks(&self) -> u64 {
+        0
+    }
 }
 
 /// The journal: one row a commit, from which nodes learn what news they lost.
