@@ -36,7 +36,7 @@ use crate::bus::{BreakReason, Channel, Envelope, Ingress, Sink};
 use crate::gateway::Registry;
 use crate::lifecycle::Tasks;
 use crate::metrics;
-use crate::store::Store;
+use crate::store::{JournalPosition, Store};
 
 /// Work that may wait for one worker: a second of a node's best rate.
 const WORKER_QUEUE: usize = 32_768;
@@ -111,13 +111,15 @@ impl Delivery {
         delivery
     }
 
-    /// Starts the look into the journal. `bus_is_up` tells how often it has to look.
+    /// Starts the looks into the journal, from a position taken before the first socket.
+    /// `bus_is_up` tells how often it has to look.
     pub fn start_reconciler(
         &self,
         parts: &DeliveryParts,
+        from: JournalPosition,
         bus_is_up: impl Fn() -> bool + Send + Sync + 'static,
     ) {
-        let reconciler = reconcile::Reconciler::new(parts.clone(), self.clone(), bus_is_up);
+        let reconciler = reconcile::Reconciler::new(parts.clone(), self.clone(), from, bus_is_up);
         parts.tasks.spawn_vital("reconcile", reconciler.run());
     }
 

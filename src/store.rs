@@ -20,6 +20,7 @@ mod group_commit;
 mod migrate;
 mod models;
 mod postgres;
+mod single_node;
 mod sql;
 mod sqlite;
 
@@ -34,6 +35,7 @@ pub use group_commit::{CommitError, Committed, GroupCommit, Ticket};
 pub use migrate::{migrate, pending};
 pub use models::*;
 pub use postgres::PostgresStore;
+pub use single_node::SingleNode;
 pub use sqlite::SqliteStore;
 
 /// Why the store could not answer. None of its texts reach a client.

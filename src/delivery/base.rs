@@ -34,7 +34,13 @@ impl BaseLoader {
     #[must_use]
     pub fn start(store: Arc<dyn Store>, tasks: &Tasks) -> Self {
         let (requests, waiting) = mpsc::channel(QUEUE);
-        tasks.spawn("base-loader", run(store, waiting));
+        let stop = tasks.clone();
+        tasks.spawn_vital("base-loader", async move {
+            tokio::select! {
+                () = run(store, waiting) => {}
+                () = stop.stopping().cancelled() => {}
+            }
+        });
         Self { requests }
     }
 

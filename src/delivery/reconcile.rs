@@ -34,7 +34,7 @@ pub(super) struct Reconciler<F> {
     parts: DeliveryParts,
     delivery: Delivery,
     bus_is_up: F,
-    position: Option<JournalPosition>,
+    position: JournalPosition,
     clean_looks: u32,
     pruned_at: tokio::time::Instant,
 }
@@ -48,12 +48,17 @@ struct Changes {
 }
 
 impl<F: Fn() -> bool + Send + Sync + 'static> Reconciler<F> {
-    pub(super) fn new(parts: DeliveryParts, delivery: Delivery, bus_is_up: F) -> Self {
+    pub(super) fn new(
+        parts: DeliveryParts,
+        delivery: Delivery,
+        position: JournalPosition,
+        bus_is_up: F,
+    ) -> Self {
         Self {
             parts,
             delivery,
             bus_is_up,
-            position: None,
+            position,
             clean_looks: CLEAN_LOOKS,
             pruned_at: tokio::time::Instant::now(),
         }
@@ -90,10 +95,9 @@ impl<F: Fn() -> bool + Send + Sync + 'static> Reconciler<F> {
 
     /// One look. Returns how many conversations and sessions had been missed.
     async fn look(&mut self) -> Result<usize> {
-        let page = self.parts.store.journal(self.position).await?;
-        let first_look = self.position.is_none();
-        self.position = Some(page.next);
-        if first_look || page.rows.is_empty() {
+        let page = self.parts.store.journal(Some(self.position)).await?;
+        self.position = page.next;
+        if page.rows.is_empty() {
             return Ok(0);
         }
         let changes = Changes::of(page);

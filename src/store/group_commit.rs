@@ -71,7 +71,7 @@ impl<R> Clone for GroupCommit<R> {
 
 impl<R: Send + 'static> GroupCommit<R> {
     /// Starts the lane. Outcomes arrive on the receiver, a batch at a time, in commit order within
-    /// each conversation. The lane ends when every entrance is dropped and the queue is empty.
+    /// each conversation. When the node stops, what is queued is stored and the lane ends.
     pub fn start(
         store: Arc<dyn Store>,
         clock: Clock,
@@ -89,7 +89,7 @@ impl<R: Send + 'static> GroupCommit<R> {
             behind: 0,
             ended,
         };
-        tasks.spawn("group-commit", lane.run(waiting, detours_ended));
+        tasks.spawn_vital("group-commit", lane.run(waiting, detours_ended));
         (Self { queue }, outcomes)
     }
 
@@ -120,10 +120,13 @@ impl<R: Send + 'static> Lane<R> {
         mut detours_ended: mpsc::Receiver<ConversationId>,
     ) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
+        let stopping = self.tasks.stopping().clone();
         loop {
             tokio::select! {
                 biased;
                 Some(id) = detours_ended.recv() => self.detour_ended(id),
+                // What is queued is still stored; nothing more is taken.
+                () = stopping.cancelled(), if !waiting.is_closed() => waiting.close(),
                 received = waiting.recv_many(&mut batch, BATCH_MAX) => {
                     if received == 0 {
                         break;

@@ -1,5 +1,7 @@
 //! Sends publications in pipelines: as many at once as waited while the last were under way.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use fred::prelude::*;
 use tokio::sync::mpsc;
@@ -10,6 +12,9 @@ use crate::metrics;
 
 /// Publications in one pipeline; beyond it the first of them would wait for the last.
 const PIPELINE_MAX: usize = 512;
+
+/// How long a stopping node's publisher waits for something more to tell.
+const LAST_WORD: Duration = Duration::from_millis(100);
 
 /// Runs until the node stops and the queue is empty.
 pub(super) async fn run(
@@ -22,13 +27,19 @@ pub(super) async fn run(
         let received = tokio::select! {
             biased;
             received = waiting.recv_many(&mut batch, PIPELINE_MAX) => received,
-            () = tasks.stopping().cancelled() => return,
+            () = last_word(&tasks) => return,
         };
         if received == 0 {
             return;
         }
         publish(&client, &mut batch).await;
     }
+}
+
+/// The last commits of a stopping node are still to be told.
+async fn last_word(tasks: &Tasks) {
+    tasks.stopping().cancelled().await;
+    tokio::time::sleep(LAST_WORD).await;
 }
 
 async fn publish(client: &Client, batch: &mut Vec<(Channel, Bytes)>) {
