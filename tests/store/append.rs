@@ -53,6 +53,23 @@ contract! {
         assert_eq!(seqs(&fixture.log(direct).await), [1, 2, 3]);
     }
 
+    /// Nodes look for repeats in different ways, according to how long ago they met one.
+    async fn a_repeat_is_met_at_any_time(fixture: Fixture) {
+        let (alice, bob) = (fixture.user("alice").await, fixture.user("bob").await);
+        let direct = fixture.direct(alice, bob).await;
+        let mut sent = vec![message(direct, alice, "first")];
+        fixture.append(&sent).await;
+        for after_ms in [0, 1, 4_000, 6_000, 6_001, 60_000, 60_000, 3_600_000] {
+            let at = NOW.plus_millis(after_ms);
+            sent.push(message(direct, bob, "new"));
+            let outcomes = fixture.store.append(&sent, Wait::No, at).await.unwrap();
+            for (place, outcome) in outcomes.iter().enumerate() {
+                assert_eq!(stored(outcome).seq, Seq(place as i64 + 1));
+                assert_eq!(stored(outcome).duplicate, place + 1 < sent.len(), "{place}");
+            }
+        }
+    }
+
     async fn a_repeat_within_the_batch_collapses(fixture: Fixture) {
         let (alice, bob) = (fixture.user("alice").await, fixture.user("bob").await);
         let direct = fixture.direct(alice, bob).await;
