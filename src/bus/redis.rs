@@ -22,6 +22,7 @@ use bytes::Bytes;
 use dashmap::DashSet;
 use fred::prelude::*;
 use fred::types::config::{TcpConfig, UnresponsiveConfig};
+use fred::types::{Message, RespVersion};
 use tokio::sync::{Mutex, broadcast, mpsc};
 
 use super::{BreakReason, Bus, BusDown, Channel, Ingress, Sink};

@@ -171,7 +171,7 @@ impl Messages {
         senders.sort_unstable();
         senders.dedup();
         let users = self.store.users(&senders).await?;
-        let users = users.into_iter().map(super::accounts::public_user).collect();
+        let users = users.into_iter().map(super::accounts::public_view).collect();
         Ok(History { items, has_more, users })
     }
 

@@ -42,7 +42,7 @@ pub(super) struct Filled {
 }
 
 /// What a system message reports; `None` for other messages and for reports of later versions.
-pub(super) fn notice_of(message: &Message) -> Option<SystemNotice> {
+pub(crate) fn notice_of(message: &Message) -> Option<SystemNotice> {
     if message.kind != MessageKind::System {
         return None;
     }

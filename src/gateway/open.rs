@@ -15,7 +15,7 @@ use super::connection::Socket;
 use super::session::Session;
 use super::{Gateway, HEARTBEAT_SECONDS};
 use crate::auth::{Access, TokenRefusal};
-use crate::chat::accounts::own_user;
+use crate::chat::accounts::own_view;
 use crate::delivery::{Base, Behind, Path};
 use crate::error::AppError;
 
@@ -80,8 +80,7 @@ pub(super) async fn open(
     }
     match begin(gateway, &session, &access, resume, reference).await {
         Ok(()) => {
-            let user = %access.user_id;
-            tracing::debug!(user, session = %access.session_id, %address, "socket open");
+            tracing::debug!(user = %access.user_id, session = %access.session_id, %address, "socket open");
             Ok(session)
         }
         Err(code) => {
@@ -122,7 +121,7 @@ async fn begin(
     let Base { user, ends } = base;
     session.send(&ServerEvent::Ready(Ready {
         reference,
-        user: own_user(user),
+        user: own_view(user),
         session_id: access.session_id,
         node_id: gateway.node_id.clone(),
         epoch: gateway.epoch.clone(),

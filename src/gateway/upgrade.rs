@@ -28,7 +28,7 @@ pub async fn upgrade(
         results.draining.increment(1);
         return unavailable(1);
     }
-    let address = client_ip(peer.ip(), request.headers(), &gateway.options.trusted_proxies);
+    let address = client_ip(peer, request.headers(), &gateway.options.trusted_proxies);
     let permit = match gateway.admission.admit(address) {
         Ok(permit) => permit,
         Err(refused) => {
