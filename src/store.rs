@@ -17,8 +17,8 @@
 //!    a replica.
 
 mod group_commit;
-mod models;
 mod migrate;
+mod models;
 mod postgres;
 mod single_node;
 mod sql;
