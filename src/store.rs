@@ -18,7 +18,10 @@
 
 mod group_commit;
 mod models;
+mod migrate;
 mod postgres;
+mod single_node;
+mod sql;
 mod sqlite;
 
 use std::sync::Arc;
@@ -28,9 +31,11 @@ use rookery_protocol::conversation::{Conversation, Member};
 use rookery_protocol::message::Message;
 use rookery_protocol::{ConversationId, Seq, SessionId, Timestamp, UserId};
 
-pub use group_commit::{GroupCommit, Ticket};
+pub use group_commit::{CommitError, Committed, GroupCommit, Ticket};
+pub use migrate::{migrate, pending};
 pub use models::*;
 pub use postgres::PostgresStore;
+pub use single_node::SingleNode;
 pub use sqlite::SqliteStore;
 
 /// Why the store could not answer. None of its texts reach a client.
@@ -187,6 +192,10 @@ pub trait MessageStore {
     /// [`Direction::Backward`], the oldest with `Forward`. Uses the replica where there is one and
     /// its copy of the log reaches `known_head`, the primary otherwise.
     async fn history(&self, page: &HistoryPage) -> Result<Vec<Message>>;
+    /// How many pages of history the replica should have served and the primary did.
+    fn replica_fallbacks(&self) -> u64 {
+        0
+    }
 }
 
 /// The journal: one row a commit, from which nodes learn what news they lost.

@@ -33,6 +33,9 @@ pub struct ErrorBody {
     pub code: ErrorCode,
     pub message: String,
     pub details: Vec<ErrorDetail>,
+    /// How long to wait before the same request may succeed; as the `Retry-After` header, finer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
 }
 
 /// One page of a list; `next_cursor` is opaque, null on the last page.

@@ -41,6 +41,21 @@ pub fn text_within(field: &str, text: &str, min: usize, max: usize) -> Check {
     Ok(())
 }
 
+/// A name or title: one line of 1 to `max` characters, not blank, no control characters.
+///
+/// # Errors
+/// Names the field and what is allowed.
+pub fn line(field: &str, text: &str, max: usize) -> Check {
+    text_within(field, text, 1, max)?;
+    if text.trim().is_empty() {
+        return refuse(field, "is blank", "at least one visible character".into());
+    }
+    if text.chars().any(char::is_control) {
+        return refuse(field, "contains a control character", "one line of plain text".into());
+    }
+    Ok(())
+}
+
 /// A username: 3 to 32 of `[a-z0-9_.-]` after folding its case.
 ///
 /// # Errors
@@ -120,6 +135,15 @@ mod tests {
         assert_eq!(content("").unwrap_err().reason, "is too short");
         assert_eq!(content(" \n").unwrap_err().reason, "is blank");
         assert_eq!(content("a\0b").unwrap_err().reason, "contains U+0000");
+    }
+
+    #[test]
+    fn a_line_is_one_visible_line() {
+        assert!(line("title", "Crème brûlée", 100).is_ok());
+        assert_eq!(line("title", "", 100).unwrap_err().reason, "is too short");
+        assert_eq!(line("title", "\u{a0} ", 100).unwrap_err().reason, "is blank");
+        assert_eq!(line("title", "a\nb", 100).unwrap_err().field, "title");
+        assert!(line("title", &"a".repeat(101), 100).is_err());
     }
 
     #[test]

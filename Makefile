@@ -1,0 +1,28 @@
+.DEFAULT_GOAL := help
+.PHONY: help run test cluster bench fmt lint
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
+
+run: ## Serve on http://127.0.0.1:8080 with SQLite in ./data
+	cargo run --release --locked -- serve
+
+test: ## Run all tests against real PostgreSQL, Redis and nginx
+	scripts/install-test-deps.sh
+	cargo test --workspace --locked
+
+cluster: ## Run three nodes behind nginx, with PostgreSQL and Redis, until Ctrl-C
+	scripts/cluster.sh
+
+bench: ## Measure against the budgets
+	cargo run --release --locked -p rookery-loadtest -- bench
+
+fmt: ## Format the code
+	cargo fmt --all
+
+# deny and machete run where they are installed: cargo install cargo-deny cargo-machete
+lint: ## Run clippy, rustdoc and dependency checks, warnings are errors
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --locked
+	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; fi
+	@if command -v cargo-machete >/dev/null; then cargo machete; fi

@@ -1,0 +1,215 @@
+//! Real servers for tests: PostgreSQL, Redis and nginx, each in a temporary folder and on a port
+//! of its own on 127.0.0.1.
+//!
+//! Every server is the child of a small shell, its supervisor, which listens on a pipe that this
+//! process holds. The kernel closes the pipe however this process ends, SIGKILL included; the
+//! supervisor then stops its server and removes the folder. So nothing outlives a test run.
+//!
+//! A missing program is an error that says what to install; no test is skipped for it.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
+
+pub mod nginx;
+pub mod ports;
+pub mod postgres;
+pub mod redis;
+
+pub use nginx::Nginx;
+pub use postgres::Postgres;
+pub use redis::Redis;
+
+/// Arguments: the signal that stops the server, its folder, its command line.
+///
+/// Lines on stdin are names of signals to send. End of file means that the test process is gone or
+/// has dropped the server: stop it, by force after 10 s, and remove the folder. CONT wakes a
+/// server that a test left stopped; HUP is what the kernel sends a group with such a member when
+/// its parent dies. `kill -KILL 0` ends the whole process group, which takes nginx's workers along
+/// when their master was killed, and this shell too.
+const SUPERVISOR: &str = r#"
+trap '' HUP
+stop=$1 folder=$2
+shift 2
+exec 3<&0
+"$@" </dev/null 3<&- &
+server=$!
+{
+    while read -r signal <&3; do kill -s "$signal" "$server"; done
+    true >"$folder/orphaned"
+    kill -s "$stop" "$server"
+    kill -s CONT "$server"
+    sleep 10
+    kill -KILL "$server"
+} 2>/dev/null &
+wait "$server"
+if [ -e "$folder/orphaned" ]; then rm -rf "$folder"; fi
+kill -KILL 0
+"#;
+
+/// A cold start on a busy two-core machine takes a few seconds; beyond this it is broken.
+const START_WITHIN: Duration = Duration::from_secs(60);
+/// Longer than the supervisor's own patience, so that a server that hangs is seen here as killed.
+const END_WITHIN: Duration = Duration::from_secs(20);
+/// Between two looks at something that cannot be awaited, such as the end of a process.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// A running server under its supervisor. Dropping it stops the server without waiting for it.
+struct Supervised {
+    name: &'static str,
+    supervisor: Mutex<Child>,
+    control: Mutex<ChildStdin>,
+    log: PathBuf,
+}
+
+impl Supervised {
+    /// Starts `command` (program first) with its output in `<folder>/<name>.txt`. `stop` is the
+    /// signal on which this server ends quickly and cleans up after itself.
+    fn start(
+        name: &'static str,
+        folder: &Path,
+        stop: &str,
+        command: impl IntoIterator<Item = OsString>,
+    ) -> Result<Self> {
+        let log = folder.join(format!("{name}.txt"));
+        let output = File::options().create(true).append(true).open(&log)?;
+        let mut supervisor = Command::new("/bin/sh")
+            .args(["-c", SUPERVISOR, "supervisor", stop])
+            .arg(folder)
+            .args(command)
+            .stdin(Stdio::piped())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            // Ctrl-C in a terminal must reach the tests only; the supervisor follows by itself.
+            .process_group(0)
+            .spawn()
+            .context("cannot start /bin/sh")?;
+        let control = supervisor
+            .stdin
+            .take()
+            .context("the supervisor has no stdin")?;
+        Ok(Self {
+            name,
+            supervisor: Mutex::new(supervisor),
+            control: Mutex::new(control),
+            log,
+        })
+    }
+
+    /// Sends the server a signal by name: `KILL`, `STOP`, `CONT`, `HUP`.
+    fn signal(&self, signal: &str) -> Result<()> {
+        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        writeln!(control, "{signal}").with_context(|| format!("{} is not running", self.name))
+    }
+
+    fn is_running(&self) -> Result<bool> {
+        let mut supervisor = self
+            .supervisor
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Ok(supervisor.try_wait()?.is_none())
+    }
+
+    /// Waits until the server and everything it started are gone.
+    async fn ended(&self) -> Result<()> {
+        let deadline = Instant::now() + END_WITHIN;
+        while self.is_running()? {
+            if Instant::now() > deadline {
+                bail!("{} does not end; {}", self.name, self.last_words());
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until `probe` says that the server answers.
+    async fn ready(&self, probe: impl AsyncFn() -> Result<bool>) -> Result<()> {
+        let deadline = Instant::now() + START_WITHIN;
+        while !probe().await? {
+            if !self.is_running()? {
+                bail!("{} ended while starting; {}", self.name, self.last_words());
+            }
+            if Instant::now() > deadline {
+                bail!("{} does not answer; {}", self.name, self.last_words());
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// The end of the server's log, for an error text.
+    fn last_words(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().rev().take(20).collect();
+        let tail: Vec<&str> = lines.into_iter().rev().collect();
+        format!("its log ends with:\n{}", tail.join("\n"))
+    }
+}
+
+/// Whether something listens on `address`.
+async fn listens(address: SocketAddr) -> bool {
+    TcpStream::connect(address).await.is_ok()
+}
+
+/// Finds a program; see [`folder_with`].
+fn program(name: &str, folders: &[PathBuf], package: &str) -> Result<PathBuf> {
+    Ok(folder_with(&[name], folders, package)?.join(name))
+}
+
+/// The first of `folders` and then of the `PATH` that has all of `names`; the error says which
+/// package to install.
+fn folder_with(names: &[&str], folders: &[PathBuf], package: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    folders
+        .iter()
+        .cloned()
+        .chain(std::env::split_paths(&path))
+        .find(|folder| names.iter().all(|name| folder.join(name).is_file()))
+        .with_context(|| {
+            let names = names.join(", ");
+            format!(
+                "{names}: not installed, and these tests need it. Run \
+                 scripts/install-test-deps.sh as root, or install the package {package}"
+            )
+        })
+}
+
+/// The user this process runs as; 0 is root.
+fn user_id() -> Result<u32> {
+    Ok(std::fs::metadata("/proc/self")?.uid())
+}
+
+/// Runs a program to its end and returns what it printed, without the last line break.
+async fn run(program: impl AsRef<OsStr>, arguments: &[&OsStr]) -> Result<String> {
+    let program = program.as_ref();
+    let output = tokio::process::Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .with_context(|| format!("cannot run {}", program.display()))?;
+    if !output.status.success() {
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        bail!(
+            "{} {}: {}",
+            program.display(),
+            output.status,
+            complaint.trim()
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout)
+        .trim_end()
+        .to_owned())
+}

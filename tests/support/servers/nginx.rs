@@ -1,0 +1,89 @@
+//! nginx in front of the nodes of a test, with the configuration that operators get.
+
+use std::ffi::OsString;
+use std::fs::Permissions;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+use super::ports::{self, Port};
+use super::{Supervised, listens, program, user_id};
+
+const TEMPLATE: &str = include_str!("../../../deploy/nginx/rookery.conf.template");
+
+pub struct Nginx {
+    _process: Supervised,
+    port: Port,
+    folder: TempDir,
+}
+
+impl Nginx {
+    /// Starts nginx in front of `upstreams`, which need not listen yet.
+    pub async fn start(upstreams: &[SocketAddr]) -> Result<Self> {
+        ensure!(!upstreams.is_empty(), "nginx needs at least one upstream");
+        let folder = tempfile::Builder::new()
+            .prefix("rookery-nginx-")
+            .permissions(Permissions::from_mode(0o755))
+            .tempdir()?;
+        let port = ports::reserve()?;
+        let path = folder
+            .path()
+            .to_str()
+            .context("the temporary folder's name is not UTF-8")?;
+
+        // A node that was restarted is tried again after a second, or tests would wait for it.
+        let servers: Vec<String> = upstreams
+            .iter()
+            .map(|address| format!("server {address} max_fails=3 fail_timeout=1s;"))
+            .collect();
+        let config = TEMPLATE
+            .replace("${ROOKERY_UPSTREAMS}", &servers.join("\n        "))
+            .replace("${ROOKERY_LISTEN}", &port.address().to_string())
+            .replace("${ROOKERY_RUN_DIR}", path);
+        let config_path = folder.path().join("nginx.conf");
+        std::fs::write(&config_path, config)?;
+
+        let binary = program("nginx", &[PathBuf::from("/usr/sbin")], "nginx")?;
+        // Workers keep the rights of the test: the folder belongs to it, not to www-data.
+        let user = if user_id()? == 0 { " user root;" } else { "" };
+        let command: [OsString; 9] = [
+            binary.into(),
+            "-c".into(),
+            config_path.into(),
+            "-p".into(),
+            path.into(),
+            "-e".into(),
+            "stderr".into(),
+            "-g".into(),
+            format!("daemon off;{user}").into(),
+        ];
+        let process = Supervised::start("nginx", folder.path(), "TERM", command)?;
+        process
+            .ready(async || Ok(listens(port.address()).await))
+            .await?;
+        Ok(Self {
+            _process: process,
+            port,
+            folder,
+        })
+    }
+
+    /// `http://127.0.0.1:<port>`, without a slash at the end.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.port.address())
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    /// What nginx has logged of the requests so far; a socket is logged when it closes.
+    pub fn access_log(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(
+            self.folder.path().join("access.log"),
+        )?)
+    }
+}

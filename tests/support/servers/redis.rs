@@ -1,0 +1,136 @@
+//! A Redis of one's own: nothing on disk, so a restart always comes back empty.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Mutex, OnceCell};
+
+use super::ports::{self, Port};
+use super::{Supervised, program, run};
+
+pub struct Redis {
+    process: Mutex<Supervised>,
+    cli: PathBuf,
+    port: Port,
+    folder: TempDir,
+}
+
+impl Redis {
+    /// The one Redis that the tests of this binary share. Never kill it, flush it or reconfigure
+    /// it: tests that do such things start their own.
+    ///
+    /// # Panics
+    /// With the reason, when it cannot be started.
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceCell<Redis> = OnceCell::const_new();
+        SHARED
+            .get_or_try_init(Self::start)
+            .await
+            .unwrap_or_else(|error| panic!("no Redis for the tests: {error:#}"))
+    }
+
+    pub async fn start() -> Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("rookery-redis-")
+            .tempdir()?;
+        let port = ports::reserve()?;
+        let process = Mutex::new(launch(&folder, &port).await?);
+        let cli = program("redis-cli", &[], "redis-tools")?;
+        Ok(Self {
+            process,
+            cli,
+            port,
+            folder,
+        })
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.port.address())
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// SIGKILL; returns when the process is gone and the port refuses connections.
+    pub async fn kill(&self) -> Result<()> {
+        let process = self.process.lock().await;
+        process.signal("KILL")?;
+        process.ended().await
+    }
+
+    /// SIGSTOP: connections stay open and nothing answers, as on a machine that hangs.
+    pub async fn freeze(&self) -> Result<()> {
+        self.process.lock().await.signal("STOP")
+    }
+
+    /// Ends [`Redis::freeze`].
+    pub async fn thaw(&self) -> Result<()> {
+        self.process.lock().await.signal("CONT")
+    }
+
+    /// Comes back empty on the same port; kills it first when it still runs.
+    pub async fn restart(&self) -> Result<()> {
+        let mut process = self.process.lock().await;
+        if process.is_running()? {
+            process.signal("KILL")?;
+            process.ended().await?;
+        }
+        *process = launch(&self.folder, &self.port).await?;
+        Ok(())
+    }
+
+    pub async fn flushall(&self) -> Result<()> {
+        self.cli(&["FLUSHALL"]).await.map(drop)
+    }
+
+    /// Runs a command through `redis-cli` and returns what it printed. An error reply is an error.
+    pub async fn cli(&self, arguments: &[&str]) -> Result<String> {
+        let port = self.port.number().to_string();
+        let mut all: Vec<&OsStr> = ["-h", "127.0.0.1", "-p", port.as_str(), "-e"]
+            .map(OsStr::new)
+            .into();
+        all.extend(arguments.iter().map(OsStr::new));
+        run(&self.cli, &all).await
+    }
+}
+
+async fn launch(folder: &TempDir, port: &Port) -> Result<Supervised> {
+    let server = program("redis-server", &[], "redis-server")?;
+    let path = folder
+        .path()
+        .to_str()
+        .context("the temporary folder's name is not UTF-8")?;
+    let number = port.number().to_string();
+    let arguments = [
+        ["--port", &number],
+        ["--bind", "127.0.0.1"],
+        ["--dir", path],
+        ["--save", ""],
+        ["--appendonly", "no"],
+        // As on a server: what does not fit is an error, never a silent eviction.
+        ["--maxmemory-policy", "noeviction"],
+        // DEBUG SLEEP and the like are faults that tests want.
+        ["--enable-debug-command", "local"],
+    ];
+    let command = [server.into_os_string()]
+        .into_iter()
+        .chain(arguments.as_flattened().iter().map(OsString::from));
+    let process = Supervised::start("redis", folder.path(), "TERM", command)?;
+    process
+        .ready(async || Ok(answers_ping(port).await.unwrap_or(false)))
+        .await?;
+    Ok(process)
+}
+
+async fn answers_ping(port: &Port) -> Result<bool> {
+    let mut stream = TcpStream::connect(port.address()).await?;
+    stream.write_all(b"PING\r\n").await?;
+    let mut reply = [0; 7];
+    stream.read_exact(&mut reply).await?;
+    Ok(&reply == b"+PONG\r\n")
+}
