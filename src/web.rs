@@ -1,10 +1,10 @@
-//! The browser client: three files, compiled in, so that the binary is all there is to deploy.
+//! The browser client: static files, compiled in, so that the binary is all there is to deploy.
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use sha2::{Digest, Sha256};
 
 /// Scripts and styles come from here only; the page talks to this host, and to WebSockets of other
@@ -14,30 +14,48 @@ const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
      frame-ancestors 'none'",
 );
 
+const HTML: &str = "text/html; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const IMAGE: &str = "image/svg+xml";
+
+/// Path, kind and text of each file.
+const FILES: [(&str, &str, &str); 11] = [
+    ("/", HTML, include_str!("../web/index.html")),
+    ("/web/app.css", STYLE, include_str!("../web/app.css")),
+    ("/web/icon.svg", IMAGE, include_str!("../web/icon.svg")),
+    ("/web/app.js", SCRIPT, include_str!("../web/app.js")),
+    (
+        "/web/connection.js",
+        SCRIPT,
+        include_str!("../web/connection.js"),
+    ),
+    (
+        "/web/conversations.js",
+        SCRIPT,
+        include_str!("../web/conversations.js"),
+    ),
+    ("/web/frames.js", SCRIPT, include_str!("../web/frames.js")),
+    (
+        "/web/outgoing.js",
+        SCRIPT,
+        include_str!("../web/outgoing.js"),
+    ),
+    ("/web/people.js", SCRIPT, include_str!("../web/people.js")),
+    ("/web/view.js", SCRIPT, include_str!("../web/view.js")),
+    ("/web/session.js", SCRIPT, include_str!("../web/session.js")),
+];
+
 /// Serves the client at `/`.
 pub fn router() -> Router {
-    Router::new()
-        .route(
-            "/",
-            file(
-                "text/html; charset=utf-8",
-                include_str!("../web/index.html"),
-            ),
-        )
-        .route(
-            "/app.js",
-            file(
-                "text/javascript; charset=utf-8",
-                include_str!("../web/app.js"),
-            ),
-        )
-        .route(
-            "/app.css",
-            file("text/css; charset=utf-8", include_str!("../web/app.css")),
-        )
+    FILES
+        .into_iter()
+        .fold(Router::new(), |router, (path, kind, text)| {
+            router.route(path, file(kind, text))
+        })
 }
 
-fn file(kind: &'static str, text: &'static str) -> axum::routing::MethodRouter {
+fn file(kind: &'static str, text: &'static str) -> MethodRouter {
     let hash = Sha256::digest(text);
     let tag: String = hash
         .iter()
@@ -91,7 +109,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_browser_that_has_the_page_is_told_so() {
-        for path in ["/", "/app.js", "/app.css"] {
+        for (path, _, _) in FILES {
             let first = Request::get(path).body(Body::empty()).unwrap();
             let response = router().oneshot(first).await.unwrap();
             assert_eq!(response.status(), StatusCode::OK, "{path}");
@@ -111,21 +129,33 @@ mod tests {
     }
 
     #[test]
-    fn the_page_needs_nothing_that_its_policy_forbids() {
-        let page = include_str!("../web/index.html");
+    fn the_page_needs_nothing_that_its_policy_forbids_or_that_is_not_served() {
+        let page = FILES[0].2;
         for forbidden in [
             "<style",
+            "<script>",
             "style=",
             "onclick=",
             "javascript:",
-            "http://",
-            "https://",
+            "://",
         ] {
             assert!(!page.contains(forbidden), "{forbidden}");
         }
-        assert!(
-            !page.contains("<script>"),
-            "scripts have files of their own"
-        );
+        let served = |path: &str| FILES.iter().any(|(served, _, _)| *served == path);
+        for link in page
+            .split(['"', '\''])
+            .filter(|text| text.starts_with("/web/"))
+        {
+            assert!(served(link), "{link}");
+        }
+        for (_, _, text) in FILES {
+            for (_, import) in text
+                .lines()
+                .filter_map(|line| line.split_once(" from \"./"))
+            {
+                let path = format!("/web/{}", import.trim_end_matches("\";"));
+                assert!(served(&path), "{path}");
+            }
+        }
     }
 }
