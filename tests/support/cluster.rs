@@ -10,7 +10,7 @@ use rookery_protocol::rest::Register;
 
 use crate::metrics::Metrics;
 use crate::node::Node;
-use crate::people::{PASSWORD, Person};
+use crate::people::{PASSWORD, Person, patiently};
 use crate::redis_proxy::RedisProxy;
 use crate::servers::{Nginx, Postgres, Redis};
 
@@ -140,7 +140,7 @@ impl TestCluster {
             full_name: None,
             device_name: None,
         };
-        let tokens = self.http.register(&account).await;
+        let tokens = patiently(async || self.http.register(&account).await).await;
         let tokens = tokens.unwrap_or_else(|error| panic!("{name} cannot register: {error}"));
         Person::new(&self.http, tokens)
     }

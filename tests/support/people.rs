@@ -4,16 +4,19 @@ mod device;
 mod record;
 
 use std::ops::Deref;
+use std::time::Duration;
 
-use rookery_client::Api;
+use rookery_client::{Api, ApiError};
 use rookery_protocol::rest::{Login, Tokens};
 use rookery_protocol::user::User;
 use rookery_protocol::{ConversationId, Format, MessageId, UserId};
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 pub use device::{Device, SendFailure, Setup};
 pub use record::Record;
 
+use crate::eventually::PATIENCE;
 use crate::node::Node;
 
 /// Everybody's.
@@ -68,6 +71,28 @@ pub fn new_message_id() -> MessageId {
     MessageId::from_uuid(Uuid::now_v7())
 }
 
+/// Repeats a call until it is not refused for a while only: nodes give way to their sockets when
+/// passwords are hashed on a busy machine.
+pub(crate) async fn patiently<T>(
+    mut call: impl AsyncFnMut() -> Result<T, ApiError>,
+) -> Result<T, ApiError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match call().await {
+            Err(error) if error.is_retryable() && Instant::now() < deadline => {
+                sleep(
+                    error
+                        .retry_after
+                        .unwrap_or_default()
+                        .min(Duration::from_millis(200)),
+                )
+                .await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 impl Person {
     pub(crate) fn new(nobody: &Api, tokens: Tokens) -> Self {
         let api = nobody.with_token(&tokens.access_token);
@@ -110,7 +135,7 @@ impl Person {
             password: PASSWORD.into(),
             device_name: None,
         };
-        let tokens = self.api.login(&login).await;
+        let tokens = patiently(async || self.api.login(&login).await).await;
         let tokens = tokens.unwrap_or_else(|error| panic!("no log-in: {error}"));
         Self::new(&self.api, tokens)
     }
