@@ -11,6 +11,7 @@
 //!
 //! `docs/ARCHITECTURE.md` follows a message through the files.
 
+pub mod app;
 pub mod auth;
 pub mod bus;
 pub mod chat;
@@ -18,10 +19,14 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod delivery;
+pub mod descriptors;
 pub mod error;
 pub mod gateway;
+pub mod healthcheck;
 pub mod lifecycle;
 pub mod metrics;
+pub mod ops;
 pub mod rest;
 pub mod store;
 pub mod telemetry;
+pub mod web;

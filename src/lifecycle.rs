@@ -1,8 +1,10 @@
-//! Tasks that are named, tracked and stopped: a soft stop asks, a hard stop ends.
+//! Tasks that are named, tracked and stopped: a soft stop asks, a hard stop ends. Signals say when.
 
 use std::future::Future;
+use std::io;
 use std::time::Duration;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,7 +29,6 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         let hard = self.hard.clone();
-        #[expect(clippy::disallowed_methods, reason = "the tracked spawner itself")]
         self.tracker.spawn(async move {
             tokio::select! {
                 () = future => tracing::trace!(name, "task ended"),
@@ -63,9 +64,54 @@ impl Tasks {
     pub async fn stop(&self, timeout: Duration) -> bool {
         self.soft.cancel();
         self.tracker.close();
-        let ended = tokio::time::timeout(timeout, self.tracker.wait()).await.is_ok();
+        let ended = tokio::time::timeout(timeout, self.tracker.wait())
+            .await
+            .is_ok();
         self.hard.cancel();
         self.tracker.wait().await;
         ended
+    }
+}
+
+/// How the system asked this process to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The first signal: drain, then end.
+    Soft,
+    /// Any further one: end now.
+    Hard,
+}
+
+/// SIGTERM and SIGINT from now on, instead of what they do by themselves.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    seen: bool,
+}
+
+/// Takes over SIGTERM and SIGINT.
+///
+/// # Errors
+/// The system refuses the handlers.
+pub fn signals() -> io::Result<Signals> {
+    Ok(Signals {
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+        seen: false,
+    })
+}
+
+impl Signals {
+    /// Waits for the next signal. Dropping the future loses none.
+    pub async fn next(&mut self) -> Stop {
+        let name = tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        };
+        let stop = if self.seen { Stop::Hard } else { Stop::Soft };
+        self.seen = true;
+        tracing::info!(name, ?stop, "signal received");
+        stop
     }
 }

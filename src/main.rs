@@ -1,1 +1,157 @@
-fn main(){}
+//! The `rookery` program. Exit codes: 0 done, 1 something failed while running, 2 the
+//! configuration (or the command line) cannot work.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use rookery::app;
+use rookery::config::{Config, Environment};
+use rookery::{descriptors, healthcheck, telemetry};
+
+/// Its settings are compiled in, see `.cargo/config.toml`.
+#[cfg(not(target_env = "msvc"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// The configuration cannot work.
+const REFUSED: u8 = 2;
+
+/// A self-hosted chat server that scales out.
+///
+/// Without any configuration it runs alone, on 127.0.0.1:8080, with a database in ./data. Set
+/// DATABASE_URL to a postgres:// URL and REDIS_URL to run many nodes behind a load balancer.
+/// `rookery config` shows all that can be set.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(flatten)]
+    serve: ServeArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node until SIGTERM or SIGINT (the default command).
+    ///
+    /// The first signal drains: clients are told when to come back, and are sent elsewhere in small
+    /// batches. A second signal ends the process at once.
+    Serve(ServeArgs),
+    /// Bring the database's schema up to date, then exit.
+    Migrate(ConfigArgs),
+    /// Check the configuration and print the effective one, without secrets.
+    ///
+    /// What is printed can serve as a file for --config, secrets aside.
+    Config(ConfigArgs),
+    /// Ask a running node whether it works; exit code 0 if it does, 1 if not.
+    Healthcheck(HealthcheckArgs),
+}
+
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// A TOML file with settings; environment variables win over it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Do not bring the schema up to date at the start; refuse to start if it is not.
+    #[arg(long)]
+    no_migrate: bool,
+}
+
+#[derive(Debug, Args)]
+struct HealthcheckArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// What to ask, an http:// URL [default: /healthz at OPS_ADDR]
+    #[arg(long)]
+    url: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(args) => {
+            let options = app::Options {
+                migrate: !args.no_migrate,
+            };
+            run(&args.config, |config| app::run(config, options))
+        }
+        Command::Migrate(args) => run(&args, async |config| {
+            app::migrate(config).await?;
+            Ok(ExitCode::SUCCESS)
+        }),
+        Command::Config(args) => print(&args),
+        Command::Healthcheck(args) => check_health(&args),
+    }
+}
+
+/// Loads the configuration, starts the log and the runtime, and runs `work` to its end.
+fn run<F>(args: &ConfigArgs, work: impl FnOnce(Config) -> F) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<ExitCode>>,
+{
+    let environment = Environment::of_this_process();
+    let mut config = match Config::load(args.config.as_deref(), &environment) {
+        Ok(config) => config,
+        Err(error) => return refuse(&error),
+    };
+    let _log = match telemetry::init(&config.log) {
+        Ok(guard) => guard,
+        Err(error) => return refuse(&error),
+    };
+    descriptors::make_room(&mut config.limits);
+    // As many threads as cores, or TOKIO_WORKER_THREADS.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(work(config)),
+        Err(error) => Err(error.into()),
+    };
+    outcome.unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn print(args: &ConfigArgs) -> ExitCode {
+    match Config::check(args.config.as_deref(), &Environment::of_this_process()) {
+        Ok(config) => {
+            print!("{}", config.render());
+            ExitCode::SUCCESS
+        }
+        Err(error) => refuse(&error),
+    }
+}
+
+fn check_health(args: &HealthcheckArgs) -> ExitCode {
+    let url = match &args.url {
+        Some(url) => url.clone(),
+        None => {
+            let file = args.config.config.as_deref();
+            match Config::check(file, &Environment::of_this_process()) {
+                Ok(config) => healthcheck::url_of(config.http.ops_addr),
+                Err(error) => return refuse(&error),
+            }
+        }
+    };
+    match healthcheck::ask(&url) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rookery: {url}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn refuse(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("rookery: {error}");
+    ExitCode::from(REFUSED)
+}

@@ -18,7 +18,9 @@
 
 mod group_commit;
 mod models;
+mod migrate;
 mod postgres;
+mod single_node;
 mod sqlite;
 
 use std::sync::Arc;
@@ -28,9 +30,11 @@ use rookery_protocol::conversation::{Conversation, Member};
 use rookery_protocol::message::Message;
 use rookery_protocol::{ConversationId, Seq, SessionId, Timestamp, UserId};
 
-pub use group_commit::{GroupCommit, Ticket};
+pub use group_commit::{CommitError, Committed, GroupCommit, Ticket};
+pub use migrate::{migrate, pending};
 pub use models::*;
 pub use postgres::PostgresStore;
+pub use single_node::SingleNode;
 pub use sqlite::SqliteStore;
 
 /// Why the store could not answer. None of its texts reach a client.

@@ -1,0 +1,307 @@
+//! The composition root: builds every stage of a node from the configuration, starts it, and takes
+//! it down again in order. Nothing else knows how the stages are put together.
+
+mod banner;
+mod watch;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use axum::Router;
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use crate::auth::{Auth, AuthOptions};
+use crate::bus::{Bus, MemoryBus, RedisBus, RedisOptions, Subscriptions};
+use crate::chat::accounts::Accounts;
+use crate::chat::conversations::Conversations;
+use crate::chat::fanout::Fanout;
+use crate::chat::messages::Messages;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::delivery::{BaseLoader, Delivery, DeliveryParts};
+use crate::gateway::{self, Admission, AdmissionOptions, Gateway, GatewayOptions, GatewayParts};
+use crate::gateway::{Listener, Registry};
+use crate::lifecycle::{Signals, Stop, Tasks, signals};
+use crate::ops::NodeStatus;
+use crate::rest::RestState;
+use crate::store::{self, SingleNode, Store, StoreOptions};
+use crate::{metrics, ops, rest, web};
+
+/// How the command line wants a node to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Bring the schema up to date before serving.
+    pub migrate: bool,
+}
+
+/// How long a starting node waits for the bus before it serves without it.
+const BUS_PATIENCE: Duration = Duration::from_secs(5);
+/// A node without a load balancer has nobody to wait for when it stops.
+const ALONE_DRAIN_WINDOW: Duration = Duration::from_millis(200);
+
+/// Runs a node until a signal stops it.
+///
+/// # Errors
+/// The node cannot start: the database, an address, the schema.
+pub async fn run(config: Config, options: Options) -> anyhow::Result<ExitCode> {
+    let mut signals = signals().context("cannot take over signals")?;
+    let node = Node::start(&config, options).await?;
+    banner::show(&config);
+    let tasks = node.tasks.clone();
+    let stopped_by = tokio::select! {
+        stop = signals.next() => Some(stop),
+        () = tasks.stopping().cancelled() => None,
+    };
+    Ok(node.stop(&config, &mut signals, stopped_by.is_some()).await)
+}
+
+/// Brings the schema up to date.
+///
+/// # Errors
+/// The database does not answer, or its schema is of another release.
+pub async fn migrate(config: Config) -> anyhow::Result<()> {
+    store::migrate(&store_options(&config)).await?;
+    tracing::info!("the schema is up to date");
+    Ok(())
+}
+
+/// A running node.
+struct Node {
+    gateway: Gateway,
+    status: Arc<NodeStatus>,
+    tasks: Tasks,
+    /// Held while the node is the only one that may use its database.
+    _alone: Option<SingleNode>,
+}
+
+impl Node {
+    async fn start(config: &Config, options: Options) -> anyhow::Result<Self> {
+        // Addresses first: whoever cannot have them has changed nothing yet.
+        let public = listen(config.http.listen_addr, "LISTEN_ADDR")?;
+        let ops_port = listen(config.http.ops_addr, "OPS_ADDR")?;
+        let handle = metrics::install();
+        let tasks = Tasks::new();
+        metrics::spawn_upkeep(&tasks, handle.clone());
+        let (store, alone) = open_store(config, options).await?;
+        let clock = Clock::system();
+        let status = Arc::new(NodeStatus::new(&config.node.id, config.redis.url.is_some()));
+        let auth = auth(config, &store, &clock, &tasks)?;
+        auth.load_revocations().await?;
+        let registry = Arc::new(Registry::default());
+        let delivery_parts = DeliveryParts {
+            node_id: config.node.id.clone(),
+            store: Arc::clone(&store),
+            registry: Arc::clone(&registry),
+            auth: Arc::clone(&auth),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+        };
+        let workers = tokio::runtime::Handle::current().metrics().num_workers();
+        let delivery = Delivery::start(&delivery_parts, workers);
+        let bus = bus(config, &delivery, &clock, &tasks)?;
+        // Before the first socket: what is committed from here on is in the looks to come.
+        let from = store.journal(None).await?.next;
+        let heard = Arc::clone(&bus);
+        delivery.start_reconciler(&delivery_parts, from, move || heard.is_up());
+
+        let node_id = &config.node.id;
+        let fanout =
+            Arc::new(Fanout::new(node_id, Arc::clone(&store), Arc::clone(&bus), clock.clone()));
+        let messages = Arc::new(Messages::start(
+            Arc::clone(&store),
+            Arc::clone(&fanout),
+            clock.clone(),
+            &tasks,
+        ));
+        let gateway = Gateway::start(GatewayParts {
+            node_id: node_id.clone(),
+            epoch: store.epoch().await?,
+            store: Arc::clone(&store),
+            auth: Arc::clone(&auth),
+            messages: Arc::clone(&messages),
+            registry,
+            subscriptions: Subscriptions::start(Arc::clone(&bus), &tasks),
+            bases: BaseLoader::start(Arc::clone(&store), &tasks),
+            delivery,
+            admission: Admission::new(admission_options(config)),
+            options: gateway_options(config),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+        });
+        let rest = rest_state(config, &store, &auth, &fanout, messages, &clock);
+        let ops_router = ops::router(Arc::clone(&status), handle);
+        tasks.spawn_vital("ops-port", Listener::new(ops_port, ops_router, 0).run(tasks.clone()));
+        tasks.spawn_vital(
+            "watch",
+            watch::run(gateway.clone(), Arc::clone(&bus), Arc::clone(&status)),
+        );
+        wait_for(bus.as_ref()).await;
+        let router = public_router(gateway.clone(), rest, Arc::clone(&status));
+        let listener = Listener::new(public, router, config.limits.sockets);
+        tasks.spawn_vital("public-port", listener.run(tasks.clone()));
+        status.started.set(true);
+        Ok(Self { gateway, status, tasks, _alone: alone })
+    }
+
+    /// Sends the sockets away, finishes what was begun, and says whether that worked out.
+    async fn stop(self, config: &Config, signals: &mut Signals, asked: bool) -> ExitCode {
+        let deadline = Instant::now() + config.drain.timeout;
+        self.status.draining.set(true);
+        let in_order = async {
+            if asked {
+                self.drain(config).await;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            self.tasks.stop(left).await
+        };
+        let clean = tokio::select! {
+            clean = in_order => clean,
+            Stop::Hard = signals.next() => false,
+        };
+        if !clean {
+            tracing::warn!("stopped before everything was finished");
+        }
+        if clean && asked { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    async fn drain(&self, config: &Config) {
+        let mut window = config.drain.window;
+        if config.redis.url.is_some() {
+            // Load balancers need a moment to see that this node is not ready any more.
+            tokio::time::sleep(config.drain.delay).await;
+        } else {
+            window = window.min(ALONE_DRAIN_WINDOW);
+        }
+        gateway::drain(&self.gateway, window).await;
+    }
+}
+
+async fn open_store(
+    config: &Config,
+    options: Options,
+) -> anyhow::Result<(Arc<dyn Store>, Option<SingleNode>)> {
+    let store_options = store_options(config);
+    let alone = if config.redis.url.is_some() {
+        None
+    } else {
+        Some(SingleNode::claim(&store_options).await?)
+    };
+    if options.migrate {
+        store::migrate(&store_options).await?;
+    } else {
+        let pending = store::pending(&store_options).await?;
+        anyhow::ensure!(
+            pending.is_empty(),
+            "the schema lacks {}: run `rookery migrate`, or start without --no-migrate",
+            pending.join(", ")
+        );
+    }
+    Ok((store::connect(&store_options).await?, alone))
+}
+
+fn store_options(config: &Config) -> StoreOptions {
+    let database = &config.database;
+    StoreOptions {
+        url: database.url.expose().to_owned(),
+        replica_url: database.replica_url.as_ref().map(|url| url.expose().to_owned()),
+        pool_max: database.pool_max,
+        statement_cache: database.statement_cache,
+        application_name: format!("rookery/{}", config.node.id),
+    }
+}
+
+fn auth(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    clock: &Clock,
+    tasks: &Tasks,
+) -> anyhow::Result<Arc<Auth>> {
+    let keys = config.auth.keys.iter();
+    let keys = keys.map(|(kid, secret)| (kid.clone(), secret.expose().as_bytes().to_vec()));
+    let mut options = AuthOptions::new(keys.collect());
+    options.rates.enabled = config.rates.enabled;
+    Ok(Arc::new(Auth::new(options, Arc::clone(store), clock.clone(), tasks)?))
+}
+
+fn bus(
+    config: &Config,
+    delivery: &Delivery,
+    clock: &Clock,
+    tasks: &Tasks,
+) -> anyhow::Result<Arc<dyn Bus>> {
+    let Some(url) = &config.redis.url else {
+        return Ok(Arc::new(MemoryBus::new(delivery.sink())));
+    };
+    let url = url.expose().to_owned();
+    let options = RedisOptions { url, node_id: config.node.id.clone() };
+    let bus = RedisBus::start(&options, delivery.sink(), clock.clone(), tasks);
+    // fred's text may quote the URL, and with it the password.
+    Ok(Arc::new(bus.map_err(|_| anyhow::anyhow!("REDIS_URL cannot be used"))?))
+}
+
+/// Gives the bus a moment, so that the first sockets find it up.
+async fn wait_for(bus: &dyn Bus) {
+    let patience = Instant::now() + BUS_PATIENCE;
+    while !bus.is_up() && Instant::now() < patience {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    if !bus.is_up() {
+        tracing::warn!("Redis does not answer; messages travel through the database until it does");
+    }
+}
+
+fn rest_state(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    auth: &Arc<Auth>,
+    fanout: &Arc<Fanout>,
+    messages: Arc<Messages>,
+    clock: &Clock,
+) -> RestState {
+    let accounts =
+        Accounts::new(Arc::clone(store), Arc::clone(auth), Arc::clone(fanout), clock.clone());
+    let conversations = Conversations::new(Arc::clone(store), Arc::clone(fanout), clock.clone());
+    RestState {
+        accounts: Arc::new(accounts),
+        conversations: Arc::new(conversations),
+        messages,
+        auth: Arc::clone(auth),
+        clock: clock.clone(),
+        trusted_proxies: config.http.trusted_proxies.clone().into(),
+        allowed_origins: config.http.allowed_origins.clone().into(),
+    }
+}
+
+fn public_router(gateway: Gateway, state: RestState, status: Arc<NodeStatus>) -> Router {
+    let sockets = Router::new().route("/ws", get(gateway::upgrade)).with_state(gateway);
+    let rest = rest::router(state).layer(axum::middleware::from_fn(metrics::track_http));
+    rest.merge(sockets).merge(web::router()).merge(ops::public_health_router(status))
+}
+
+fn admission_options(config: &Config) -> AdmissionOptions {
+    AdmissionOptions {
+        sockets: config.limits.sockets,
+        sockets_per_ip: config.limits.sockets_per_ip,
+        upgrades_per_second: config.limits.upgrades_per_second,
+        rates_enabled: config.rates.enabled,
+    }
+}
+
+fn gateway_options(config: &Config) -> GatewayOptions {
+    GatewayOptions {
+        sockets_per_user: config.limits.sockets_per_user,
+        rates_enabled: config.rates.enabled,
+        messages_per_second: config.rates.messages_per_second,
+        messages_burst: config.rates.messages_burst,
+        allowed_origins: config.http.allowed_origins.clone(),
+        trusted_proxies: config.http.trusted_proxies.clone(),
+    }
+}
+
+fn listen(address: std::net::SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
+    gateway::bind(address)
+        .with_context(|| format!("cannot listen on {address}; set {setting} to another address"))
+}

@@ -1,0 +1,63 @@
+//! Channel names; the only place that writes or reads them.
+//!
+//! `rookery:v1:{p}:user:<uuid>`: `p` is the last byte of the uuid & 127 and the braces are literal,
+//! a hash tag, so that channels spread over the shards of a Redis Cluster by partition.
+
+use rookery_protocol::UserId;
+
+const PREFIX: &str = "rookery:v1:";
+
+/// Where news is published.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Channel {
+    /// Everything one user's devices must hear.
+    User(UserId),
+    /// A node's own sign of life.
+    Node(String),
+}
+
+impl Channel {
+    /// The name on the bus.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::User(id) => {
+                let partition = id.as_bytes()[15] & 127;
+                format!("{PREFIX}{{{partition}}}:user:{id}")
+            }
+            Self::Node(id) => format!("{PREFIX}node:{id}"),
+        }
+    }
+
+    /// The channel of a name; `None` if it is none of this version.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let rest = name.strip_prefix(PREFIX)?;
+        if let Some(node) = rest.strip_prefix("node:") {
+            return Some(Self::Node(node.to_owned()));
+        }
+        let (_, user) = rest.split_once(":user:")?;
+        user.parse().ok().map(Self::User)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn names_carry_a_partition_and_come_back_equal() {
+        let user = UserId::from_uuid(Uuid::from_u128(0xff));
+        let channel = Channel::User(user);
+        assert_eq!(
+            channel.name(),
+            "rookery:v1:{127}:user:00000000-0000-0000-0000-0000000000ff"
+        );
+        assert_eq!(Channel::parse(&channel.name()), Some(channel));
+        let node = Channel::Node("a:b".into());
+        assert_eq!(Channel::parse(&node.name()), Some(node));
+        assert_eq!(Channel::parse("other"), None);
+    }
+}

@@ -1,0 +1,151 @@
+//! What travels on the bus: MessagePack with named fields, so that nodes of neighbouring versions
+//! read each other. An event of the bus is never an event for clients: `delivery` makes those.
+
+use bytes::Bytes;
+use rookery_protocol::message::Message;
+use rookery_protocol::{ConversationId, SessionId, Timestamp, UserId};
+use serde::{Deserialize, Serialize};
+
+/// The version this node writes. A node skips versions it does not know and reconciles.
+pub const VERSION: u8 = 1;
+
+/// See [`Envelope::key`].
+pub type Key = [u8; 16];
+
+/// An event with what the receiving node needs to judge it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Envelope {
+    /// What the receiver spreads its work by: the conversation, or the user. Written first, as
+    /// bytes, so that it can be read without reading the rest.
+    #[serde(with = "key_bytes", default)]
+    pub key: Key,
+    pub v: u8,
+    /// The publishing node.
+    pub origin: String,
+    /// The socket (of the origin) that has this already as its ack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip: Option<u64>,
+    /// When it was published, for the lag metric.
+    pub at: Timestamp,
+    /// Version of the member list it was addressed by.
+    #[serde(default)]
+    pub members: i64,
+    pub event: BusEvent,
+}
+
+/// News between nodes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BusEvent {
+    /// A log has a new entry.
+    Entry { message: Message },
+    /// The receiving user has a new direct conversation.
+    DirectCreated { conversation_id: ConversationId },
+    /// Sessions of a user were ended.
+    Revoked { user_id: UserId, session_ids: Vec<SessionId> },
+    /// A node's sign of life.
+    Canary { count: u64 },
+}
+
+/// Something arrived that is no envelope of this version.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvelopeError {
+    #[error("not an envelope")]
+    Unreadable,
+    #[error("version {0} is not known")]
+    UnknownVersion(u8),
+}
+
+/// Read first, so that a newer version's event need not be understood to be skipped.
+#[derive(Deserialize)]
+struct VersionOnly {
+    v: u8,
+}
+
+/// How an envelope starts, behind its one-byte map header: the name `key`, 16 bytes follow.
+const KEY_MARK: &[u8] = &[0xa3, b'k', b'e', b'y', 0xc4, 16];
+
+impl Envelope {
+    /// The key of encoded bytes, without decoding them; zeros if they do not start with one.
+    #[must_use]
+    pub fn key_of(bytes: &[u8]) -> Key {
+        let behind_mark = bytes.get(1..).and_then(|rest| rest.strip_prefix(KEY_MARK));
+        behind_mark.and_then(|rest| rest.first_chunk().copied()).unwrap_or_default()
+    }
+
+    /// The bytes to publish; `None` only if the event cannot be written, which the types rule out.
+    #[must_use]
+    pub fn encode(&self) -> Option<Bytes> {
+        rmp_serde::to_vec_named(self).ok().map(Bytes::from)
+    }
+
+    /// Reads an envelope.
+    ///
+    /// # Errors
+    /// The bytes are no envelope, or one of a version this node does not know.
+    pub fn decode(bytes: &[u8]) -> Result<Self, EnvelopeError> {
+        if let Ok(envelope) = rmp_serde::from_slice::<Self>(bytes)
+            && envelope.v == VERSION
+        {
+            return Ok(envelope);
+        }
+        match rmp_serde::from_slice::<VersionOnly>(bytes) {
+            Ok(VersionOnly { v }) if v != VERSION => Err(EnvelopeError::UnknownVersion(v)),
+            _ => Err(EnvelopeError::Unreadable),
+        }
+    }
+}
+
+mod key_bytes {
+    use serde::{Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(key: &[u8; 16], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(key)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 16], D::Error> {
+        from.deserialize_bytes(KeyVisitor)
+    }
+
+    struct KeyVisitor;
+
+    impl de::Visitor<'_> for KeyVisitor {
+        type Value = [u8; 16];
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("16 bytes")
+        }
+
+        fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<[u8; 16], E> {
+            bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn envelopes_come_back_and_strangers_are_told_apart() {
+        let envelope = Envelope {
+            key: [9; 16],
+            v: VERSION,
+            origin: "a".into(),
+            skip: None,
+            at: Timestamp::from_millis(1),
+            members: 3,
+            event: BusEvent::Canary { count: 7 },
+        };
+        let bytes = envelope.encode().unwrap();
+        assert_eq!(Envelope::key_of(&bytes), [9; 16]);
+        assert_eq!(Envelope::key_of(b"junk"), [0; 16]);
+        let back = Envelope::decode(&bytes).unwrap();
+        assert_eq!(back.key, [9; 16]);
+        assert!(matches!(back.event, BusEvent::Canary { count: 7 }));
+        let newer = Envelope { v: 2, ..envelope };
+        let error = Envelope::decode(&newer.encode().unwrap()).unwrap_err();
+        assert!(matches!(error, EnvelopeError::UnknownVersion(2)));
+        assert!(matches!(Envelope::decode(b"junk"), Err(EnvelopeError::Unreadable)));
+    }
+}

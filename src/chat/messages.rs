@@ -1,0 +1,328 @@
+//! Sending and reading messages: the rules of the message path.
+
+use std::sync::Arc;
+
+use quick_cache::sync::Cache;
+use rookery_protocol::message::{Message, MessageKind, MessageStatus};
+use rookery_protocol::rest::History;
+use rookery_protocol::event::ErrorDetail;
+use rookery_protocol::{ConversationId, MessageId, Seq, UserId, limits, validate};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use tokio::sync::{mpsc, oneshot};
+
+use super::fanout::{Fanout, Outgoing};
+use crate::clock::Clock;
+use crate::error::AppError;
+use crate::lifecycle::Tasks;
+use crate::metrics;
+use crate::store::{
+    CommitError, Committed, Direction, GroupCommit, HistoryPage, MarkKind, MarkRaise, NewMessage,
+    Store, Stored, Ticket,
+};
+
+/// Direct conversations known to exist, so that only the first message to somebody looks.
+const DIRECTS_MAX: usize = 200_000;
+
+/// A wish to send, from a socket or over REST.
+#[derive(Clone, Debug)]
+pub struct SendRequest {
+    pub message_id: MessageId,
+    pub conversation_id: Option<ConversationId>,
+    pub recipient_id: Option<UserId>,
+    pub content: String,
+    pub reply_to: Option<Seq>,
+    pub metadata: Option<Map<String, Value>>,
+}
+
+/// A message that is stored for good.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    pub message: Message,
+    /// An earlier attempt had stored it.
+    pub duplicate: bool,
+}
+
+/// Takes the outcome of a send. Runs in the answering task, so it must be short and not block.
+pub type Answer = Box<dyn FnOnce(Result<&Sent, AppError>) + Send>;
+
+/// What travels with a send through the group commit.
+pub struct Reply {
+    answer: Answer,
+    /// The socket that gets its ack and need not be told again.
+    skip: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct HistoryRange {
+    pub before: Option<Seq>,
+    pub after: Option<Seq>,
+    pub limit: usize,
+}
+
+/// See the module.
+pub struct Messages {
+    store: Arc<dyn Store>,
+    fanout: Arc<Fanout>,
+    commits: GroupCommit<Reply>,
+    clock: Clock,
+    directs: Cache<ConversationId, ()>,
+}
+
+impl Messages {
+    /// Starts the group commit and the task that answers and publishes.
+    #[must_use]
+    pub fn start(store: Arc<dyn Store>, fanout: Arc<Fanout>, clock: Clock, tasks: &Tasks) -> Self {
+        let (commits, outcomes) = GroupCommit::start(Arc::clone(&store), clock.clone(), tasks);
+        tasks.spawn("answers", answer_and_publish(outcomes, Arc::clone(&fanout)));
+        Self { store, fanout, commits, clock, directs: Cache::new(DIRECTS_MAX) }
+    }
+
+    /// Checks a send and queues it; `answer` is called once it is stored or refused, after an
+    /// `Ok` from here. Sends of one caller are stored in the order of the calls.
+    ///
+    /// # Errors
+    /// The request is refused for its shape, or its recipient does not exist.
+    pub async fn submit(
+        &self,
+        sender: UserId,
+        request: SendRequest,
+        skip: Option<u64>,
+        answer: Answer,
+    ) -> Result<(), AppError> {
+        check(&request)?;
+        let conversation_id = match (request.conversation_id, request.recipient_id) {
+            (Some(id), None) => id,
+            (None, Some(recipient)) => self.direct_with(sender, recipient).await?,
+            _ => {
+                let allowed = "exactly one of conversation_id and recipient_id";
+                let detail = ErrorDetail::new("conversation_id", "is not clear", allowed);
+                return Err(AppError::invalid(detail));
+            }
+        };
+        let message = NewMessage {
+            conversation_id,
+            message_id: request.message_id,
+            sender_id: sender,
+            request_hash: request_hash(conversation_id, &request),
+            content: request.content,
+            metadata: request.metadata,
+            reply_to: request.reply_to,
+            mentions: Vec::new(),
+        };
+        let ticket = Ticket { message, reply: Reply { answer, skip } };
+        self.commits.submit(ticket).await.map_err(|_| AppError::unavailable())
+    }
+
+    /// Sends and waits until the message is stored.
+    ///
+    /// # Errors
+    /// As [`Self::submit`], and everything the store refuses.
+    pub async fn send(&self, sender: UserId, request: SendRequest) -> Result<Sent, AppError> {
+        let (give, answered) = oneshot::channel();
+        let answer: Answer = Box::new(move |outcome| {
+            // The request may be gone by now; its message is stored all the same.
+            give.send(outcome.cloned()).ok();
+        });
+        self.submit(sender, request, None, answer).await?;
+        answered.await.map_err(|_| AppError::unavailable())?
+    }
+
+    /// A page of a conversation's messages.
+    ///
+    /// # Errors
+    /// Not a member, or the range is contradictory.
+    pub async fn history(
+        &self,
+        user: UserId,
+        id: ConversationId,
+        range: HistoryRange,
+    ) -> Result<History, AppError> {
+        if range.before.is_some() && range.after.is_some() {
+            let allowed = "before_seq or after_seq, not both";
+            return Err(AppError::invalid(ErrorDetail::new("after_seq", "is one too many", allowed)));
+        }
+        let membership = self.store.membership(user, id).await?;
+        let membership =
+            membership.filter(crate::store::Membership::is_present).ok_or_else(AppError::not_found)?;
+        let limit = range.limit.clamp(1, limits::PAGE_MAX);
+        let page = HistoryPage {
+            conversation_id: id,
+            after: range.after.unwrap_or_default().max(membership.visible_from),
+            before: range.before.unwrap_or(Seq(i64::MAX)).min(membership.last_seq.next()),
+            direction: if range.after.is_some() { Direction::Forward } else { Direction::Backward },
+            // One more tells whether there is more.
+            limit: limit as i64 + 1,
+            known_head: membership.last_seq,
+        };
+        let mut items = self.store.history(&page).await?;
+        let has_more = items.len() > limit;
+        match page.direction {
+            Direction::Forward => items.truncate(limit),
+            Direction::Backward if has_more => {
+                items.remove(0);
+            }
+            Direction::Backward => {}
+        }
+        for message in &mut items {
+            message.status = (message.sender_id == user).then_some(MessageStatus::Sent);
+        }
+        let mut senders: Vec<UserId> = items.iter().map(|message| message.sender_id).collect();
+        senders.sort_unstable();
+        senders.dedup();
+        let users = self.store.users(&senders).await?;
+        let users = users.into_iter().map(super::accounts::public_user).collect();
+        Ok(History { items, has_more, users })
+    }
+
+    /// Raises a mark of this user; backwards is ignored.
+    ///
+    /// # Errors
+    /// Not (and never was) a member, or the mark is beyond the log's end.
+    pub async fn mark(
+        &self,
+        user: UserId,
+        id: ConversationId,
+        kind: MarkKind,
+        seq: Seq,
+    ) -> Result<(), AppError> {
+        let membership = self.store.membership(user, id).await?;
+        let membership = membership.ok_or_else(AppError::not_found)?;
+        if seq < Seq::ZERO || seq > membership.visible_to() {
+            let allowed = format!("0 to {}", membership.visible_to());
+            return Err(AppError::invalid(ErrorDetail::new("seq", "is beyond the end", &allowed)));
+        }
+        let raise = MarkRaise { conversation_id: id, user_id: user, kind, seq };
+        Ok(self.store.raise_marks(&[raise], self.clock.now()).await?)
+    }
+
+    /// The direct conversation with somebody, made if it is new.
+    ///
+    /// # Errors
+    /// There is no such user, or it is the caller.
+    pub async fn direct_with(&self, user: UserId, other: UserId) -> Result<ConversationId, AppError> {
+        if user == other {
+            let allowed = "another user's id";
+            let detail = ErrorDetail::new("recipient_id", "is your own", allowed);
+            return Err(AppError::invalid(detail));
+        }
+        let id = ConversationId::direct(user, other);
+        if self.directs.get(&id).is_some() {
+            return Ok(id);
+        }
+        let direct = self.store.ensure_direct(user, other, self.clock.now()).await?;
+        let direct = direct.ok_or_else(AppError::not_found)?;
+        self.directs.insert(id, ());
+        if direct.created {
+            self.fanout.direct_created(id, [user, other]);
+        }
+        Ok(id)
+    }
+}
+
+/// Shape only; permission is checked behind the lock.
+fn check(request: &SendRequest) -> Result<(), AppError> {
+    validate::content(&request.content)?;
+    if let Some(metadata) = &request.metadata {
+        let size = serde_json::to_vec(metadata).map_or(usize::MAX, |bytes| bytes.len());
+        if size > limits::METADATA_BYTES {
+            let detail = ErrorDetail::new("metadata", "is too large", "an object of up to 4 KiB");
+            return Err(AppError::invalid(detail));
+        }
+        if contains_nul(metadata) {
+            let detail = ErrorDetail::new("metadata", "contains U+0000", "text without U+0000");
+            return Err(AppError::invalid(detail));
+        }
+    }
+    Ok(())
+}
+
+fn contains_nul(metadata: &Map<String, Value>) -> bool {
+    fn in_value(value: &Value) -> bool {
+        match value {
+            Value::String(text) => text.contains('\0'),
+            Value::Array(items) => items.iter().any(in_value),
+            Value::Object(map) => contains_nul(map),
+            _ => false,
+        }
+    }
+    metadata.iter().any(|(key, value)| key.contains('\0') || in_value(value))
+}
+
+/// Tells a repeat from another request with the same `message_id`.
+fn request_hash(id: ConversationId, request: &SendRequest) -> [u8; 16] {
+    let mut hasher = Sha256::new();
+    hasher.update(id.as_bytes());
+    hasher.update((request.content.len() as u64).to_be_bytes());
+    hasher.update(request.content.as_bytes());
+    hasher.update(request.reply_to.unwrap_or_default().0.to_be_bytes());
+    if let Some(metadata) = &request.metadata
+        && let Ok(bytes) = serde_json::to_vec(metadata)
+    {
+        hasher.update(bytes);
+    }
+    let digest = hasher.finalize();
+    let mut hash = [0; 16];
+    hash.copy_from_slice(&digest[..16]);
+    hash
+}
+
+/// Answers each committed batch, then publishes it: an ack never waits for the bus.
+async fn answer_and_publish(
+    mut outcomes: mpsc::Receiver<Vec<Committed<Reply>>>,
+    fanout: Arc<Fanout>,
+) {
+    while let Some(batch) = outcomes.recv().await {
+        let outgoing: Vec<Outgoing> = batch.into_iter().filter_map(answer).collect();
+        if !outgoing.is_empty() {
+            fanout.messages(outgoing).await;
+        }
+    }
+}
+
+fn answer(committed: Committed<Reply>) -> Option<Outgoing> {
+    let Committed { ticket: Ticket { message, reply }, result } = committed;
+    match result {
+        Ok(stored) => {
+            let results = metrics::messages_total();
+            if stored.duplicate { &results.duplicate } else { &results.stored }.increment(1);
+            let sent = Sent { message: stored_message(message, &stored), duplicate: stored.duplicate };
+            (reply.answer)(Ok(&sent));
+            let mut message = sent.message;
+            message.status = None;
+            let member_version = stored.member_version;
+            (!stored.duplicate).then_some(Outgoing { message, member_version, skip: reply.skip })
+        }
+        Err(error) => {
+            let results = metrics::messages_total();
+            let (result, error) = match error {
+                CommitError::Refused(refusal) => (&results.refused, refusal.into()),
+                CommitError::Unavailable => (&results.unavailable, AppError::unavailable()),
+                CommitError::Internal => (&results.refused, AppError::internal()),
+            };
+            result.increment(1);
+            (reply.answer)(Err(error));
+            None
+        }
+    }
+}
+
+/// The message as its sender sees it.
+fn stored_message(message: NewMessage, stored: &Stored) -> Message {
+    Message {
+        message_id: message.message_id,
+        conversation_id: message.conversation_id,
+        seq: stored.seq,
+        sender_id: message.sender_id,
+        kind: MessageKind::Text,
+        content: message.content,
+        metadata: message.metadata,
+        created_at: stored.created_at,
+        edited_at: None,
+        deleted_at: None,
+        reply_to: message.reply_to,
+        mentions: message.mentions,
+        reactions: Vec::new(),
+        status: Some(MessageStatus::Sent),
+    }
+}

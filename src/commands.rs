@@ -1,0 +1,91 @@
+//! Stage 2: what a client asked for on its socket. One match, a file per command that has rules of
+//! its own to keep; the rules of chat are `chat`'s.
+//!
+//! In: the bytes of a frame. Out: an event for the same socket, or nothing where the answer comes
+//! later (a send is answered once it is stored). Handlers return, the socket's task writes.
+
+mod auth;
+mod mark;
+mod send_message;
+mod sync;
+
+use std::sync::Arc;
+
+use rookery_protocol::codec::DecodeError;
+use rookery_protocol::command::ClientCommand;
+use rookery_protocol::event::{ErrorDetail, ErrorEvent, Reply, ServerEvent};
+use rookery_protocol::{ErrorCode, Format, validate};
+
+use crate::error::AppError;
+use crate::gateway::{Gateway, Session, TokenBucket};
+
+/// What the socket has to do about a frame.
+pub enum Outcome {
+    Reply(ServerEvent),
+    /// It was no frame of ours: answer, and count it against the client.
+    Bad(ServerEvent),
+    Nothing,
+}
+
+/// Decodes and carries out one frame.
+pub async fn frame(
+    gateway: &Gateway,
+    session: &Arc<Session>,
+    bytes: &[u8],
+    messages: &mut Option<TokenBucket>,
+) -> Outcome {
+    let command = match ClientCommand::decode(session.format, bytes) {
+        Ok(command) => command,
+        Err(error) => return Outcome::Bad(ServerEvent::Error(decode_error(error))),
+    };
+    let reference = command.reference().map(str::to_owned);
+    if let Some(Err(detail)) = reference.as_deref().map(validate::reference) {
+        let event = AppError::invalid(detail).into_event(None, None);
+        return Outcome::Bad(ServerEvent::Error(event));
+    }
+    let result = match command {
+        ClientCommand::MessageSend(send) => {
+            return send_message::handle(gateway, session, send, messages).await;
+        }
+        ClientCommand::Auth(auth) => auth::handle(gateway, session, &auth),
+        ClientCommand::MessageDelivered(mark) => mark::delivered(gateway, session, &mark).await,
+        ClientCommand::MessageRead(mark) => mark::read(gateway, session, &mark).await,
+        ClientCommand::Sync(sync) => sync::handle(gateway, session, sync),
+        ClientCommand::Ping(ping) => {
+            Ok(Some(ServerEvent::Pong(Reply { reference: ping.reference })))
+        }
+    };
+    match result {
+        Ok(Some(event)) => Outcome::Reply(event),
+        Ok(None) => Outcome::Nothing,
+        Err(error) => Outcome::Reply(ServerEvent::Error(error.into_event(reference, None))),
+    }
+}
+
+/// The answer to a text frame on a MessagePack socket, or a binary one on a JSON socket.
+#[must_use]
+pub fn wrong_kind(format: Format) -> Outcome {
+    let allowed = match format {
+        Format::Json => "text frames",
+        Format::MsgPack => "binary frames",
+    };
+    let error = AppError {
+        details: vec![ErrorDetail::new("frame", "is of the wrong kind", allowed)],
+        ..AppError::new(ErrorCode::BadFrame, "this subprotocol uses the other kind of frame")
+    };
+    Outcome::Bad(ServerEvent::Error(error.into_event(None, None)))
+}
+
+/// The answer to a frame that could not be decoded.
+#[must_use]
+pub fn decode_error(error: DecodeError) -> ErrorEvent {
+    ErrorEvent {
+        reference: error.reference,
+        code: error.code,
+        message: error.message,
+        retryable: false,
+        retry_after_ms: None,
+        details: error.details,
+        message_id: None,
+    }
+}

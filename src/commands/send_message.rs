@@ -1,0 +1,80 @@
+//! `message.send`: queued here, acked from the group commit once it is stored.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rookery_protocol::MessageId;
+use rookery_protocol::command::MessageSend;
+use rookery_protocol::event::{MessageAck, ServerEvent};
+use rookery_protocol::message::MessageStatus;
+
+use super::Outcome;
+use crate::chat::messages::{Answer, SendRequest};
+use crate::error::AppError;
+use crate::gateway::{Gateway, Session, TokenBucket};
+use crate::metrics;
+
+pub(super) async fn handle(
+    gateway: &Gateway,
+    session: &Arc<Session>,
+    command: MessageSend,
+    messages: &mut Option<TokenBucket>,
+) -> Outcome {
+    let now = Instant::now();
+    let reference = command.reference;
+    let message_id = command.message_id;
+    if let Some(Err(wait)) = messages.as_mut().map(|bucket| bucket.take(now)) {
+        metrics::rate_limited_total().messages.increment(1);
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+        return refuse(AppError::rate_limited(wait_ms), reference, message_id);
+    }
+    let request = SendRequest {
+        message_id,
+        conversation_id: command.conversation_id,
+        recipient_id: command.recipient_id,
+        content: command.content,
+        reply_to: command.reply_to,
+        metadata: command.metadata,
+    };
+    let answer = answer(Arc::clone(session), reference.clone(), message_id, now);
+    session.send_began();
+    let submitted =
+        gateway.messages.submit(session.user_id, request, Some(session.id), answer).await;
+    match submitted {
+        Ok(()) => Outcome::Nothing,
+        Err(error) => {
+            session.send_answered();
+            refuse(error, reference, message_id)
+        }
+    }
+}
+
+fn refuse(error: AppError, reference: Option<String>, message_id: MessageId) -> Outcome {
+    Outcome::Reply(ServerEvent::Error(error.into_event(reference, Some(message_id))))
+}
+
+/// What happens once the message is stored or refused.
+fn answer(
+    session: Arc<Session>,
+    reference: Option<String>,
+    message_id: MessageId,
+    began: Instant,
+) -> Answer {
+    Box::new(move |outcome| {
+        let event = match outcome {
+            Ok(sent) => ServerEvent::MessageAck(MessageAck {
+                reference,
+                message_id,
+                conversation_id: sent.message.conversation_id,
+                seq: sent.message.seq,
+                created_at: sent.message.created_at,
+                status: sent.message.status.unwrap_or(MessageStatus::Sent),
+                duplicate: sent.duplicate,
+            }),
+            Err(error) => ServerEvent::Error(error.into_event(reference, Some(message_id))),
+        };
+        session.send(&event);
+        session.send_answered();
+        metrics::ack_seconds().record(began.elapsed());
+    })
+}

@@ -1,0 +1,322 @@
+//! Where values come from: a key's default, the TOML file, the environment; the later wins.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::Path;
+
+use super::key::Key;
+use super::keys;
+
+/// One thing that is wrong with the configuration, as a sentence that says what to set.
+pub(super) type Problem = String;
+pub(super) type Result<T> = std::result::Result<T, Problem>;
+
+/// The environment variables of a process, or those of a test.
+#[derive(Clone, Debug, Default)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// Those of this process. Names and values that are not UTF-8 are none of ours and left out.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect()
+    }
+
+    /// The value of a variable. An empty one counts as not set, because compose files and
+    /// manifests pass on unset variables as empty ones.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.0
+            .keys()
+            .map(String::as_str)
+            .filter(|name| self.get(name).is_some())
+    }
+}
+
+impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
+        Self(
+            variables
+                .into_iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+        )
+    }
+}
+
+impl<N: Into<String>, V: Into<String>, const COUNT: usize> From<[(N, V); COUNT]> for Environment {
+    fn from(variables: [(N, V); COUNT]) -> Self {
+        variables.into_iter().collect()
+    }
+}
+
+/// Everything that was set, before it is understood.
+pub(super) struct Sources<'a> {
+    /// By path, `section.name`. Lists are joined by commas, as in the environment.
+    file: HashMap<String, String>,
+    env: &'a Environment,
+}
+
+impl<'a> Sources<'a> {
+    pub(super) fn read(file: Option<&Path>, env: &'a Environment) -> Result<Self> {
+        let file = match file {
+            None => HashMap::new(),
+            Some(path) => {
+                let text = fs::read_to_string(path)
+                    .map_err(|e| format!("the file {} cannot be read: {e}", path.display()))?;
+                flatten(&text).map_err(|why| format!("{}: {why}", path.display()))?
+            }
+        };
+        Ok(Self { file, env })
+    }
+
+    /// The text of a key from the strongest source that has one, else its default.
+    pub(super) fn text(&self, key: &Key) -> Result<Option<String>> {
+        let variable = key.variable();
+        let given = self.env.get(&variable);
+        if key.secret {
+            let file_variable = format!("{variable}_FILE");
+            if let Some(path) = self.env.get(&file_variable) {
+                if given.is_some() {
+                    return Err(format!(
+                        "{variable} and {file_variable} are both set; unset one of them"
+                    ));
+                }
+                return fs::read_to_string(path)
+                    .map(|text| Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+                    .map_err(|e| format!("{file_variable}: {path} cannot be read: {e}"));
+            }
+        }
+        Ok(given
+            .or_else(|| self.file.get(key.path).map(String::as_str))
+            .or(key.default)
+            .map(str::to_owned))
+    }
+
+    /// The value of a key that may be left unset.
+    pub(super) fn optional<T>(
+        &self,
+        key: &Key,
+        parse: impl FnOnce(&str) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let Some(text) = self.text(key)? else {
+            return Ok(None);
+        };
+        parse(text.trim())
+            .map(Some)
+            .map_err(|why| format!("{}: {why}", key.variable()))
+    }
+
+    /// The value of a key that has a default.
+    pub(super) fn value<T>(&self, key: &Key, parse: impl FnOnce(&str) -> Result<T>) -> Result<T> {
+        self.optional(key, parse)?
+            .ok_or_else(|| format!("{} is not set and has no default", key.variable()))
+    }
+
+    /// The value of a list: comma-separated, empty unless set.
+    pub(super) fn list<T>(&self, key: &Key, parse: impl Fn(&str) -> Result<T>) -> Result<Vec<T>> {
+        let text = self.text(key)?.unwrap_or_default();
+        text.split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+            .map(|item| parse(item).map_err(|why| format!("{}: {why}", key.variable())))
+            .collect()
+    }
+
+    /// Everything that is set and that this version does not know, each with the nearest it does.
+    pub(super) fn unknown(&self) -> Vec<Problem> {
+        let mut paths: Vec<&str> = self.file.keys().map(String::as_str).collect();
+        paths.sort_unstable();
+        let in_file = paths.into_iter().filter_map(unknown_path);
+        let in_env = self.env.names().filter_map(unknown_variable);
+        in_file.chain(in_env).collect()
+    }
+}
+
+/// Reads a whole number of at least `least`.
+pub(super) fn whole<T>(least: T) -> impl Fn(&str) -> Result<T>
+where
+    T: std::str::FromStr + PartialOrd + std::fmt::Display,
+{
+    move |text| match text.parse::<T>() {
+        Ok(number) if number >= least => Ok(number),
+        _ => Err(format!(
+            "\"{text}\" is not a whole number of at least {least}"
+        )),
+    }
+}
+
+pub(super) fn boolean(text: &str) -> Result<bool> {
+    match text {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err(format!("\"{text}\" is neither true nor false")),
+    }
+}
+
+fn flatten(text: &str) -> Result<HashMap<String, String>> {
+    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| e.to_string())?;
+    let mut values = HashMap::new();
+    for (section, value) in table {
+        let toml::Value::Table(entries) = value else {
+            return Err(format!(
+                "\"{section}\" stands outside a section such as [http]"
+            ));
+        };
+        for (name, value) in entries {
+            let path = format!("{section}.{name}");
+            let text = plain(&value).ok_or_else(|| {
+                format!("{path} is not a text, a number, true, false, or a list of texts")
+            })?;
+            values.insert(path, text);
+        }
+    }
+    Ok(values)
+}
+
+fn plain(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Boolean(truth) => Some(truth.to_string()),
+        toml::Value::Array(items) => {
+            let items: Option<Vec<&str>> = items.iter().map(toml::Value::as_str).collect();
+            Some(items?.join(","))
+        }
+        _ => None,
+    }
+}
+
+/// Keys that later versions will have.
+const RESERVED: [(&str, &str); 3] = [
+    ("mail.url", "MAIL_URL"),
+    ("mail.from", "MAIL_FROM"),
+    ("content.keys", "CONTENT_KEYS"),
+];
+
+fn not_yet(name: &str) -> Problem {
+    format!("{name} belongs to a later version of Rookery and does nothing in this one; unset it")
+}
+
+fn unknown_path(path: &str) -> Option<Problem> {
+    if keys().any(|key| key.path == path) {
+        return None;
+    }
+    if RESERVED.iter().any(|(reserved, _)| *reserved == path) {
+        return Some(not_yet(path));
+    }
+    let nearest = nearest(path, keys().map(|key| key.path.to_owned()));
+    Some(format!("there is no {path} in the configuration{nearest}"))
+}
+
+fn unknown_variable(name: &str) -> Option<Problem> {
+    let without_file = name.strip_suffix("_FILE").unwrap_or(name);
+    if RESERVED
+        .iter()
+        .any(|(_, reserved)| *reserved == without_file)
+    {
+        return Some(not_yet(name));
+    }
+    if !name.starts_with("ROOKERY_") || is_service_link(name) {
+        return None;
+    }
+    if keys().any(|key| key.variable() == name) {
+        return None;
+    }
+    // A key that has a name of its own has only that one.
+    if let Some(key) = keys().find(|key| key.long_variable() == name) {
+        return Some(format!(
+            "there is no variable {name}; it is called {}",
+            key.variable()
+        ));
+    }
+    let nearest = nearest(name, keys().map(Key::variable));
+    Some(format!("there is no variable {name}{nearest}"))
+}
+
+/// The end of a sentence: the known name that `name` was perhaps meant to be.
+fn nearest(name: &str, known: impl Iterator<Item = String>) -> String {
+    known
+        .map(|candidate| (strsim::damerau_levenshtein(name, &candidate), candidate))
+        .min()
+        .map_or_else(String::new, |(_, candidate)| {
+            format!("; did you mean {candidate}?")
+        })
+}
+
+/// Whether Kubernetes (or Docker's old links) made this variable for a Service called `rookery` or
+/// `rookery-something`: `ROOKERY_SERVICE_HOST`, `ROOKERY_PORT_8080_TCP_ADDR` and the like.
+fn is_service_link(name: &str) -> bool {
+    let is_port = |rest: &str| {
+        let mut parts = rest.split('_');
+        parts
+            .next()
+            .is_some_and(|number| number.parse::<u16>().is_ok())
+            && matches!(parts.next(), Some("TCP" | "UDP" | "SCTP"))
+            && matches!(parts.next(), None | Some("PROTO" | "PORT" | "ADDR"))
+            && parts.next().is_none()
+    };
+    name.ends_with("_SERVICE_HOST")
+        || name.ends_with("_SERVICE_PORT")
+        || name.contains("_SERVICE_PORT_")
+        || name.ends_with("_PORT")
+        || name
+            .split_once("_PORT_")
+            .is_some_and(|(_, rest)| is_port(rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_made_by_kubernetes_are_not_ours() {
+        for name in [
+            "ROOKERY_SERVICE_HOST",
+            "ROOKERY_SERVICE_PORT",
+            "ROOKERY_SERVICE_PORT_HTTP",
+            "ROOKERY_PORT",
+            "ROOKERY_PORT_8080_TCP",
+            "ROOKERY_PORT_8080_TCP_ADDR",
+            "ROOKERY_HEADLESS_PORT_9090_TCP_PROTO",
+        ] {
+            assert_eq!(unknown_variable(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn no_key_of_ours_looks_like_one_of_kubernetes() {
+        for key in keys() {
+            assert!(!is_service_link(&key.variable()), "{}", key.path);
+        }
+    }
+
+    #[test]
+    fn numbers_lists_and_truths_mean_the_same_in_the_file_as_in_the_environment() {
+        let values = flatten(
+            "[limits]\nsockets = 10\n[rates]\nenabled = false\n[http]\nallowed_origins = ['a', 'b']",
+        )
+        .unwrap();
+        assert_eq!(values["limits.sockets"], "10");
+        assert_eq!(values["rates.enabled"], "false");
+        assert_eq!(values["http.allowed_origins"], "a,b");
+        assert!(
+            flatten("sockets = 1")
+                .unwrap_err()
+                .contains("outside a section")
+        );
+        assert!(
+            flatten("[limits]\nsockets = 1.5")
+                .unwrap_err()
+                .contains("limits.sockets")
+        );
+    }
+}

@@ -1,0 +1,170 @@
+//! Stage 6: news to sockets, in `seq` order and without holes.
+//!
+//! In: [`Ingress`] from the bus, which may lose, double and reorder. Out: frames in the outboxes of
+//! this node's sockets, each conversation's entries in order and none missing.
+//!
+//! ```text
+//! bus → sink → worker (by conversation) → position check ─ next ──→ registry → outbox
+//!                        ↑                 ├ old ──→ dropped
+//!                        │                 └ hole ─→ held ≤ 100 ms → fill from the store ─┐
+//!                        └────────────────────────────────────────────────────────────────┘
+//! journal → reconcile ─ behind ─→ worker           (what no later entry would reveal)
+//! ```
+//!
+//! A worker alone moves the live positions of its conversations, so it needs no lock beyond the
+//! moment of asking. It never waits: the store is read by tasks whose result comes back to it as
+//! one more item of its queue. Entries that change memberships take the way of a fill too, since
+//! telling them needs more than the entry.
+
+mod base;
+mod fill;
+mod hold;
+mod reconcile;
+mod worker;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rookery_protocol::{ConversationId, Seq, UserId};
+use tokio::sync::{Notify, mpsc};
+
+pub use base::{Base, BaseLoader};
+pub(crate) use fill::notice_of;
+
+use crate::auth::Auth;
+use crate::bus::{BreakReason, Channel, Envelope, Ingress, Sink};
+use crate::gateway::Registry;
+use crate::lifecycle::Tasks;
+use crate::metrics;
+use crate::store::{JournalPosition, Store};
+
+/// Work that may wait for one worker: a second of a node's best rate.
+const WORKER_QUEUE: usize = 32_768;
+
+/// How an entry reached a socket; the label of `rookery_delivered_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    Bus,
+    Fill,
+    Reconcile,
+}
+
+impl Path {
+    fn delivered(self) -> &'static ::metrics::Counter {
+        let delivered = metrics::delivered_total();
+        match self {
+            Self::Bus => &delivered.bus,
+            Self::Fill => &delivered.fill,
+            Self::Reconcile => &delivered.reconcile,
+        }
+    }
+}
+
+/// Users whose sockets lack entries of a conversation, up to a target.
+#[derive(Clone, Debug)]
+pub struct Behind {
+    pub conversation_id: ConversationId,
+    pub users: Vec<UserId>,
+    /// Zero: only learn of the conversation.
+    pub target: Seq,
+    pub path: Path,
+}
+
+/// Everything a worker does.
+enum Work {
+    News { user: UserId, payload: Bytes },
+    Behind(Behind),
+    Filled(Box<fill::Filled>),
+    FillFailed(ConversationId),
+}
+
+/// The entrance to the workers, the reconciler's bell, and what they all share.
+#[derive(Clone)]
+pub struct Delivery {
+    workers: Arc<[mpsc::Sender<Work>]>,
+    /// Rung when the bus may have lost something.
+    broken: Arc<Notify>,
+}
+
+/// What delivery works with.
+#[derive(Clone)]
+pub struct DeliveryParts {
+    pub node_id: String,
+    pub store: Arc<dyn Store>,
+    pub registry: Arc<Registry>,
+    pub auth: Arc<Auth>,
+    pub clock: crate::clock::Clock,
+    pub tasks: Tasks,
+}
+
+impl Delivery {
+    /// Starts the workers.
+    #[must_use]
+    pub fn start(parts: &DeliveryParts, workers: usize) -> Self {
+        let (senders, queues): (Vec<_>, Vec<_>) =
+            (0..workers.max(1)).map(|_| mpsc::channel(WORKER_QUEUE)).unzip();
+        let delivery = Self { workers: senders.into(), broken: Arc::new(Notify::new()) };
+        for queue in queues {
+            let worker = worker::Worker::new(parts.clone(), delivery.clone());
+            parts.tasks.spawn_vital("delivery", worker.run(queue));
+        }
+        delivery
+    }
+
+    /// Starts the looks into the journal, from a position taken before the first socket.
+    /// `bus_is_up` tells how often it has to look.
+    pub fn start_reconciler(
+        &self,
+        parts: &DeliveryParts,
+        from: JournalPosition,
+        bus_is_up: impl Fn() -> bool + Send + Sync + 'static,
+    ) {
+        let reconciler = reconcile::Reconciler::new(parts.clone(), self.clone(), from, bus_is_up);
+        parts.tasks.spawn_vital("reconcile", reconciler.run());
+    }
+
+    /// Where the bus puts what arrives. Decodes nothing but the key.
+    #[must_use]
+    pub fn sink(&self) -> Sink {
+        let delivery = self.clone();
+        Arc::new(move |ingress| delivery.take(ingress))
+    }
+
+    fn take(&self, ingress: Ingress) {
+        match ingress {
+            Ingress::Message { channel: Channel::User(user), payload } => {
+                let key = Envelope::key_of(&payload);
+                self.put(&key, Work::News { user, payload });
+            }
+            Ingress::Message { channel: Channel::Node(_), .. } => {}
+            Ingress::Break(reason) => self.broke(reason),
+        }
+    }
+
+    /// Something may have been lost: the reconciler looks at once.
+    fn broke(&self, reason: BreakReason) {
+        let breaks = metrics::ingress_breaks_total();
+        match reason {
+            BreakReason::Reconnected => breaks.reconnect.increment(1),
+            BreakReason::Lagged => breaks.lagged.increment(1),
+            BreakReason::Overflow => breaks.overflow.increment(1),
+            BreakReason::Canary => breaks.canary.increment(1),
+            BreakReason::Undecodable => breaks.undecodable.increment(1),
+        }
+        self.broken.notify_one();
+    }
+
+    /// Asks for what some sockets lack.
+    pub fn behind(&self, behind: Behind) {
+        let key = *behind.conversation_id.as_bytes();
+        self.put(&key, Work::Behind(behind));
+    }
+
+    fn put(&self, key: &[u8; 16], work: Work) {
+        let worker = usize::from(key[15]) % self.workers.len();
+        if self.workers[worker].try_send(work).is_err() {
+            // Dropped, not waited for: the reconciler finds what it was about.
+            self.broke(BreakReason::Overflow);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Stage 1: sockets.
+//!
+//! In: TCP connections. A connection speaks HTTP until it asks for `/ws`; then one task owns its
+//! WebSocket, reads frames, hands decoded commands to `commands`, and writes what its outbox holds.
+//! Out: commands. What it must never do: wait for a slow reader, or skip a frame of one; a full
+//! outbox closes the socket with a code that says "come back and resume".
+
+mod admission;
+mod connection;
+mod drain;
+mod frame;
+mod heartbeat;
+mod listener;
+mod open;
+mod outbox;
+mod positions;
+mod rate_limit;
+mod registry;
+mod session;
+mod upgrade;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use rookery_protocol::event::Limits;
+use rookery_protocol::limits;
+
+pub use admission::{Admission, AdmissionOptions};
+pub use drain::drain;
+pub use frame::{Frame, SharedFrame};
+pub use listener::{Listener, bind};
+pub(crate) use open::noted;
+pub use outbox::{Outbox, Push};
+pub use positions::{Positions, Verdict};
+pub use rate_limit::TokenBucket;
+pub use registry::Registry;
+pub use session::Session;
+pub use upgrade::upgrade;
+
+use crate::auth::Auth;
+use crate::bus::Subscriptions;
+use crate::chat::messages::Messages;
+use crate::clock::Clock;
+use crate::delivery::{BaseLoader, Delivery};
+use crate::lifecycle::Tasks;
+use crate::store::Store;
+
+/// A ping at this interval keeps proxies from closing idle sockets; announced in `ready`.
+pub const HEARTBEAT_SECONDS: u32 = 25;
+/// A socket that sent no frame for this long, not even a pong, is given up.
+pub const SILENCE_SECONDS: u32 = 60;
+/// A resuming socket has this long to send its `sync`.
+pub const RESUME_SECONDS: u32 = 10;
+
+/// What the sockets of a node work with.
+pub struct GatewayParts {
+    pub node_id: String,
+    /// Names the incarnation of the database, told in `ready`.
+    pub epoch: String,
+    pub store: Arc<dyn Store>,
+    pub auth: Arc<Auth>,
+    pub messages: Arc<Messages>,
+    pub registry: Arc<Registry>,
+    pub subscriptions: Subscriptions,
+    pub bases: BaseLoader,
+    pub delivery: Delivery,
+    pub admission: Arc<Admission>,
+    pub options: GatewayOptions,
+    pub clock: Clock,
+    pub tasks: Tasks,
+}
+
+/// Settings of the sockets, from the configuration.
+#[derive(Clone, Debug)]
+pub struct GatewayOptions {
+    pub sockets_per_user: usize,
+    pub rates_enabled: bool,
+    pub messages_per_second: u32,
+    pub messages_burst: u32,
+    /// Exact origins; empty: the same host, and loopback.
+    pub allowed_origins: Vec<String>,
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+}
+
+/// The gateway of one node. Cloning shares it.
+#[derive(Clone)]
+pub struct Gateway(Arc<Shared>);
+
+struct Shared {
+    parts: GatewayParts,
+    draining: AtomicBool,
+    started: Instant,
+}
+
+impl std::ops::Deref for Gateway {
+    type Target = GatewayParts;
+
+    fn deref(&self) -> &GatewayParts {
+        &self.0.parts
+    }
+}
+
+impl Gateway {
+    /// Starts the heartbeat of its sockets.
+    #[must_use]
+    pub fn start(parts: GatewayParts) -> Self {
+        let draining = AtomicBool::new(false);
+        let gateway = Self(Arc::new(Shared { parts, draining, started: Instant::now() }));
+        gateway.tasks.spawn_vital("heartbeat", heartbeat::run(gateway.clone()));
+        gateway
+    }
+
+    /// Seconds of the node's life: a clock for silence, which no clock change disturbs.
+    #[must_use]
+    pub fn now_seconds(&self) -> u32 {
+        u32::try_from(self.0.started.elapsed().as_secs()).unwrap_or(u32::MAX)
+    }
+
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::SeqCst)
+    }
+
+    /// Refuses new sockets from now on.
+    pub fn begin_draining(&self) {
+        self.0.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// What `ready` tells of this server's limits.
+    #[must_use]
+    pub fn limits() -> Limits {
+        Limits {
+            frame_bytes: limits::FRAME_BYTES,
+            content_chars: limits::CONTENT_CHARS,
+            in_flight: limits::SENDS_IN_FLIGHT,
+            presence_watch: limits::PRESENCE_WATCH,
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The public port: accepts connections and speaks HTTP/1.1 on them until they become sockets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+use tower::ServiceExt;
+
+use crate::lifecycle::Tasks;
+
+/// A reconnect storm queues in the kernel instead of being refused (mio's default is 128).
+const BACKLOG: u32 = 4_096;
+/// A client that sends its headers slower than this is let go (slowloris).
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest head of a request; tokens and proxies' headers fit four times.
+const HEADER_BYTES: usize = 16 * 1024;
+/// Connections beyond the sockets, for REST and refusals.
+const SPARE_CONNECTIONS: usize = 1_000;
+
+/// Binds an address for many connections.
+///
+/// # Errors
+/// The address is in use or not this machine's.
+pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// One port and what answers on it.
+pub struct Listener {
+    listener: TcpListener,
+    router: Router,
+    connections: Arc<Semaphore>,
+}
+
+impl Listener {
+    /// `sockets`: how many WebSockets may be open at once.
+    #[must_use]
+    pub fn new(listener: TcpListener, router: Router, sockets: usize) -> Self {
+        let connections = Arc::new(Semaphore::new(sockets + SPARE_CONNECTIONS));
+        Self { listener, router, connections }
+    }
+
+    /// Accepts until the node stops; then requests under way are finished.
+    pub async fn run(self, tasks: Tasks) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = tasks.stopping().cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.serve(stream, peer, &tasks),
+                Err(error) => {
+                    // Out of descriptors, or the peer is gone already: the next may do.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    fn serve(&self, stream: TcpStream, peer: SocketAddr, tasks: &Tasks) {
+        // Dropped at once when there are too many: a descriptor must always be left.
+        let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else { return };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection was gone at once");
+            return;
+        }
+        let router = self.router.clone().map_request(move |mut request: hyper::Request<_>| {
+            request.extensions_mut().insert(ConnectInfo(peer));
+            request.map(axum::body::Body::new)
+        });
+        let stopping = tasks.stopping().clone();
+        tasks.spawn("http", async move {
+            let mut http = http1::Builder::new();
+            http.timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .max_buf_size(HEADER_BYTES)
+                .pipeline_flush(true);
+            let service = TowerToHyperService::new(router);
+            let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+            tokio::pin!(connection);
+            let served = tokio::select! {
+                served = connection.as_mut() => served,
+                () = stopping.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = served {
+                tracing::trace!(%error, "a connection ended early");
+            }
+            drop(permit);
+        });
+    }
+}

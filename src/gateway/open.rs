@@ -1,0 +1,193 @@
+//! From an upgraded connection to an authenticated socket that misses nothing: authenticate, join
+//! the registry, subscribe and have it confirmed, read the base, say `ready`.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use rookery_protocol::command::ClientCommand;
+use rookery_protocol::event::{Ready, ServerEvent};
+use rookery_protocol::{CloseCode, Format, Seq};
+use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
+
+use super::connection::Socket;
+use super::session::Session;
+use super::{Gateway, HEARTBEAT_SECONDS};
+use crate::auth::{Access, TokenRefusal};
+use crate::chat::accounts::own_user;
+use crate::delivery::{Base, Behind, Path};
+use crate::error::AppError;
+
+/// How long a socket without credentials has to send its `auth`.
+const AUTH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How the client shows who it is.
+pub(super) enum Credentials {
+    /// By a header, checked before the upgrade.
+    Verified(Access),
+    /// In the address, since browsers cannot set headers.
+    Token(String),
+    /// By its first frame.
+    FirstFrame,
+}
+
+/// What the handshake said.
+pub(super) struct Opening {
+    pub(super) credentials: Credentials,
+    pub(super) format: Format,
+    pub(super) asked_for_protocol: bool,
+    pub(super) resume: bool,
+    pub(super) address: IpAddr,
+}
+
+/// Why a socket did not open.
+pub(super) enum NotOpened {
+    Close(CloseCode),
+    /// The client went away, or broke the protocol.
+    Gone(Option<WsError>),
+}
+
+impl From<CloseCode> for NotOpened {
+    fn from(code: CloseCode) -> Self {
+        Self::Close(code)
+    }
+}
+
+/// Opens the socket. On `Ok` its session is in the registry and its `ready` in the outbox.
+pub(super) async fn open(
+    gateway: &Gateway,
+    socket: &mut Socket,
+    opening: Opening,
+) -> Result<Arc<Session>, NotOpened> {
+    let Opening { credentials, format, mut resume, address, .. } = opening;
+    let (access, reference) = match credentials {
+        Credentials::Verified(access) => (access, None),
+        Credentials::Token(token) => (gateway.auth.check(&token).map_err(|e| refusal(&e))?, None),
+        Credentials::FirstFrame => {
+            let (token, wants_resume, reference) = first_frame(socket, format).await?;
+            resume |= wants_resume;
+            (gateway.auth.check(&token).map_err(|e| refusal(&e))?, reference)
+        }
+    };
+    let now = gateway.now_seconds();
+    let session = Arc::new(Session::new(gateway.registry.next_id(), &access, format, now));
+    // In the registry before the subscription: what arrives from now on is at least noted.
+    gateway.registry.join(Arc::clone(&session), gateway.options.sockets_per_user);
+    let subscribed = gateway.subscriptions.join(access.user_id).await;
+    if subscribed.is_err() {
+        tracing::debug!("a socket opens while the bus is down");
+    }
+    match begin(gateway, &session, &access, resume, reference).await {
+        Ok(()) => {
+            let user = %access.user_id;
+            tracing::debug!(user, session = %access.session_id, %address, "socket open");
+            Ok(session)
+        }
+        Err(code) => {
+            left(gateway, &session).await;
+            Err(code.into())
+        }
+    }
+}
+
+/// Takes a socket out of everything that knows it.
+pub(super) async fn left(gateway: &Gateway, session: &Session) {
+    gateway.registry.leave(session);
+    gateway.subscriptions.leave(session.user_id).await;
+}
+
+/// Reads the base and says `ready`.
+async fn begin(
+    gateway: &Gateway,
+    session: &Arc<Session>,
+    access: &Access,
+    resume: bool,
+    reference: Option<String>,
+) -> Result<(), CloseCode> {
+    let base = match gateway.bases.load(access.user_id).await {
+        Ok(Some(base)) => base,
+        Ok(None) => return Err(CloseCode::Unauthenticated),
+        Err(_) => return Err(CloseCode::TryLater),
+    };
+    if base.user.banned_at.is_some() {
+        return Err(CloseCode::Forbidden);
+    }
+    // Once more: the session may have been ended since its token was checked, and before the
+    // registry could be told.
+    let ended = gateway.auth.revocations.contains(access.session_id);
+    if ended || base.user.auth_version != access.auth_version {
+        return Err(CloseCode::Unauthenticated);
+    }
+    let Base { user, ends } = base;
+    session.send(&ServerEvent::Ready(Ready {
+        reference,
+        user: own_user(user),
+        session_id: access.session_id,
+        node_id: gateway.node_id.clone(),
+        epoch: gateway.epoch.clone(),
+        server_time: gateway.clock.now(),
+        heartbeat_seconds: HEARTBEAT_SECONDS,
+        token_expires_at: access.expires_at,
+        limits: Gateway::limits(),
+    }));
+    if !resume {
+        let newer = session.positions().set_base(&ends);
+        noted(gateway, session, newer);
+    }
+    Ok(())
+}
+
+/// Has entries delivered that were noted while positions were not known.
+pub(crate) fn noted(
+    gateway: &Gateway,
+    session: &Session,
+    newer: Vec<(rookery_protocol::ConversationId, Seq)>,
+) {
+    for (conversation_id, target) in newer {
+        let users = vec![session.user_id];
+        gateway.delivery.behind(Behind { conversation_id, users, target, path: Path::Fill });
+    }
+}
+
+fn refusal(refusal: &TokenRefusal) -> NotOpened {
+    NotOpened::Close(match refusal {
+        TokenRefusal::Expired => CloseCode::TokenExpired,
+        TokenRefusal::Invalid | TokenRefusal::Revoked => CloseCode::Unauthenticated,
+    })
+}
+
+/// Waits for `auth`; anything else first is refused.
+async fn first_frame(
+    socket: &mut Socket,
+    format: Format,
+) -> Result<(String, bool, Option<String>), NotOpened> {
+    let wait = tokio::time::timeout(AUTH_TIMEOUT, data_frame(socket));
+    let bytes = wait.await.map_err(|_| NotOpened::Close(CloseCode::Unauthenticated))??;
+    match ClientCommand::decode(format, &bytes) {
+        Ok(ClientCommand::Auth(auth)) => Ok((auth.token, auth.resume, auth.reference)),
+        Ok(other) => {
+            let error = AppError::unauthenticated("the first frame must be auth");
+            let event = error.into_event(other.reference().map(str::to_owned), None);
+            super::connection::write_event(socket, format, &ServerEvent::Error(event)).await;
+            Err(CloseCode::Unauthenticated.into())
+        }
+        Err(error) => {
+            let event = crate::commands::decode_error(error);
+            super::connection::write_event(socket, format, &ServerEvent::Error(event)).await;
+            Err(CloseCode::Unauthenticated.into())
+        }
+    }
+}
+
+async fn data_frame(socket: &mut Socket) -> Result<Vec<u8>, NotOpened> {
+    loop {
+        match socket.next().await {
+            Some(Ok(WsMessage::Text(text))) => return Ok(text.as_bytes().to_vec()),
+            Some(Ok(WsMessage::Binary(bytes))) => return Ok(bytes.to_vec()),
+            Some(Ok(WsMessage::Close(_))) | None => return Err(NotOpened::Gone(None)),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Err(NotOpened::Gone(Some(error))),
+        }
+    }
+}

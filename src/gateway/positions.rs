@@ -1,0 +1,270 @@
+//! Where a socket is in each of its conversations: the last `seq` passed on to it. This is what
+//! turns a bus that loses, doubles and reorders into a stream in `seq` order without holes.
+//!
+//! Pure data: no I/O, no clock. `delivery` asks before it passes an entry on; `sync` moves a
+//! conversation to its cursor and back to live.
+
+use rookery_protocol::{ConversationId, Seq};
+
+/// What to do with an entry for one socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is the next one: the position has moved, pass it on.
+    Pass,
+    /// The socket has it.
+    Old,
+    /// There is a hole before it: hold it, then read what is missing.
+    Ahead,
+    /// A sync reads the store up to it, or the base is not known yet: only noted.
+    Noted,
+    /// The socket's user was not known to be a member.
+    Unknown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Position {
+    conversation_id: ConversationId,
+    /// The last entry passed on.
+    seq: Seq,
+    /// Zero when live; otherwise a sync is reading up to here.
+    target: Seq,
+}
+
+/// All positions of one socket. Small: 32 bytes a conversation, sorted by id.
+#[derive(Debug, Default)]
+pub struct Positions {
+    /// False until the base was read (or, on a resuming socket, the first sync began): until then
+    /// entries are only noted as targets.
+    based: bool,
+    list: Vec<Position>,
+}
+
+impl Positions {
+    /// Positions before anything is known.
+    #[must_use]
+    pub fn pending() -> Self {
+        Self::default()
+    }
+
+    #[must_use]
+    pub fn is_based(&self) -> bool {
+        self.based
+    }
+
+    /// The last entry passed on; `None` for a conversation that is not known.
+    #[must_use]
+    pub fn get(&self, id: ConversationId) -> Option<Seq> {
+        if !self.based {
+            return None;
+        }
+        self.find(id).ok().map(|at| self.list[at].seq)
+    }
+
+    /// Judges an entry and, if it is the next one, moves past it.
+    pub fn advance(&mut self, id: ConversationId, seq: Seq) -> Verdict {
+        let found = self.find(id);
+        match found {
+            Err(at) if !self.based => {
+                let noted = Position { conversation_id: id, seq: Seq::ZERO, target: seq };
+                self.list.insert(at, noted);
+                Verdict::Noted
+            }
+            Err(_) => Verdict::Unknown,
+            Ok(at) => {
+                let position = &mut self.list[at];
+                if !self.based || position.target > Seq::ZERO {
+                    position.target = position.target.max(seq);
+                    Verdict::Noted
+                } else if seq <= position.seq {
+                    Verdict::Old
+                } else if seq == position.seq.next() {
+                    position.seq = seq;
+                    Verdict::Pass
+                } else {
+                    Verdict::Ahead
+                }
+            }
+        }
+    }
+
+    /// Sets the base: everything up to these ends counts as passed on. Returns the conversations
+    /// of which something newer was noted while the base was being read, with the newest entry.
+    pub fn set_base(&mut self, ends: &[(ConversationId, Seq)]) -> Vec<(ConversationId, Seq)> {
+        if self.based {
+            return Vec::new();
+        }
+        let noted = std::mem::take(&mut self.list);
+        self.based = true;
+        self.list = ends
+            .iter()
+            .map(|&(conversation_id, seq)| Position { conversation_id, seq, target: Seq::ZERO })
+            .collect();
+        self.list.sort_unstable_by_key(|position| position.conversation_id);
+        self.list.dedup_by_key(|position| position.conversation_id);
+        let newer = |noted: &Position| self.get(noted.conversation_id).is_none_or(|s| s < noted.target);
+        noted.iter().filter(|n| newer(n)).map(|n| (n.conversation_id, n.target)).collect()
+    }
+
+    /// Makes a conversation known, live from `seq` on. Does nothing if it is known.
+    pub fn learn(&mut self, id: ConversationId, seq: Seq) -> bool {
+        match self.find(id) {
+            Err(at) if self.based => {
+                let position = Position { conversation_id: id, seq, target: Seq::ZERO };
+                self.list.insert(at, position);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Forgets a conversation that the user has left.
+    pub fn forget(&mut self, id: ConversationId) {
+        if self.based
+            && let Ok(at) = self.find(id)
+        {
+            self.list.remove(at);
+        }
+    }
+
+    /// Hands a conversation to a sync: from now on live entries only raise the target, which is at
+    /// least `to`. The position becomes `cursor`. Returns the target.
+    pub fn begin_sync(&mut self, id: ConversationId, cursor: Seq, to: Seq) -> Seq {
+        match self.find(id) {
+            Ok(at) => {
+                let position = &mut self.list[at];
+                // A live position is as far as the socket was told of the log.
+                position.target = position.target.max(position.seq).max(to);
+                position.seq = cursor;
+                position.target
+            }
+            Err(at) => {
+                let position = Position { conversation_id: id, seq: cursor, target: to };
+                self.list.insert(at, position);
+                to
+            }
+        }
+    }
+
+    /// A sync has passed on everything up to `seq`. Returns the target it still has to reach, or
+    /// `None` when it is reached and the conversation is live again.
+    pub fn synced_to(&mut self, id: ConversationId, seq: Seq) -> Option<Seq> {
+        let at = self.find(id).ok()?;
+        let position = &mut self.list[at];
+        position.seq = position.seq.max(seq);
+        if position.seq < position.target {
+            return Some(position.target);
+        }
+        position.target = Seq::ZERO;
+        None
+    }
+
+    /// Ends a sync's plan: conversations that are not replayed are live from `seq` on, unless
+    /// something newer was noted, which is returned to be filled. Call once `begin_sync` was called
+    /// for those that are.
+    pub fn set_live(&mut self, ends: &[(ConversationId, Seq)]) -> Vec<(ConversationId, Seq)> {
+        self.based = true;
+        let mut newer = Vec::new();
+        for &(id, seq) in ends {
+            match self.find(id) {
+                Ok(at) => {
+                    let position = &mut self.list[at];
+                    if position.target > seq {
+                        newer.push((id, position.target));
+                    }
+                    position.seq = position.seq.max(seq);
+                    position.target = Seq::ZERO;
+                }
+                Err(at) => {
+                    let position = Position { conversation_id: id, seq, target: Seq::ZERO };
+                    self.list.insert(at, position);
+                }
+            }
+        }
+        newer
+    }
+
+    /// Live conversations whose log has grown past the position; `ends` tells the logs' ends.
+    pub fn behind<'a>(
+        &'a self,
+        ends: &'a std::collections::HashMap<ConversationId, Seq>,
+    ) -> impl Iterator<Item = (ConversationId, Seq)> + 'a {
+        let live = self.list.iter().filter(|p| self.based && p.target == Seq::ZERO);
+        live.filter_map(|position| {
+            let end = *ends.get(&position.conversation_id)?;
+            (position.seq < end).then_some((position.conversation_id, end))
+        })
+    }
+
+    fn find(&self, id: ConversationId) -> Result<usize, usize> {
+        self.list.binary_search_by_key(&id, |position| position.conversation_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn id(n: u128) -> ConversationId {
+        ConversationId::from_uuid(Uuid::from_u128(n))
+    }
+
+    #[test]
+    fn only_the_next_entry_passes() {
+        let mut positions = Positions::pending();
+        positions.set_base(&[(id(1), Seq(4))]);
+        assert_eq!(positions.advance(id(1), Seq(6)), Verdict::Ahead);
+        assert_eq!(positions.advance(id(1), Seq(5)), Verdict::Pass);
+        assert_eq!(positions.advance(id(1), Seq(5)), Verdict::Old);
+        assert_eq!(positions.advance(id(1), Seq(6)), Verdict::Pass);
+        assert_eq!(positions.advance(id(2), Seq(1)), Verdict::Unknown);
+    }
+
+    #[test]
+    fn what_comes_before_the_base_is_noted_and_reported_if_newer() {
+        let mut positions = Positions::pending();
+        assert_eq!(positions.advance(id(1), Seq(5)), Verdict::Noted);
+        assert_eq!(positions.advance(id(2), Seq(9)), Verdict::Noted);
+        assert_eq!(positions.advance(id(3), Seq(1)), Verdict::Noted);
+        let newer = positions.set_base(&[(id(2), Seq(8)), (id(1), Seq(5))]);
+        assert_eq!(newer, [(id(2), Seq(9)), (id(3), Seq(1))]);
+        assert_eq!(positions.get(id(1)), Some(Seq(5)));
+    }
+
+    #[test]
+    fn a_sync_ends_only_when_nothing_newer_was_noted() {
+        let mut positions = Positions::pending();
+        positions.set_base(&[(id(1), Seq(10))]);
+        assert_eq!(positions.begin_sync(id(1), Seq(3), Seq(8)), Seq(10));
+        assert_eq!(positions.advance(id(1), Seq(11)), Verdict::Noted);
+        assert_eq!(positions.synced_to(id(1), Seq(10)), Some(Seq(11)));
+        assert_eq!(positions.synced_to(id(1), Seq(11)), None);
+        assert_eq!(positions.advance(id(1), Seq(12)), Verdict::Pass);
+    }
+
+    #[test]
+    fn a_resuming_socket_goes_live_with_its_first_sync() {
+        let mut positions = Positions::pending();
+        positions.advance(id(1), Seq(7));
+        positions.advance(id(2), Seq(3));
+        assert_eq!(positions.begin_sync(id(1), Seq(2), Seq(6)), Seq(7));
+        let newer = positions.set_live(&[(id(2), Seq(2)), (id(3), Seq(0))]);
+        assert_eq!(newer, [(id(2), Seq(3))]);
+        assert_eq!(positions.advance(id(3), Seq(1)), Verdict::Pass);
+        assert_eq!(positions.advance(id(1), Seq(8)), Verdict::Noted);
+    }
+
+    #[test]
+    fn reconciliation_sees_only_live_conversations_that_lag() {
+        let mut positions = Positions::pending();
+        let ends = std::collections::HashMap::from([(id(1), Seq(5)), (id(2), Seq(5))]);
+        assert_eq!(positions.behind(&ends).count(), 0);
+        positions.set_base(&[(id(1), Seq(4)), (id(2), Seq(5)), (id(3), Seq(1))]);
+        assert_eq!(positions.behind(&ends).collect::<Vec<_>>(), [(id(1), Seq(5))]);
+        positions.begin_sync(id(1), Seq(4), Seq(5));
+        assert_eq!(positions.behind(&ends).count(), 0);
+        positions.forget(id(2));
+        assert_eq!(positions.get(id(2)), None);
+    }
+}

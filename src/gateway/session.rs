@@ -1,0 +1,122 @@
+//! Who is on a socket, and what the rest of the node may do to it.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rookery_protocol::event::ServerEvent;
+use rookery_protocol::{CloseCode, Format, SessionId, Timestamp, UserId, limits};
+use tokio::sync::Notify;
+
+use super::frame::Frame;
+use super::outbox::{Outbox, Push};
+use super::positions::Positions;
+use crate::auth::Access;
+
+/// One authenticated socket. Shared between its task, delivery, and answers that arrive later.
+#[derive(Debug)]
+pub struct Session {
+    /// Names the socket on this node.
+    pub id: u64,
+    pub user_id: UserId,
+    pub session_id: SessionId,
+    pub format: Format,
+    pub outbox: Outbox,
+    /// When it was opened, in seconds of the node's life.
+    pub opened_at: u32,
+    positions: Mutex<Positions>,
+    /// End of the access token, in milliseconds.
+    expires_at: AtomicI64,
+    /// When the client was last heard, in seconds of the node's life.
+    heard_at: AtomicU32,
+    in_flight: AtomicUsize,
+    /// Woken when a send was answered.
+    answered: Notify,
+    syncing: AtomicBool,
+}
+
+impl Session {
+    #[must_use]
+    pub fn new(id: u64, access: &Access, format: Format, now_seconds: u32) -> Self {
+        Self {
+            id,
+            user_id: access.user_id,
+            session_id: access.session_id,
+            format,
+            outbox: Outbox::default(),
+            opened_at: now_seconds,
+            positions: Mutex::new(Positions::pending()),
+            expires_at: AtomicI64::new(access.expires_at.as_millis()),
+            heard_at: AtomicU32::new(now_seconds),
+            in_flight: AtomicUsize::new(0),
+            answered: Notify::new(),
+            syncing: AtomicBool::new(false),
+        }
+    }
+
+    /// Encodes and queues an event. A socket that has no room for it is closed.
+    pub fn send(&self, event: &ServerEvent) -> Push {
+        match Frame::encode(self.format, event) {
+            Some(frame) => self.outbox.push(frame),
+            None => Push::Queued,
+        }
+    }
+
+    pub fn close(&self, code: CloseCode) {
+        self.outbox.close(code);
+    }
+
+    /// The socket's positions. Held for moments only, never across an await.
+    pub fn positions(&self) -> MutexGuard<'_, Positions> {
+        // A panic while it was held leaves positions that are still positions.
+        self.positions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[must_use]
+    pub fn expires_at(&self) -> Timestamp {
+        Timestamp::from_millis(self.expires_at.load(Ordering::Relaxed))
+    }
+
+    pub fn renew(&self, expires_at: Timestamp) {
+        self.expires_at.store(expires_at.as_millis(), Ordering::Relaxed);
+    }
+
+    pub fn heard(&self, now_seconds: u32) {
+        self.heard_at.store(now_seconds, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn heard_at(&self) -> u32 {
+        self.heard_at.load(Ordering::Relaxed)
+    }
+
+    /// Counts a send that is not answered yet.
+    pub fn send_began(&self) {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub fn send_answered(&self) {
+        if self.in_flight.fetch_sub(1, Ordering::AcqRel) == limits::SENDS_IN_FLIGHT {
+            self.answered.notify_one();
+        }
+    }
+
+    /// Whether the socket may be read: beyond its sends in flight it has to wait for answers.
+    #[must_use]
+    pub fn may_read(&self) -> bool {
+        self.in_flight.load(Ordering::Acquire) < limits::SENDS_IN_FLIGHT
+    }
+
+    /// Resolves when a send was answered while the socket could not be read.
+    pub async fn answered(&self) {
+        self.answered.notified().await;
+    }
+
+    /// Claims the socket's one sync; false if one is under way.
+    pub fn begin_sync(&self) -> bool {
+        !self.syncing.swap(true, Ordering::AcqRel)
+    }
+
+    pub fn end_sync(&self) {
+        self.syncing.store(false, Ordering::Release);
+    }
+}

@@ -1,0 +1,93 @@
+//! The metrics of a node, in the order of a message's way.
+
+use super::declare::{Kind, Metric, Series, declare_metrics};
+
+declare_metrics! {
+    prefix "rookery_";
+
+    /// Open WebSockets on this node.
+    gauge sockets []
+    /// Users with a WebSocket on this node.
+    gauge users []
+    /// WebSocket upgrades: accepted, or why not (`rate`: the bucket of this node; `full`: its
+    /// sockets or those of one address).
+    counter upgrades_total {
+        result: accepted | refused | unauthenticated | forbidden | rate | full | draining
+    }
+    /// WebSockets closed, by the close code sent or received (1006: cut off without one).
+    counter closes_total (code)
+    /// Frames read from clients.
+    counter frames_received_total []
+    /// Frames written to clients.
+    counter frames_sent_total []
+    /// Frames that could not be decoded.
+    counter bad_frames_total []
+    /// Requests refused because one client asked for too much.
+    counter rate_limited_total { bucket: messages | receipts | typing | presence | account | address }
+    /// Messages asked to be stored, over both ways in, by outcome.
+    counter messages_total { result: stored | duplicate | refused | unavailable }
+    /// From reading the frame of a message to queueing its acknowledgement.
+    histogram ack_seconds []
+
+    /// Messages stored by one transaction.
+    histogram commit_batch_size []
+    /// From the begin of a storing transaction to its commit.
+    histogram commit_seconds []
+    /// History pages that the primary served because the replica was behind or away.
+    counter store_replica_fallbacks_total []
+
+    /// Events published to the bus.
+    counter bus_published_total []
+    /// Events not published, because Redis was away or behind; reconciliation finds them.
+    counter bus_publish_dropped_total []
+    /// Envelopes heard on the bus.
+    counter bus_received_total []
+    /// Envelopes that this version could not read.
+    counter bus_undecodable_total []
+    /// Channels this node is subscribed to.
+    gauge bus_subscriptions []
+    /// 1 while the subscriber is connected and hears its own canary.
+    gauge bus_connected []
+    /// From publishing an event to hearing it; clocks of two nodes are compared.
+    histogram bus_lag_seconds []
+
+    /// Times when news may have been missed, so that the journal was read at once.
+    counter ingress_breaks_total {
+        reason: reconnect | canary | neighbour | lagged | overflow | undecodable
+    }
+    /// Entries passed on to sockets, by what brought them: news, the fill of a hole,
+    /// reconciliation, or a device that resumed.
+    counter delivered_total { path: bus | fill | reconcile | resume }
+    /// Gaps seen in a conversation's order.
+    counter holes_total []
+    /// Reads of the store to close a gap (`late`: what was missing came by itself).
+    counter fills_total { result: filled | late | failed }
+    /// Entries that only the journal brought; near 0 in a healthy cluster.
+    counter reconcile_found_total []
+    /// Looks at the journal.
+    counter reconcile_looks_total { result: ok | failed }
+    /// Frames not queued for a socket because it was behind: ephemeral ones are let go (`shed`),
+    /// older latest-value ones replaced (`merged`).
+    counter outbox_sheds_total { lane: shed | merged }
+    /// Sockets closed because their reader was too slow.
+    counter slow_readers_total []
+
+    /// Log-ins.
+    counter auth_logins_total { result: ok | refused | limited }
+    /// Families of refresh tokens ended because an old token was used again.
+    counter auth_refresh_reuse_total []
+    /// Passwords waiting to be hashed or checked.
+    gauge password_queue []
+
+    /// REST requests by route (as in the router's table), method and status.
+    counter http_requests_total (route, method, status)
+    /// From reading a REST request to having its answer.
+    histogram http_request_seconds (route)
+
+    /// 1 while Redis or the database is away.
+    gauge degraded []
+    /// 1 while this node drains.
+    gauge draining []
+    /// Always 1; its label says which version runs.
+    gauge build_info (version)
+}

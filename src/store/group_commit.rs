@@ -1,0 +1,274 @@
+//! Group commit: sends that arrive while a commit is under way are stored together by the next one.
+//!
+//! One lane a node, no timer: a batch is as large as what waited. A conversation that somebody else
+//! has locked leaves the lane for a detour, a transaction of its own, and so delays only itself;
+//! until the detour is done, later sends to it queue behind it, which keeps each sender's order.
+//!
+//! ```text
+//! submit → queue → lane ── append(Wait::No) ──→ committed
+//!                   └─ held ─→ detour: append(Wait::Yes) ──→ committed
+//! ```
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rookery_protocol::ConversationId;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::{NewMessage, Outcome, Refusal, Store, StoreError, Stored, Wait};
+use crate::clock::Clock;
+use crate::lifecycle::Tasks;
+use crate::metrics;
+
+/// Sends that may wait for the lane. At 15,000 a second this is half a second of work; a submitter
+/// beyond it waits, which stops its socket from being read.
+const QUEUE: usize = 8_192;
+/// Larger batches gain little throughput and cost milliseconds of latency (measured).
+const BATCH_MAX: usize = 128;
+/// Sends that may wait behind all detours together.
+const DETOUR_QUEUE: usize = 8_192;
+/// Detours under way at once; each holds a database connection while it waits for a lock.
+const DETOURS_MAX: usize = 4;
+/// Batches whose answers may wait to be given.
+const COMMITTED_QUEUE: usize = 64;
+
+/// One send and whatever its submitter needs to answer it.
+#[derive(Debug)]
+pub struct Ticket<R> {
+    pub message: NewMessage,
+    pub reply: R,
+}
+
+/// A send with its outcome.
+#[derive(Debug)]
+pub struct Committed<R> {
+    pub ticket: Ticket<R>,
+    pub result: Result<Stored, CommitError>,
+}
+
+/// Why a send was not stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommitError {
+    Refused(Refusal),
+    /// Unknown outcome, or not tried: the same send may be repeated.
+    Unavailable,
+    /// This send fails whenever it is tried.
+    Internal,
+}
+
+/// The lane's entrance. Cloning shares it.
+#[derive(Debug)]
+pub struct GroupCommit<R> {
+    queue: mpsc::Sender<Ticket<R>>,
+}
+
+impl<R> Clone for GroupCommit<R> {
+    fn clone(&self) -> Self {
+        Self { queue: self.queue.clone() }
+    }
+}
+
+impl<R: Send + 'static> GroupCommit<R> {
+    /// Starts the lane. Outcomes arrive on the receiver, a batch at a time, in commit order within
+    /// each conversation. When the node stops, what is queued is stored and the lane ends.
+    pub fn start(
+        store: Arc<dyn Store>,
+        clock: Clock,
+        tasks: &Tasks,
+    ) -> (Self, mpsc::Receiver<Vec<Committed<R>>>) {
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        let (committed, outcomes) = mpsc::channel(COMMITTED_QUEUE);
+        let (ended, detours_ended) = mpsc::channel(DETOURS_MAX);
+        let appender = Appender { store, clock, committed };
+        let lane = Lane {
+            appender: Arc::new(appender),
+            tasks: tasks.clone(),
+            permits: Arc::new(Semaphore::new(DETOURS_MAX)),
+            detours: HashMap::new(),
+            behind: 0,
+            ended,
+        };
+        tasks.spawn_vital("group-commit", lane.run(waiting, detours_ended));
+        (Self { queue }, outcomes)
+    }
+
+    /// Queues a send; waits while the queue is full. `Err` gives it back when the lane has ended.
+    ///
+    /// # Errors
+    /// The node is stopping.
+    pub async fn submit(&self, ticket: Ticket<R>) -> Result<(), Ticket<R>> {
+        self.queue.send(ticket).await.map_err(|error| error.0)
+    }
+}
+
+struct Lane<R> {
+    appender: Arc<Appender<R>>,
+    tasks: Tasks,
+    permits: Arc<Semaphore>,
+    /// Conversations on a detour, each with the sends that wait behind it.
+    detours: HashMap<ConversationId, Vec<Ticket<R>>>,
+    /// Sends in `detours`.
+    behind: usize,
+    ended: mpsc::Sender<ConversationId>,
+}
+
+impl<R: Send + 'static> Lane<R> {
+    async fn run(
+        mut self,
+        mut waiting: mpsc::Receiver<Ticket<R>>,
+        mut detours_ended: mpsc::Receiver<ConversationId>,
+    ) {
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        let stopping = self.tasks.stopping().clone();
+        loop {
+            tokio::select! {
+                biased;
+                Some(id) = detours_ended.recv() => self.detour_ended(id),
+                // What is queued is still stored; nothing more is taken.
+                () = stopping.cancelled(), if !waiting.is_closed() => waiting.close(),
+                received = waiting.recv_many(&mut batch, BATCH_MAX) => {
+                    if received == 0 {
+                        break;
+                    }
+                    self.store(std::mem::take(&mut batch)).await;
+                }
+            }
+        }
+        while !self.detours.is_empty() {
+            let Some(id) = detours_ended.recv().await else { break };
+            self.detour_ended(id);
+        }
+    }
+
+    async fn store(&mut self, batch: Vec<Ticket<R>>) {
+        let mut straight = Vec::with_capacity(batch.len());
+        let mut overflow = Vec::new();
+        for ticket in batch {
+            match self.detours.get_mut(&ticket.message.conversation_id) {
+                None => straight.push(ticket),
+                Some(_) if self.behind >= DETOUR_QUEUE => overflow.push(ticket),
+                Some(behind) => {
+                    behind.push(ticket);
+                    self.behind += 1;
+                }
+            }
+        }
+        if !overflow.is_empty() {
+            self.appender.fail(overflow, &CommitError::Unavailable).await;
+        }
+        if straight.is_empty() {
+            return;
+        }
+        let mut held: HashMap<ConversationId, Vec<Ticket<R>>> = HashMap::new();
+        for ticket in self.appender.append(straight, Wait::No).await {
+            held.entry(ticket.message.conversation_id).or_default().push(ticket);
+        }
+        for (id, tickets) in held {
+            self.detours.insert(id, Vec::new());
+            self.start_detour(id, tickets);
+        }
+    }
+
+    fn start_detour(&self, id: ConversationId, mut tickets: Vec<Ticket<R>>) {
+        let appender = Arc::clone(&self.appender);
+        let permits = Arc::clone(&self.permits);
+        let ended = self.ended.clone();
+        self.tasks.spawn("group-commit-detour", async move {
+            let permit = permits.acquire().await;
+            while !tickets.is_empty() {
+                let rest = tickets.split_off(tickets.len().min(BATCH_MAX));
+                let held = appender.append(tickets, Wait::Yes).await;
+                appender.fail(held, &CommitError::Unavailable).await;
+                tickets = rest;
+            }
+            drop(permit);
+            // The lane is gone only when the node is.
+            ended.send(id).await.ok();
+        });
+    }
+
+    /// The conversation takes its next detour with what queued behind the last, or is free again.
+    fn detour_ended(&mut self, id: ConversationId) {
+        let Some(behind) = self.detours.get_mut(&id) else { return };
+        let tickets = std::mem::take(behind);
+        self.behind -= tickets.len();
+        if tickets.is_empty() {
+            self.detours.remove(&id);
+        } else {
+            self.start_detour(id, tickets);
+        }
+    }
+}
+
+struct Appender<R> {
+    store: Arc<dyn Store>,
+    clock: Clock,
+    committed: mpsc::Sender<Vec<Committed<R>>>,
+}
+
+impl<R: Send + 'static> Appender<R> {
+    /// Stores a batch and hands on the outcomes; returns the sends whose conversation was held.
+    /// A batch that the store refuses as a whole is split until the one that it cannot take is
+    /// alone, so that it spoils nobody else's.
+    async fn append(&self, batch: Vec<Ticket<R>>, wait: Wait) -> Vec<Ticket<R>> {
+        let mut held = Vec::new();
+        let mut parts = vec![batch];
+        while let Some(mut part) = parts.pop() {
+            let messages: Vec<NewMessage> = part.iter().map(|t| t.message.clone()).collect();
+            let started = Instant::now();
+            match self.store.append(&messages, wait, self.clock.now()).await {
+                Ok(outcomes) => {
+                    metrics::commit_seconds().record(started.elapsed());
+                    metrics::commit_batch_size().record(messages.len() as f64);
+                    held.extend(self.hand_on(part, outcomes).await);
+                }
+                Err(StoreError::Unavailable(why)) => {
+                    tracing::warn!(%why, sends = part.len(), "a batch could not be stored");
+                    self.fail(part, &CommitError::Unavailable).await;
+                }
+                Err(error) if part.len() == 1 => {
+                    tracing::error!(%error, "a send cannot be stored");
+                    self.fail(part, &CommitError::Internal).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, sends = part.len(), "splitting a batch");
+                    let second = part.split_off(part.len() / 2);
+                    parts.push(second);
+                    parts.push(part);
+                }
+            }
+        }
+        held
+    }
+
+    async fn hand_on(&self, batch: Vec<Ticket<R>>, outcomes: Vec<Outcome>) -> Vec<Ticket<R>> {
+        let mut held = Vec::new();
+        let mut committed = Vec::with_capacity(batch.len());
+        for (ticket, outcome) in batch.into_iter().zip(outcomes) {
+            let result = match outcome {
+                Outcome::Stored(stored) => Ok(stored),
+                Outcome::Refused(refusal) => Err(CommitError::Refused(refusal)),
+                Outcome::Held => {
+                    held.push(ticket);
+                    continue;
+                }
+            };
+            committed.push(Committed { ticket, result });
+        }
+        self.emit(committed).await;
+        held
+    }
+
+    async fn fail(&self, batch: Vec<Ticket<R>>, error: &CommitError) {
+        let failed = |ticket| Committed { ticket, result: Err(error.clone()) };
+        self.emit(batch.into_iter().map(failed).collect()).await;
+    }
+
+    async fn emit(&self, committed: Vec<Committed<R>>) {
+        if !committed.is_empty() {
+            // The receiver is gone only when the node is; then nobody waits for an answer.
+            self.committed.send(committed).await.ok();
+        }
+    }
+}

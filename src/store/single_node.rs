@@ -1,0 +1,70 @@
+//! Without Redis nodes cannot tell each other anything, so a database without one belongs to one
+//! node at a time: this is the claim on it, given up when it is dropped or the process ends.
+
+use std::fs::File;
+use std::str::FromStr;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, Connection};
+
+use super::{Result, StoreError, StoreOptions};
+
+/// Names the claim among PostgreSQL's advisory locks: "rookery" in ASCII.
+const ADVISORY_LOCK: i64 = 0x72_6f_6f_6b_65_72_79;
+
+/// A held claim.
+#[derive(Debug)]
+pub enum SingleNode {
+    /// The session that holds the advisory lock.
+    Postgres(Box<PgConnection>),
+    /// The locked file beside the database.
+    Sqlite(File),
+}
+
+impl SingleNode {
+    /// Claims the database for this node.
+    ///
+    /// # Errors
+    /// Another node has it, in a sentence that says what to set; or the database does not answer.
+    pub async fn claim(options: &StoreOptions) -> Result<Self> {
+        if options.is_postgres() {
+            Self::claim_postgres(options).await
+        } else {
+            Self::claim_sqlite(options)
+        }
+    }
+
+    async fn claim_postgres(options: &StoreOptions) -> Result<Self> {
+        let unavailable = |error: sqlx::Error| StoreError::Unavailable(error.to_string());
+        let options = PgConnectOptions::from_str(&options.url).map_err(unavailable)?;
+        let options = options.application_name("rookery/single-node").disable_statement_logging();
+        let mut connection = PgConnection::connect_with(&options).await.map_err(unavailable)?;
+        let free: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
+            .bind(ADVISORY_LOCK)
+            .fetch_one(&mut connection)
+            .await
+            .map_err(unavailable)?;
+        if !free {
+            return Err(taken());
+        }
+        Ok(Self::Postgres(Box::new(connection)))
+    }
+
+    fn claim_sqlite(options: &StoreOptions) -> Result<Self> {
+        let path = options.url.trim_start_matches("sqlite://").trim_start_matches("sqlite:");
+        let path = path.split('?').next().unwrap_or(path);
+        let path = format!("{path}.lock");
+        let file = File::create(&path)
+            .map_err(|error| StoreError::Unavailable(format!("cannot make {path}: {error}")))?;
+        file.try_lock().map_err(|_| taken())?;
+        Ok(Self::Sqlite(file))
+    }
+}
+
+fn taken() -> StoreError {
+    StoreError::Schema(
+        "another node uses this database; set REDIS_URL for all nodes of a cluster, with a \
+         postgres:// DATABASE_URL, or stop the other node"
+            .into(),
+    )
+}
