@@ -17,10 +17,11 @@
 //!    a replica.
 
 mod group_commit;
-mod models;
 mod migrate;
+mod models;
 mod postgres;
 mod single_node;
+mod sql;
 mod sqlite;
 
 use std::sync::Arc;
@@ -191,6 +192,10 @@ pub trait MessageStore {
     /// [`Direction::Backward`], the oldest with `Forward`. Uses the replica where there is one and
     /// its copy of the log reaches `known_head`, the primary otherwise.
     async fn history(&self, page: &HistoryPage) -> Result<Vec<Message>>;
+    /// How many pages of history the replica should have served and the primary did.
+    fn replica_fallbacks(&self) -> u64 {
+        0
+    }
 }
 
 /// The journal: one row a commit, from which nodes learn what news they lost.
