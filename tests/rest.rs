@@ -4,6 +4,8 @@
 //! are hashed cheaply, rates are off unless a test is about them, and the bus writes down what was
 //! published.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 pub mod support {
     pub mod servers;
 }
