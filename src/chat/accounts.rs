@@ -19,7 +19,7 @@ use crate::clock::{Clock, new_id};
 use crate::error::AppError;
 use crate::store::{Credentials, NewUser, SessionRow, Store, Taken, UserRow};
 
-use profiles::own_view;
+pub(crate) use profiles::{own_view, public_view};
 
 /// Where a request comes from.
 #[derive(Clone, Debug)]
