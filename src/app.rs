@@ -108,8 +108,12 @@ impl Node {
         delivery.start_reconciler(&delivery_parts, from, move || heard.is_up());
 
         let node_id = &config.node.id;
-        let fanout =
-            Arc::new(Fanout::new(node_id, Arc::clone(&store), Arc::clone(&bus), clock.clone()));
+        let fanout = Arc::new(Fanout::new(
+            node_id,
+            Arc::clone(&store),
+            Arc::clone(&bus),
+            clock.clone(),
+        ));
         let messages = Arc::new(Messages::start(
             Arc::clone(&store),
             Arc::clone(&fanout),
@@ -133,7 +137,10 @@ impl Node {
         });
         let rest = rest_state(config, &store, &auth, &fanout, messages, &clock);
         let ops_router = ops::router(Arc::clone(&status), handle);
-        tasks.spawn_vital("ops-port", Listener::new(ops_port, ops_router, 0).run(tasks.clone()));
+        tasks.spawn_vital(
+            "ops-port",
+            Listener::new(ops_port, ops_router, 0).run(tasks.clone()),
+        );
         tasks.spawn_vital(
             "watch",
             watch::run(gateway.clone(), Arc::clone(&bus), Arc::clone(&status)),
@@ -143,7 +150,12 @@ impl Node {
         let listener = Listener::new(public, router, config.limits.sockets);
         tasks.spawn_vital("public-port", listener.run(tasks.clone()));
         status.started.set(true);
-        Ok(Self { gateway, status, tasks, _alone: alone })
+        Ok(Self {
+            gateway,
+            status,
+            tasks,
+            _alone: alone,
+        })
     }
 
     /// Sends the sockets away, finishes what was begun, and says whether that worked out.
@@ -164,7 +176,11 @@ impl Node {
         if !clean {
             tracing::warn!("stopped before everything was finished");
         }
-        if clean && asked { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        if clean && asked {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
     }
 
     async fn drain(&self, config: &Config) {
@@ -206,7 +222,10 @@ fn store_options(config: &Config) -> StoreOptions {
     let database = &config.database;
     StoreOptions {
         url: database.url.expose().to_owned(),
-        replica_url: database.replica_url.as_ref().map(|url| url.expose().to_owned()),
+        replica_url: database
+            .replica_url
+            .as_ref()
+            .map(|url| url.expose().to_owned()),
         pool_max: database.pool_max,
         statement_cache: database.statement_cache,
         application_name: format!("rookery/{}", config.node.id),
@@ -223,7 +242,12 @@ fn auth(
     let keys = keys.map(|(kid, secret)| (kid.clone(), secret.expose().as_bytes().to_vec()));
     let mut options = AuthOptions::new(keys.collect());
     options.rates.enabled = config.rates.enabled;
-    Ok(Arc::new(Auth::new(options, Arc::clone(store), clock.clone(), tasks)?))
+    Ok(Arc::new(Auth::new(
+        options,
+        Arc::clone(store),
+        clock.clone(),
+        tasks,
+    )?))
 }
 
 fn bus(
@@ -236,10 +260,15 @@ fn bus(
         return Ok(Arc::new(MemoryBus::new(delivery.sink())));
     };
     let url = url.expose().to_owned();
-    let options = RedisOptions { url, node_id: config.node.id.clone() };
+    let options = RedisOptions {
+        url,
+        node_id: config.node.id.clone(),
+    };
     let bus = RedisBus::start(&options, delivery.sink(), clock.clone(), tasks);
     // fred's text may quote the URL, and with it the password.
-    Ok(Arc::new(bus.map_err(|_| anyhow::anyhow!("REDIS_URL cannot be used"))?))
+    Ok(Arc::new(bus.map_err(|_| {
+        anyhow::anyhow!("REDIS_URL cannot be used")
+    })?))
 }
 
 /// Gives the bus a moment, so that the first sockets find it up.
@@ -261,8 +290,12 @@ fn rest_state(
     messages: Arc<Messages>,
     clock: &Clock,
 ) -> RestState {
-    let accounts =
-        Accounts::new(Arc::clone(store), Arc::clone(auth), Arc::clone(fanout), clock.clone());
+    let accounts = Accounts::new(
+        Arc::clone(store),
+        Arc::clone(auth),
+        Arc::clone(fanout),
+        clock.clone(),
+    );
     let conversations = Conversations::new(Arc::clone(store), Arc::clone(fanout), clock.clone());
     RestState {
         accounts: Arc::new(accounts),
@@ -276,9 +309,13 @@ fn rest_state(
 }
 
 fn public_router(gateway: Gateway, state: RestState, status: Arc<NodeStatus>) -> Router {
-    let sockets = Router::new().route("/ws", get(gateway::upgrade)).with_state(gateway);
+    let sockets = Router::new()
+        .route("/ws", get(gateway::upgrade))
+        .with_state(gateway);
     let rest = rest::router(state).layer(axum::middleware::from_fn(metrics::track_http));
-    rest.merge(sockets).merge(web::router()).merge(ops::public_health_router(status))
+    rest.merge(sockets)
+        .merge(web::router())
+        .merge(ops::public_health_router(status))
 }
 
 fn admission_options(config: &Config) -> AdmissionOptions {

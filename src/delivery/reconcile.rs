@@ -101,7 +101,11 @@ impl<F: Fn() -> bool + Send + Sync + 'static> Reconciler<F> {
             return Ok(0);
         }
         let changes = Changes::of(page);
-        let grace = if (self.bus_is_up)() { GRACE } else { GRACE_WHILE_DOWN };
+        let grace = if (self.bus_is_up)() {
+            GRACE
+        } else {
+            GRACE_WHILE_DOWN
+        };
         tokio::time::sleep(grace).await;
         let found = self.revoke(&changes) + self.learn(&changes) + self.catch_up(&changes).await;
         if found > 0 {
@@ -117,7 +121,13 @@ impl<F: Fn() -> bool + Send + Sync + 'static> Reconciler<F> {
             let of_ended = |s: &&std::sync::Arc<crate::gateway::Session>| {
                 ended.contains(&s.session_id) && !s.outbox.is_closing()
             };
-            found += self.parts.registry.of(*user).iter().filter(of_ended).count();
+            found += self
+                .parts
+                .registry
+                .of(*user)
+                .iter()
+                .filter(of_ended)
+                .count();
             self.parts.registry.revoke(*user, ended);
         }
         found
@@ -137,7 +147,11 @@ impl<F: Fn() -> bool + Send + Sync + 'static> Reconciler<F> {
             let users: Vec<UserId> = user_ids.iter().filter(unaware).copied().collect();
             if !users.is_empty() {
                 found += 1;
-                let target = changes.ends.get(conversation_id).copied().unwrap_or(Seq::ZERO);
+                let target = changes
+                    .ends
+                    .get(conversation_id)
+                    .copied()
+                    .unwrap_or(Seq::ZERO);
                 self.behind(*conversation_id, users, target);
             }
         }
@@ -168,7 +182,12 @@ impl<F: Fn() -> bool + Send + Sync + 'static> Reconciler<F> {
 
     fn behind(&self, conversation_id: ConversationId, users: Vec<UserId>, target: Seq) {
         let path = Path::Reconcile;
-        self.delivery.behind(Behind { conversation_id, users, target, path });
+        self.delivery.behind(Behind {
+            conversation_id,
+            users,
+            target,
+            path,
+        });
     }
 
     async fn prune(&mut self) {
@@ -194,10 +213,16 @@ impl Changes {
                         *end = seq.max(*end);
                     }
                 }
-                JournalRow::Members { conversation_id, user_ids } => {
+                JournalRow::Members {
+                    conversation_id,
+                    user_ids,
+                } => {
                     changes.members.push((conversation_id, user_ids));
                 }
-                JournalRow::Revoked { user_id, session_ids } => {
+                JournalRow::Revoked {
+                    user_id,
+                    session_ids,
+                } => {
                     changes.revoked.push((user_id, session_ids));
                 }
             }

@@ -60,20 +60,36 @@ pub(super) async fn open(
     socket: &mut Socket,
     opening: Opening,
 ) -> Result<Arc<Session>, NotOpened> {
-    let Opening { credentials, format, mut resume, address, .. } = opening;
+    let Opening {
+        credentials,
+        format,
+        mut resume,
+        address,
+        ..
+    } = opening;
     let (access, reference) = match credentials {
         Credentials::Verified(access) => (access, None),
         Credentials::Token(token) => (gateway.auth.check(&token).map_err(|e| refusal(&e))?, None),
         Credentials::FirstFrame => {
             let (token, wants_resume, reference) = first_frame(socket, format).await?;
             resume |= wants_resume;
-            (gateway.auth.check(&token).map_err(|e| refusal(&e))?, reference)
+            (
+                gateway.auth.check(&token).map_err(|e| refusal(&e))?,
+                reference,
+            )
         }
     };
     let now = gateway.now_seconds();
-    let session = Arc::new(Session::new(gateway.registry.next_id(), &access, format, now));
+    let session = Arc::new(Session::new(
+        gateway.registry.next_id(),
+        &access,
+        format,
+        now,
+    ));
     // In the registry before the subscription: what arrives from now on is at least noted.
-    gateway.registry.join(Arc::clone(&session), gateway.options.sockets_per_user);
+    gateway
+        .registry
+        .join(Arc::clone(&session), gateway.options.sockets_per_user);
     let subscribed = gateway.subscriptions.join(access.user_id).await;
     if subscribed.is_err() {
         tracing::debug!("a socket opens while the bus is down");
@@ -145,7 +161,12 @@ pub(crate) fn noted(
 ) {
     for (conversation_id, target) in newer {
         let users = vec![session.user_id];
-        gateway.delivery.behind(Behind { conversation_id, users, target, path: Path::Fill });
+        gateway.delivery.behind(Behind {
+            conversation_id,
+            users,
+            target,
+            path: Path::Fill,
+        });
     }
 }
 
@@ -162,7 +183,9 @@ async fn first_frame(
     format: Format,
 ) -> Result<(String, bool, Option<String>), NotOpened> {
     let wait = tokio::time::timeout(AUTH_TIMEOUT, data_frame(socket));
-    let bytes = wait.await.map_err(|_| NotOpened::Close(CloseCode::Unauthenticated))??;
+    let bytes = wait
+        .await
+        .map_err(|_| NotOpened::Close(CloseCode::Unauthenticated))??;
     match ClientCommand::decode(format, &bytes) {
         Ok(ClientCommand::Auth(auth)) => Ok((auth.token, auth.resume, auth.reference)),
         Ok(other) => {

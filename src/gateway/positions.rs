@@ -65,7 +65,11 @@ impl Positions {
         let found = self.find(id);
         match found {
             Err(at) if !self.based => {
-                let noted = Position { conversation_id: id, seq: Seq::ZERO, target: seq };
+                let noted = Position {
+                    conversation_id: id,
+                    seq: Seq::ZERO,
+                    target: seq,
+                };
                 self.list.insert(at, noted);
                 Verdict::Noted
             }
@@ -97,19 +101,35 @@ impl Positions {
         self.based = true;
         self.list = ends
             .iter()
-            .map(|&(conversation_id, seq)| Position { conversation_id, seq, target: Seq::ZERO })
+            .map(|&(conversation_id, seq)| Position {
+                conversation_id,
+                seq,
+                target: Seq::ZERO,
+            })
             .collect();
-        self.list.sort_unstable_by_key(|position| position.conversation_id);
+        self.list
+            .sort_unstable_by_key(|position| position.conversation_id);
         self.list.dedup_by_key(|position| position.conversation_id);
-        let newer = |noted: &Position| self.get(noted.conversation_id).is_none_or(|s| s < noted.target);
-        noted.iter().filter(|n| newer(n)).map(|n| (n.conversation_id, n.target)).collect()
+        let newer = |noted: &Position| {
+            self.get(noted.conversation_id)
+                .is_none_or(|s| s < noted.target)
+        };
+        noted
+            .iter()
+            .filter(|n| newer(n))
+            .map(|n| (n.conversation_id, n.target))
+            .collect()
     }
 
     /// Makes a conversation known, live from `seq` on. Does nothing if it is known.
     pub fn learn(&mut self, id: ConversationId, seq: Seq) -> bool {
         match self.find(id) {
             Err(at) if self.based => {
-                let position = Position { conversation_id: id, seq, target: Seq::ZERO };
+                let position = Position {
+                    conversation_id: id,
+                    seq,
+                    target: Seq::ZERO,
+                };
                 self.list.insert(at, position);
                 true
             }
@@ -138,7 +158,11 @@ impl Positions {
                 position.target
             }
             Err(at) => {
-                let position = Position { conversation_id: id, seq: cursor, target: to };
+                let position = Position {
+                    conversation_id: id,
+                    seq: cursor,
+                    target: to,
+                };
                 self.list.insert(at, position);
                 to
             }
@@ -175,7 +199,11 @@ impl Positions {
                     position.target = Seq::ZERO;
                 }
                 Err(at) => {
-                    let position = Position { conversation_id: id, seq, target: Seq::ZERO };
+                    let position = Position {
+                        conversation_id: id,
+                        seq,
+                        target: Seq::ZERO,
+                    };
                     self.list.insert(at, position);
                 }
             }
@@ -188,7 +216,10 @@ impl Positions {
         &'a self,
         ends: &'a std::collections::HashMap<ConversationId, Seq>,
     ) -> impl Iterator<Item = (ConversationId, Seq)> + 'a {
-        let live = self.list.iter().filter(|p| self.based && p.target == Seq::ZERO);
+        let live = self
+            .list
+            .iter()
+            .filter(|p| self.based && p.target == Seq::ZERO);
         live.filter_map(|position| {
             let end = *ends.get(&position.conversation_id)?;
             (position.seq < end).then_some((position.conversation_id, end))
@@ -196,7 +227,8 @@ impl Positions {
     }
 
     fn find(&self, id: ConversationId) -> Result<usize, usize> {
-        self.list.binary_search_by_key(&id, |position| position.conversation_id)
+        self.list
+            .binary_search_by_key(&id, |position| position.conversation_id)
     }
 }
 
@@ -261,7 +293,10 @@ mod tests {
         let ends = std::collections::HashMap::from([(id(1), Seq(5)), (id(2), Seq(5))]);
         assert_eq!(positions.behind(&ends).count(), 0);
         positions.set_base(&[(id(1), Seq(4)), (id(2), Seq(5)), (id(3), Seq(1))]);
-        assert_eq!(positions.behind(&ends).collect::<Vec<_>>(), [(id(1), Seq(5))]);
+        assert_eq!(
+            positions.behind(&ends).collect::<Vec<_>>(),
+            [(id(1), Seq(5))]
+        );
         positions.begin_sync(id(1), Seq(4), Seq(5));
         assert_eq!(positions.behind(&ends).count(), 0);
         positions.forget(id(2));

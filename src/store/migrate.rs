@@ -5,8 +5,6 @@
 //! them needs, so a binary works with a schema one release newer than itself (a rolling update),
 //! and refuses one that is newer still.
 
-use std::collections::HashSet;
-
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::SqliteConnection;
@@ -44,7 +42,9 @@ pub async fn migrate(options: &StoreOptions) -> Result<()> {
         let mut connection = connect_postgres(options).await?;
         check_release(postgres_release(&mut connection).await?)?;
         // Holds an advisory lock on the connection meanwhile.
-        let migrated = postgres_migrations().run_direct(None, &mut connection, false).await;
+        let migrated = postgres_migrations()
+            .run_direct(None, &mut connection, false)
+            .await;
         connection.close().await?;
         migrated.map_err(|error| StoreError::Schema(error.to_string()))
     } else {
@@ -65,36 +65,37 @@ pub async fn migrate(options: &StoreOptions) -> Result<()> {
 /// # Errors
 /// The database cannot be reached, or the schema is too new for this binary.
 pub async fn pending(options: &StoreOptions) -> Result<Vec<String>> {
-    if options.is_postgres() {
+    let (migrator, applied) = if options.is_postgres() {
         let mut connection = connect_postgres(options).await?;
-        let release = postgres_release(&mut connection).await?;
-        check_release(release.clone())?;
-        let applied = match release {
-            None => HashSet::new(),
-            Some(_) => {
-                let versions = sqlx::query_scalar(APPLIED).fetch_all(&mut connection).await?;
-                versions.into_iter().collect()
+        let applied = match postgres_release(&mut connection).await? {
+            None => Vec::new(),
+            Some(release) => {
+                check_release(Some(release))?;
+                sqlx::query_scalar(APPLIED)
+                    .fetch_all(&mut connection)
+                    .await?
             }
         };
         connection.close().await?;
-        Ok(missing(&postgres_migrations(), &applied))
+        (postgres_migrations(), applied)
     } else {
         let mut connection = connect_sqlite(options).await?;
-        let release = sqlite_release(&mut connection).await?;
-        check_release(release.clone())?;
-        let applied = match release {
-            None => HashSet::new(),
-            Some(_) => {
-                let versions = sqlx::query_scalar(APPLIED).fetch_all(&mut connection).await?;
-                versions.into_iter().collect()
+        let applied = match sqlite_release(&mut connection).await? {
+            None => Vec::new(),
+            Some(release) => {
+                check_release(Some(release))?;
+                sqlx::query_scalar(APPLIED)
+                    .fetch_all(&mut connection)
+                    .await?
             }
         };
         connection.close().await?;
-        Ok(missing(&sqlite_migrations(), &applied))
-    }
+        (sqlite_migrations(), applied)
+    };
+    Ok(missing(&migrator, &applied))
 }
 
-fn missing(migrator: &Migrator, applied: &HashSet<i64>) -> Vec<String> {
+fn missing(migrator: &Migrator, applied: &[i64]) -> Vec<String> {
     migrator
         .iter()
         .filter(|migration| !applied.contains(&migration.version))
@@ -103,7 +104,9 @@ fn missing(migrator: &Migrator, applied: &HashSet<i64>) -> Vec<String> {
 }
 
 fn check_release(release: Option<String>) -> Result<()> {
-    let Some(release) = release else { return Ok(()) };
+    let Some(release) = release else {
+        return Ok(());
+    };
     match release.parse::<i64>() {
         Ok(number) if number <= SCHEMA_RELEASE + 1 => Ok(()),
         _ => Err(StoreError::Schema(format!(
@@ -117,7 +120,10 @@ fn check_release(release: Option<String>) -> Result<()> {
 // No pool and none of its time-outs: a migration may take long.
 async fn connect_postgres(options: &StoreOptions) -> Result<PgConnection> {
     let url: PgConnectOptions = options.url.parse()?;
-    Ok(url.application_name(&options.application_name).connect().await?)
+    Ok(url
+        .application_name(&options.application_name)
+        .connect()
+        .await?)
 }
 
 async fn connect_sqlite(options: &StoreOptions) -> Result<SqliteConnection> {
@@ -132,7 +138,9 @@ async fn postgres_release(connection: &mut PgConnection) -> Result<Option<String
     if !has_meta {
         return Ok(None);
     }
-    Ok(sqlx::query_scalar(RELEASE).fetch_optional(connection).await?)
+    Ok(sqlx::query_scalar(RELEASE)
+        .fetch_optional(connection)
+        .await?)
 }
 
 async fn sqlite_release(connection: &mut SqliteConnection) -> Result<Option<String>> {
@@ -143,5 +151,7 @@ async fn sqlite_release(connection: &mut SqliteConnection) -> Result<Option<Stri
     if !has_meta {
         return Ok(None);
     }
-    Ok(sqlx::query_scalar(RELEASE).fetch_optional(connection).await?)
+    Ok(sqlx::query_scalar(RELEASE)
+        .fetch_optional(connection)
+        .await?)
 }

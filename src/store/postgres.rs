@@ -53,7 +53,9 @@ impl PostgresStore {
     /// The URL cannot be read, or the primary does not answer.
     pub async fn connect(options: &StoreOptions) -> Result<Self> {
         let primary = pool(options, ACQUIRE_WITHIN);
-        let primary = primary.connect_with(connect_options(options, &options.url)?).await?;
+        let primary = primary
+            .connect_with(connect_options(options, &options.url)?)
+            .await?;
         let replica = match &options.replica_url {
             None => None,
             Some(url) => {
@@ -61,7 +63,11 @@ impl PostgresStore {
                 Some(pool.connect_lazy_with(connect_options(options, url)?))
             }
         };
-        Ok(Self { primary, replica, replica_fallbacks: Arc::default() })
+        Ok(Self {
+            primary,
+            replica,
+            replica_fallbacks: Arc::default(),
+        })
     }
 
     /// For everything that is decided upon.
@@ -89,9 +95,9 @@ fn pool(options: &StoreOptions, acquire_within: Duration) -> PgPoolOptions {
         .acquire_timeout(acquire_within)
         .test_before_acquire(false)
         .before_acquire(|connection, seen| {
-            Box::pin(async move {
-                Ok(seen.idle_for < TRUSTED_IDLE || connection.ping().await.is_ok())
-            })
+            Box::pin(
+                async move { Ok(seen.idle_for < TRUSTED_IDLE || connection.ping().await.is_ok()) },
+            )
         })
         .after_connect(|connection, _| {
             Box::pin(async move { connection.execute(SETTINGS).await.map(drop) })

@@ -35,7 +35,9 @@ where
     match task.await {
         Ok(result) => result,
         Err(failure) if failure.is_panic() => std::panic::resume_unwind(failure.into_panic()),
-        Err(_) => Err(StoreError::Unavailable("the runtime is stopping".to_owned())),
+        Err(_) => Err(StoreError::Unavailable(
+            "the runtime is stopping".to_owned(),
+        )),
     }
 }
 
@@ -53,14 +55,21 @@ impl From<sqlx::Error> for StoreError {
             | Error::BeginFailed => true,
             _ => false,
         };
-        if passes { Self::Unavailable(error.to_string()) } else { Self::Refused(error) }
+        if passes {
+            Self::Unavailable(error.to_string())
+        } else {
+            Self::Refused(error)
+        }
     }
 }
 
 /// Whether what the database complains of may be over when the same statement is repeated.
 fn passes(error: &dyn DatabaseError) -> bool {
     let code = error.code().unwrap_or_default();
-    if error.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() {
+    if error
+        .try_downcast_ref::<sqlx::sqlite::SqliteError>()
+        .is_some()
+    {
         // Extended codes carry the primary one in the low byte: busy, locked, no memory,
         // interrupted, I/O, full, cannot open, lock protocol.
         let primary = code.parse::<i32>().unwrap_or_default() & 0xff;
@@ -72,11 +81,18 @@ fn passes(error: &dyn DatabaseError) -> bool {
     let (class, whole) = (code.get(..2).unwrap_or_default(), code.as_ref());
     matches!(class, "08" | "53")
         || whole.starts_with("57P0")
-        || matches!(whole, "40001" | "40P01" | "55P03" | "57014" | "25006" | "25P03")
+        || matches!(
+            whole,
+            "40001" | "40P01" | "55P03" | "57014" | "25006" | "25P03"
+        )
 }
 
 pub(super) fn corrupt(table: &'static str, column: &'static str, row: impl Display) -> StoreError {
-    StoreError::Corrupt { table, column, row: row.to_string() }
+    StoreError::Corrupt {
+        table,
+        column,
+        row: row.to_string(),
+    }
 }
 
 /// The pattern for `lower(…) like … escape '\'` that finds `query` anywhere, literally.
@@ -105,8 +121,14 @@ mod tests {
 
     #[test]
     fn failures_of_the_connection_pass_and_others_do_not() {
-        assert!(matches!(sqlx::Error::PoolTimedOut.into(), StoreError::Unavailable(_)));
-        assert!(matches!(sqlx::Error::RowNotFound.into(), StoreError::Refused(_)));
+        assert!(matches!(
+            sqlx::Error::PoolTimedOut.into(),
+            StoreError::Unavailable(_)
+        ));
+        assert!(matches!(
+            sqlx::Error::RowNotFound.into(),
+            StoreError::Refused(_)
+        ));
     }
 
     #[tokio::test]

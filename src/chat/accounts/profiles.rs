@@ -101,10 +101,17 @@ pub(crate) fn own_view(row: UserRow) -> User {
 /// An account as `viewer` sees it: the e-mail address only if it is theirs, or they are an admin.
 fn view(row: UserRow, viewer: &Access) -> User {
     let sees_email = row.user_id == viewer.user_id || viewer.role == UserRole::Admin;
-    if sees_email { own_view(row) } else { public_view(row) }
+    if sees_email {
+        own_view(row)
+    } else {
+        public_view(row)
+    }
 }
 
 /// An account as everybody sees it.
 pub(crate) fn public_view(row: UserRow) -> User {
-    User { email: None, ..own_view(row) }
+    User {
+        email: None,
+        ..own_view(row)
+    }
 }

@@ -3,19 +3,22 @@
 use super::PostgresStore;
 use crate::store::MarkKind;
 use crate::store::sql::conversations::{
-    conversation_of, conversation_store, conversations_of, listed, member, member_list, membership,
+    conversation_of, conversation_store, conversations_of, member, member_list, membership,
 };
 
 // dialect: searching in bytes. The parameter is a uuid; its bytes are what mentions hold.
-const CONVERSATIONS_OF: &str =
-    conversations_of!("position(uuid_send($1) in x.mentions) > 0");
+const CONVERSATIONS_OF: &str = conversations_of!("position(uuid_send($1) in x.mentions) > 0");
 const CONVERSATION_OF: &str = conversation_of!("position(uuid_send($1) in x.mentions) > 0");
 // dialect: lists.
 const MEMBERSHIPS_OF: &str = concat!(membership!(), "where m.user_id = any($1)");
-const PRESENT_MEMBERSHIPS_OF: &str =
-    concat!(membership!(), "where m.user_id = any($1) and m.left_seq is null");
-const MEMBERSHIPS_IN: &str =
-    concat!(membership!(), "where m.conversation_id = $1 and m.user_id = any($2)");
+const PRESENT_MEMBERSHIPS_OF: &str = concat!(
+    membership!(),
+    "where m.user_id = any($1) and m.left_seq is null"
+);
+const MEMBERSHIPS_IN: &str = concat!(
+    membership!(),
+    "where m.conversation_id = $1 and m.user_id = any($2)"
+);
 const MEMBERS_BY_ID: &str = concat!(member!(), "and m.user_id = any($2)");
 const MEMBER_LISTS: &str = concat!(member_list!(), "= any($1) order by h.conversation_id");
 /// One statement for all marks: the marks that may be raised are merged, their rows are locked in
@@ -47,9 +50,14 @@ const RAISE_MARKS: &str = "
 
 async fn raise_marks(store: &PostgresStore, marks: &[MarkRaise], at: Timestamp) -> Result<()> {
     let seqs: Vec<i64> = marks.iter().map(|mark| mark.seq.0).collect();
-    let is_read: Vec<bool> = marks.iter().map(|mark| mark.kind == MarkKind::Read).collect();
+    let is_read: Vec<bool> = marks
+        .iter()
+        .map(|mark| mark.kind == MarkKind::Read)
+        .collect();
     sqlx::query(RAISE_MARKS)
-        .bind(super::list(marks.iter().map(|mark| mark.conversation_id.as_uuid())))
+        .bind(super::list(
+            marks.iter().map(|mark| mark.conversation_id.as_uuid()),
+        ))
         .bind(super::list(marks.iter().map(|mark| mark.user_id.as_uuid())))
         .bind(seqs)
         .bind(is_read)

@@ -26,24 +26,36 @@ type LookRow = (i64, Option<i64>, Option<String>, Option<Vec<u8>>);
 impl JournalStore for PostgresStore {
     async fn journal(&self, from: Option<JournalPosition>) -> Result<JournalPage> {
         let Some(JournalPosition(from)) = from else {
-            let xmin = sqlx::query_scalar(POSITION).fetch_one(self.reader()).await?;
-            return Ok(JournalPage { rows: Vec::new(), next: JournalPosition(xmin) });
+            let xmin = sqlx::query_scalar(POSITION)
+                .fetch_one(self.reader())
+                .await?;
+            return Ok(JournalPage {
+                rows: Vec::new(),
+                next: JournalPosition(xmin),
+            });
         };
         let mut next = from;
         let mut gathering = Gathering::default();
-        let mut look =
-            sqlx::query_as::<_, LookRow>(LOOK).bind(from.to_string()).fetch(self.reader());
+        let mut look = sqlx::query_as::<_, LookRow>(LOOK)
+            .bind(from.to_string())
+            .fetch(self.reader());
         while let Some((xmin, xid, kind, payload)) = look.try_next().await? {
             next = xmin;
             if let (Some(xid), Some(kind), Some(payload)) = (xid, kind, payload) {
                 gathering.add(xid, &kind, &payload)?;
             }
         }
-        Ok(JournalPage { rows: gathering.into_rows(), next: JournalPosition(next) })
+        Ok(JournalPage {
+            rows: gathering.into_rows(),
+            next: JournalPosition(next),
+        })
     }
 
     async fn prune_journal(&self, before: Timestamp) -> Result<u64> {
-        let pruned = sqlx::query(PRUNE).bind(before).execute(self.writer()).await?;
+        let pruned = sqlx::query(PRUNE)
+            .bind(before)
+            .execute(self.writer())
+            .await?;
         Ok(pruned.rows_affected())
     }
 
@@ -51,7 +63,9 @@ impl JournalStore for PostgresStore {
         // dialect: a restore to an earlier point, or a promoted standby that had not received
         // everything, begins a new timeline: the first eight digits of the name of a log file.
         let timeline = "select substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)";
-        let timeline: String = sqlx::query_scalar(timeline).fetch_one(self.reader()).await?;
+        let timeline: String = sqlx::query_scalar(timeline)
+            .fetch_one(self.reader())
+            .await?;
         let epoch: String = sqlx::query_scalar(EPOCH).fetch_one(self.reader()).await?;
         Ok(format!("{epoch}-{timeline}"))
     }

@@ -99,7 +99,9 @@ async fn from_replica(replica: &PgPool, page: &HistoryPage) -> Result<Option<Vec
         .bind(page.limit)
         .fetch_all(replica)
         .await?;
-    let Some(first) = rows.first() else { return Ok(None) };
+    let Some(first) = rows.first() else {
+        return Ok(None);
+    };
     if first.try_get::<Seq, _>("head")? < page.known_head.min(page.before.previous()) {
         return Ok(None);
     }

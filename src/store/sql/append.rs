@@ -51,7 +51,11 @@ pub(in crate::store) fn decide(
     evidence: &[Evidence],
     at: Timestamp,
 ) -> Plan {
-    let mut plan = Plan { outcomes: Vec::with_capacity(batch.len()), entries: vec![], ends: vec![] };
+    let mut plan = Plan {
+        outcomes: Vec::with_capacity(batch.len()),
+        entries: vec![],
+        ends: vec![],
+    };
     let mut ends: HashMap<ConversationId, Seq> = HashMap::new();
     let mut accepted: HashMap<(ConversationId, MessageId), Earlier> = HashMap::new();
     for (place, (send, evidence)) in batch.iter().zip(evidence).enumerate() {
@@ -64,11 +68,15 @@ pub(in crate::store) fn decide(
                 plan.outcomes.push(Outcome::Held);
                 continue;
             }
-            Some(Head::Locked { last_seq, member_version }) => (*last_seq, *member_version),
+            Some(Head::Locked {
+                last_seq,
+                member_version,
+            }) => (*last_seq, *member_version),
         };
         let key = (send.conversation_id, send.message_id);
         if let Some(earlier) = evidence.earlier.as_ref().or(accepted.get(&key)) {
-            plan.outcomes.push(repeated(send, earlier, evidence.is_member, member_version));
+            plan.outcomes
+                .push(repeated(send, earlier, evidence.is_member, member_version));
             continue;
         }
         let end = ends.get(&send.conversation_id).copied().unwrap_or(last_seq);
@@ -86,7 +94,12 @@ pub(in crate::store) fn decide(
             request_hash: Some(send.request_hash.to_vec()),
         };
         accepted.insert(key, entry);
-        let stored = Stored { seq, created_at: at, member_version, duplicate: false };
+        let stored = Stored {
+            seq,
+            created_at: at,
+            member_version,
+            duplicate: false,
+        };
         plan.outcomes.push(Outcome::Stored(stored));
     }
     plan.ends = ends.into_iter().collect();
@@ -95,12 +108,7 @@ pub(in crate::store) fn decide(
 
 /// The answer to a send whose `message_id` is taken. Its own sender hears of it also after having
 /// left; to a stranger the conversation does not exist.
-fn repeated(
-    send: &NewMessage,
-    earlier: &Earlier,
-    is_member: bool,
-    member_version: i64,
-) -> Outcome {
+fn repeated(send: &NewMessage, earlier: &Earlier, is_member: bool, member_version: i64) -> Outcome {
     let is_own = earlier.sender_id == send.sender_id;
     if is_own && earlier.request_hash.as_deref() == Some(send.request_hash.as_slice()) {
         return Outcome::Stored(Stored {
@@ -161,13 +169,22 @@ mod tests {
     }
 
     fn member() -> Evidence {
-        Evidence { earlier: None, is_member: true }
+        Evidence {
+            earlier: None,
+            is_member: true,
+        }
     }
 
     fn heads(last_seq: i64) -> HashMap<ConversationId, Head> {
         [1, 2]
             .map(|number| {
-                (room(number), Head::Locked { last_seq: Seq(last_seq), member_version: 3 })
+                (
+                    room(number),
+                    Head::Locked {
+                        last_seq: Seq(last_seq),
+                        member_version: 3,
+                    },
+                )
             })
             .into()
     }
@@ -181,7 +198,10 @@ mod tests {
         let batch = [send(1, 1), send(2, 2), send(1, 3), send(9, 4), send(1, 5)];
         let plan = decide(&batch, &heads(10), &vec![member(); 5], AT);
         assert_eq!(seqs(&plan), [11, 11, 12, 13]);
-        assert!(matches!(plan.outcomes[3], Outcome::Refused(Refusal::NotFound)));
+        assert!(matches!(
+            plan.outcomes[3],
+            Outcome::Refused(Refusal::NotFound)
+        ));
         let mut ends = plan.ends;
         ends.sort();
         assert_eq!(ends, [(room(1), Seq(13)), (room(2), Seq(11))]);
@@ -189,28 +209,55 @@ mod tests {
 
     #[test]
     fn a_repeat_within_the_batch_gets_the_first_ones_place() {
-        let other = NewMessage { request_hash: [8; 16], ..send(1, 1) };
-        let plan = decide(&[send(1, 1), send(1, 1), other], &heads(0), &vec![member(); 3], AT);
+        let other = NewMessage {
+            request_hash: [8; 16],
+            ..send(1, 1)
+        };
+        let plan = decide(
+            &[send(1, 1), send(1, 1), other],
+            &heads(0),
+            &vec![member(); 3],
+            AT,
+        );
         assert_eq!(seqs(&plan), [1]);
         assert!(matches!(
             plan.outcomes[1],
-            Outcome::Stored(Stored { seq: Seq(1), duplicate: true, .. })
+            Outcome::Stored(Stored {
+                seq: Seq(1),
+                duplicate: true,
+                ..
+            })
         ));
-        assert!(matches!(plan.outcomes[2], Outcome::Refused(Refusal::Conflict(_))));
+        assert!(matches!(
+            plan.outcomes[2],
+            Outcome::Refused(Refusal::Conflict(_))
+        ));
     }
 
     #[test]
     fn a_refused_send_burns_no_number_and_can_be_followed_by_its_correction() {
-        let wrong = NewMessage { reply_to: Some(Seq(5)), ..send(1, 1) };
-        let right = NewMessage { reply_to: Some(Seq(4)), ..send(1, 1) };
+        let wrong = NewMessage {
+            reply_to: Some(Seq(5)),
+            ..send(1, 1)
+        };
+        let right = NewMessage {
+            reply_to: Some(Seq(4)),
+            ..send(1, 1)
+        };
         let plan = decide(&[wrong, right], &heads(4), &vec![member(); 2], AT);
         assert_eq!(seqs(&plan), [5]);
-        assert!(matches!(plan.outcomes[0], Outcome::Refused(Refusal::Invalid { .. })));
+        assert!(matches!(
+            plan.outcomes[0],
+            Outcome::Refused(Refusal::Invalid { .. })
+        ));
     }
 
     #[test]
     fn a_reply_may_name_a_message_of_the_same_batch_but_none_to_come() {
-        let reply = |to| NewMessage { reply_to: Some(Seq(to)), ..send(1, 2) };
+        let reply = |to| NewMessage {
+            reply_to: Some(Seq(to)),
+            ..send(1, 2)
+        };
         let plan = decide(&[send(1, 1), reply(1)], &heads(0), &vec![member(); 2], AT);
         assert_eq!(seqs(&plan), [1, 2]);
         for to in [0, 2] {
@@ -227,26 +274,61 @@ mod tests {
             sender_id: user(1),
             request_hash: Some(vec![7; 16]),
         };
-        let gone = Evidence { earlier: Some(earlier), is_member: false };
-        let stranger = NewMessage { sender_id: user(2), ..send(1, 1) };
-        let plan = decide(&[send(1, 1), stranger.clone()], &heads(5), &vec![gone.clone(); 2], AT);
+        let gone = Evidence {
+            earlier: Some(earlier),
+            is_member: false,
+        };
+        let stranger = NewMessage {
+            sender_id: user(2),
+            ..send(1, 1)
+        };
+        let plan = decide(
+            &[send(1, 1), stranger.clone()],
+            &heads(5),
+            &vec![gone.clone(); 2],
+            AT,
+        );
         assert!(matches!(
             plan.outcomes[0],
-            Outcome::Stored(Stored { seq: Seq(3), duplicate: true, .. })
+            Outcome::Stored(Stored {
+                seq: Seq(3),
+                duplicate: true,
+                ..
+            })
         ));
-        assert!(matches!(plan.outcomes[1], Outcome::Refused(Refusal::NotFound)));
-        let neighbour = Evidence { is_member: true, ..gone };
+        assert!(matches!(
+            plan.outcomes[1],
+            Outcome::Refused(Refusal::NotFound)
+        ));
+        let neighbour = Evidence {
+            is_member: true,
+            ..gone
+        };
         let plan = decide(&[stranger], &heads(5), &[neighbour], AT);
-        assert!(matches!(plan.outcomes[0], Outcome::Refused(Refusal::Conflict(_))));
+        assert!(matches!(
+            plan.outcomes[0],
+            Outcome::Refused(Refusal::Conflict(_))
+        ));
     }
 
     #[test]
     fn a_held_conversation_delays_only_itself() {
         let heads = [
             (room(1), Head::Held),
-            (room(2), Head::Locked { last_seq: Seq(0), member_version: 1 }),
+            (
+                room(2),
+                Head::Locked {
+                    last_seq: Seq(0),
+                    member_version: 1,
+                },
+            ),
         ];
-        let plan = decide(&[send(1, 1), send(2, 2)], &heads.into(), &vec![member(); 2], AT);
+        let plan = decide(
+            &[send(1, 1), send(2, 2)],
+            &heads.into(),
+            &vec![member(); 2],
+            AT,
+        );
         assert!(matches!(plan.outcomes[0], Outcome::Held));
         assert_eq!(seqs(&plan), [1]);
     }

@@ -124,11 +124,15 @@ macro_rules! member_list {
 }
 pub(in crate::store) use {member, member_list, membership};
 
-pub(in crate::store) const MEMBERSHIP: &str =
-    concat!(membership!(), "where m.user_id = $1 and m.conversation_id = $2");
+pub(in crate::store) const MEMBERSHIP: &str = concat!(
+    membership!(),
+    "where m.user_id = $1 and m.conversation_id = $2"
+);
 
-pub(in crate::store) const MEMBERS: &str =
-    concat!(member!(), "and m.left_seq is null and m.user_id > $2 order by m.user_id limit $3");
+pub(in crate::store) const MEMBERS: &str = concat!(
+    member!(),
+    "and m.left_seq is null and m.user_id > $2 order by m.user_id limit $3"
+);
 
 pub(in crate::store) const DIRECT_EXISTS: &str = "select exists \
     (select 1 from conversations where conversation_id = $1 and deleted_at is null)";
@@ -148,8 +152,7 @@ pub(in crate::store) const INSERT_PAIR: &str = "insert into members \
     values ($1, $2, 'member', $4, 0, 0, 0), ($1, $3, 'member', $4, 0, 0, 0)";
 
 /// A deleted direct conversation comes back with its log; both see what they saw before.
-pub(in crate::store) const REVIVE_DIRECT: &str =
-    "update conversations set deleted_at = null where conversation_id = $1 and deleted_at is not null";
+pub(in crate::store) const REVIVE_DIRECT: &str = "update conversations set deleted_at = null where conversation_id = $1 and deleted_at is not null";
 
 pub(in crate::store) const REVIVE_PAIR: &str =
     "update members set left_seq = null where conversation_id = $1";
@@ -255,7 +258,10 @@ impl TryFrom<ListedRecord> for ListedConversation {
                 muted_until: record.muted_until,
             },
         };
-        Ok(Self { conversation, last_at: record.last_at })
+        Ok(Self {
+            conversation,
+            last_at: record.last_at,
+        })
     }
 }
 
@@ -277,7 +283,11 @@ impl TryFrom<MembershipRecord> for Membership {
     type Error = StoreError;
 
     fn try_from(record: MembershipRecord) -> Result<Self> {
-        let visible_from = if record.history_visible { Seq::ZERO } else { record.joined_seq };
+        let visible_from = if record.history_visible {
+            Seq::ZERO
+        } else {
+            record.joined_seq
+        };
         Ok(Self {
             conversation_id: record.conversation_id,
             user_id: record.user_id,
@@ -334,9 +344,16 @@ pub(in crate::store) fn group_members(records: Vec<MemberListRecord>) -> Vec<Mem
     let mut lists: Vec<MemberList> = Vec::new();
     for record in records {
         let conversation_id = record.conversation_id;
-        if lists.last().is_none_or(|list| list.conversation_id != conversation_id) {
+        if lists
+            .last()
+            .is_none_or(|list| list.conversation_id != conversation_id)
+        {
             let version = record.member_version;
-            lists.push(MemberList { conversation_id, version, user_ids: Vec::new() });
+            lists.push(MemberList {
+                conversation_id,
+                version,
+                user_ids: Vec::new(),
+            });
         }
         if let Some(list) = lists.last_mut() {
             list.user_ids.extend(record.user_id);
@@ -388,7 +405,10 @@ macro_rules! conversation_store {
                     .fetch_one(self.reader())
                     .await?;
                 if exists {
-                    return Ok(Some(DirectConversation { conversation_id, created: false }));
+                    return Ok(Some(DirectConversation {
+                        conversation_id,
+                        created: false,
+                    }));
                 }
                 let store = self.clone();
                 detached(async move { make_direct(&store, creator, other, at).await }).await
@@ -427,7 +447,10 @@ macro_rules! conversation_store {
                     .bind(filter.limit)
                     .fetch_all(self.reader())
                     .await?;
-                records.into_iter().map(ListedConversation::try_from).collect()
+                records
+                    .into_iter()
+                    .map(ListedConversation::try_from)
+                    .collect()
             }
 
             async fn conversation(
@@ -462,7 +485,11 @@ macro_rules! conversation_store {
                 users: &[UserId],
                 and_past: bool,
             ) -> Result<Vec<Membership>> {
-                let statement = if and_past { MEMBERSHIPS_OF } else { PRESENT_MEMBERSHIPS_OF };
+                let statement = if and_past {
+                    MEMBERSHIPS_OF
+                } else {
+                    PRESENT_MEMBERSHIPS_OF
+                };
                 let records: Vec<MembershipRecord> = sqlx::query_as(statement)
                     .bind(super::list(users.iter().map(UserId::as_uuid)))
                     .fetch_all(self.reader())
@@ -552,7 +579,9 @@ macro_rules! conversation_store {
                 .execute(&mut *tx)
                 .await?;
             if inserted.rows_affected() == 1 {
-                let head = sqlx::query(sql::INSERT_DIRECT_HEAD).bind(conversation_id).bind(at);
+                let head = sqlx::query(sql::INSERT_DIRECT_HEAD)
+                    .bind(conversation_id)
+                    .bind(at);
                 head.execute(&mut *tx).await?;
                 sqlx::query(sql::INSERT_PAIR)
                     .bind(conversation_id)
@@ -564,14 +593,26 @@ macro_rules! conversation_store {
             } else if !revive_direct(&mut tx, conversation_id, at).await? {
                 // Somebody else made it meanwhile.
                 tx.rollback().await?;
-                return Ok(Some(DirectConversation { conversation_id, created: false }));
+                return Ok(Some(DirectConversation {
+                    conversation_id,
+                    created: false,
+                }));
             }
             let user_ids = vec![creator, other];
-            let (kind, payload) = journal::pack(&JournalRow::Members { conversation_id, user_ids });
-            let journal = sqlx::query(INSERT_JOURNAL).bind(kind).bind(payload).bind(at);
+            let (kind, payload) = journal::pack(&JournalRow::Members {
+                conversation_id,
+                user_ids,
+            });
+            let journal = sqlx::query(INSERT_JOURNAL)
+                .bind(kind)
+                .bind(payload)
+                .bind(at);
             journal.execute(&mut *tx).await?;
             tx.commit().await?;
-            Ok(Some(DirectConversation { conversation_id, created: true }))
+            Ok(Some(DirectConversation {
+                conversation_id,
+                created: true,
+            }))
         }
 
         /// True if there was a deleted one. The head's row is locked first, as by every change of
@@ -583,8 +624,14 @@ macro_rules! conversation_store {
         ) -> Result<bool> {
             let head = sqlx::query(sql::REVIVE_HEAD).bind(id).bind(at);
             head.execute(&mut **tx).await?;
-            let revived = sqlx::query(sql::REVIVE_DIRECT).bind(id).execute(&mut **tx).await?;
-            sqlx::query(sql::REVIVE_PAIR).bind(id).execute(&mut **tx).await?;
+            let revived = sqlx::query(sql::REVIVE_DIRECT)
+                .bind(id)
+                .execute(&mut **tx)
+                .await?;
+            sqlx::query(sql::REVIVE_PAIR)
+                .bind(id)
+                .execute(&mut **tx)
+                .await?;
             Ok(revived.rows_affected() == 1)
         }
     };

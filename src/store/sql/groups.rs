@@ -133,7 +133,11 @@ impl TryFrom<NamedRecord> for GroupMember {
     fn try_from(record: NamedRecord) -> Result<Self> {
         let role = MemberRole::parse(&record.role)
             .ok_or_else(|| corrupt("members", "role", record.user_id))?;
-        Ok(Self { user_id: record.user_id, username: record.username, role })
+        Ok(Self {
+            user_id: record.user_id,
+            username: record.username,
+            role,
+        })
     }
 }
 
@@ -206,7 +210,10 @@ impl Entry {
 
 /// The metadata column of a message.
 pub(in crate::store) fn metadata_json(message: &Message) -> Option<String> {
-    message.metadata.clone().map(|fields| serde_json::Value::Object(fields).to_string())
+    message
+        .metadata
+        .clone()
+        .map(|fields| serde_json::Value::Object(fields).to_string())
 }
 
 /// What a change did to the list of members.
@@ -275,11 +282,20 @@ macro_rules! groups {
                 return Ok(answer.unwrap_or(Err(Refusal::Conflict(ID_IS_TAKEN))));
             }
             let count = group.member_ids.len() as i64 + 1;
-            let head = sqlx::query(sql::INSERT_HEAD).bind(group.conversation_id).bind(at);
+            let head = sqlx::query(sql::INSERT_HEAD)
+                .bind(group.conversation_id)
+                .bind(at);
             head.bind(count).execute(&mut *tx).await?;
             let owner = sqlx::query(sql::INSERT_OWNER).bind(group.conversation_id);
             owner.bind(group.creator).bind(at).execute(&mut *tx).await?;
-            add(&mut tx, group.conversation_id, &group.member_ids, Seq::ZERO, at).await?;
+            add(
+                &mut tx,
+                group.conversation_id,
+                &group.member_ids,
+                Seq::ZERO,
+                at,
+            )
+            .await?;
             let place = Entry::first_of(group, at);
             let notice_text = group.notice_text.clone();
             let entry = place.report(&SystemNotice::GroupCreated, notice_text);
@@ -288,8 +304,15 @@ macro_rules! groups {
             write(&mut tx, &entry, user_ids.clone()).await?;
             tx.commit().await?;
             let conversation_id = group.conversation_id;
-            let members = MemberList { conversation_id, version: 1, user_ids };
-            Ok(Ok(GroupCreated { entry: Some(entry), members }))
+            let members = MemberList {
+                conversation_id,
+                version: 1,
+                user_ids,
+            };
+            Ok(Ok(GroupCreated {
+                entry: Some(entry),
+                members,
+            }))
         }
 
         async fn all_have_accounts(tx: &mut Tx, group: &NewGroup) -> Result<bool> {
@@ -308,16 +331,23 @@ macro_rules! groups {
             group: &NewGroup,
         ) -> Result<Option<std::result::Result<GroupCreated, Refusal>>> {
             let id = group.conversation_id;
-            let taken: Option<(String, UserId)> =
-                sqlx::query_as(sql::CREATOR_OF).bind(id).fetch_optional(&mut **tx).await?;
-            let Some((kind_text, creator)) = taken else { return Ok(None) };
+            let taken: Option<(String, UserId)> = sqlx::query_as(sql::CREATOR_OF)
+                .bind(id)
+                .fetch_optional(&mut **tx)
+                .await?;
+            let Some((kind_text, creator)) = taken else {
+                return Ok(None);
+            };
             if kind(id, &kind_text)? != ConversationKind::Group || creator != group.creator {
                 return Ok(Some(Err(Refusal::Conflict(ID_IS_TAKEN))));
             }
             let head = lock_head(tx, id).await?;
             let version = head.map_or(1, |head| head.member_version);
             let members = present(tx, id, version).await?;
-            Ok(Some(Ok(GroupCreated { entry: None, members })))
+            Ok(Some(Ok(GroupCreated {
+                entry: None,
+                members,
+            })))
         }
 
         pub(super) async fn change(
@@ -357,29 +387,42 @@ macro_rules! groups {
                 .execute(&mut *tx)
                 .await?;
             let entry = place.report(&notice, text);
-            let moved = effect.joined.iter().chain(&effect.removed).copied().collect();
+            let moved = effect
+                .joined
+                .iter()
+                .chain(&effect.removed)
+                .copied()
+                .collect();
             write(&mut tx, &entry, moved).await?;
             let members = present(&mut tx, change.conversation_id, version).await?;
             tx.commit().await?;
-            Ok(Ok(Some(GroupChanged { entry, notice, members, removed: effect.removed })))
+            Ok(Ok(Some(GroupChanged {
+                entry,
+                notice,
+                members,
+                removed: effect.removed,
+            })))
         }
 
         async fn lock_head(tx: &mut Tx, id: ConversationId) -> Result<Option<HeadRecord>> {
-            Ok(sqlx::query_as(HEAD_LOCKED).bind(id).fetch_optional(&mut **tx).await?)
+            Ok(sqlx::query_as(HEAD_LOCKED)
+                .bind(id)
+                .fetch_optional(&mut **tx)
+                .await?)
         }
 
         /// Reads what the rule may look at, in statements after the lock: they see what was
         /// committed while it was waited for.
-        async fn state(
-            tx: &mut Tx,
-            head: &HeadRecord,
-            change: &GroupChange,
-        ) -> Result<GroupState> {
+        async fn state(tx: &mut Tx, head: &HeadRecord, change: &GroupChange) -> Result<GroupState> {
             let id = change.conversation_id;
-            let group: GroupRecord =
-                sqlx::query_as(sql::GROUP).bind(id).fetch_one(&mut **tx).await?;
-            let owner_count: i64 =
-                sqlx::query_scalar(sql::OWNER_COUNT).bind(id).fetch_one(&mut **tx).await?;
+            let group: GroupRecord = sqlx::query_as(sql::GROUP)
+                .bind(id)
+                .fetch_one(&mut **tx)
+                .await?;
+            let owner_count: i64 = sqlx::query_scalar(sql::OWNER_COUNT)
+                .bind(id)
+                .fetch_one(&mut **tx)
+                .await?;
             let named_ids = sql::named(&change.action);
             let mut asked = named_ids.to_vec();
             asked.push(change.actor);
@@ -510,7 +553,10 @@ macro_rules! groups {
                 .await?;
             let mut rows = vec![JournalRow::Entries(vec![(conversation_id, entry.seq)])];
             if !moved.is_empty() {
-                rows.push(JournalRow::Members { conversation_id, user_ids: moved });
+                rows.push(JournalRow::Members {
+                    conversation_id,
+                    user_ids: moved,
+                });
             }
             for row in &rows {
                 let (kind, payload) = journal::pack(row);
@@ -521,9 +567,15 @@ macro_rules! groups {
         }
 
         async fn present(tx: &mut Tx, id: ConversationId, version: i64) -> Result<MemberList> {
-            let user_ids =
-                sqlx::query_scalar(sql::PRESENT).bind(id).fetch_all(&mut **tx).await?;
-            Ok(MemberList { conversation_id: id, version, user_ids })
+            let user_ids = sqlx::query_scalar(sql::PRESENT)
+                .bind(id)
+                .fetch_all(&mut **tx)
+                .await?;
+            Ok(MemberList {
+                conversation_id: id,
+                version,
+                user_ids,
+            })
         }
     };
 }

@@ -25,13 +25,25 @@ const ENTRY_BYTES: usize = ID_BYTES + 8;
 pub(in crate::store) fn pack(row: &JournalRow) -> (&'static str, Vec<u8>) {
     match row {
         JournalRow::Entries(ends) => ("entries", pack_entries(ends)),
-        JournalRow::Members { conversation_id, user_ids } => (
+        JournalRow::Members {
+            conversation_id,
+            user_ids,
+        } => (
             "members",
-            pack_ids(conversation_id.as_bytes(), user_ids.iter().map(UserId::as_bytes)),
+            pack_ids(
+                conversation_id.as_bytes(),
+                user_ids.iter().map(UserId::as_bytes),
+            ),
         ),
-        JournalRow::Revoked { user_id, session_ids } => (
+        JournalRow::Revoked {
+            user_id,
+            session_ids,
+        } => (
             "revoked",
-            pack_ids(user_id.as_bytes(), session_ids.iter().map(SessionId::as_bytes)),
+            pack_ids(
+                user_id.as_bytes(),
+                session_ids.iter().map(SessionId::as_bytes),
+            ),
         ),
     }
 }
@@ -107,15 +119,19 @@ fn unpack_entry(entry: &[u8; ENTRY_BYTES]) -> (ConversationId, Seq) {
     let (mut id, mut seq) = ([0; ID_BYTES], [0; 8]);
     id.copy_from_slice(&entry[..ID_BYTES]);
     seq.copy_from_slice(&entry[ID_BYTES..]);
-    (ConversationId::from_uuid(Uuid::from_bytes(id)), Seq(i64::from_be_bytes(seq)))
+    (
+        ConversationId::from_uuid(Uuid::from_bytes(id)),
+        Seq(i64::from_be_bytes(seq)),
+    )
 }
 
 fn unpack_ids(xid: i64, payload: &[u8]) -> Result<(Uuid, impl Iterator<Item = Uuid>)> {
     let (ids, rest) = payload.as_chunks::<ID_BYTES>();
     match ids.split_first() {
-        Some((first, others)) if rest.is_empty() => {
-            Ok((Uuid::from_bytes(*first), others.iter().map(|id| Uuid::from_bytes(*id))))
-        }
+        Some((first, others)) if rest.is_empty() => Ok((
+            Uuid::from_bytes(*first),
+            others.iter().map(|id| Uuid::from_bytes(*id)),
+        )),
         _ => Err(corrupt("journal", "payload", xid)),
     }
 }
@@ -156,7 +172,10 @@ mod tests {
             let (kind, payload) = pack(&JournalRow::Entries(vec![(conversation(1), Seq(seq))]));
             gathering.add(1, kind, &payload).unwrap();
         }
-        assert_eq!(gathering.into_rows(), [JournalRow::Entries(vec![(conversation(1), Seq(9))])]);
+        assert_eq!(
+            gathering.into_rows(),
+            [JournalRow::Entries(vec![(conversation(1), Seq(9))])]
+        );
     }
 
     #[test]

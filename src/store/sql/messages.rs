@@ -119,14 +119,22 @@ pub(in crate::store) fn ascending(
 
 /// The stored form of a list of mentioned users: 16 bytes each; none at all for an empty list.
 pub(in crate::store) fn pack_mentions(mentions: &[UserId]) -> Option<Vec<u8>> {
-    (!mentions.is_empty())
-        .then(|| mentions.iter().flat_map(|user| user.as_bytes()).copied().collect())
+    (!mentions.is_empty()).then(|| {
+        mentions
+            .iter()
+            .flat_map(|user| user.as_bytes())
+            .copied()
+            .collect()
+    })
 }
 
 fn unpack_mentions(packed: &[u8]) -> Option<Vec<UserId>> {
     let (ids, rest) = packed.as_chunks::<16>();
-    rest.is_empty()
-        .then(|| ids.iter().map(|id| UserId::from_uuid(Uuid::from_bytes(*id))).collect())
+    rest.is_empty().then(|| {
+        ids.iter()
+            .map(|id| UserId::from_uuid(Uuid::from_bytes(*id)))
+            .collect()
+    })
 }
 
 #[cfg(test)]
@@ -135,8 +143,9 @@ mod tests {
 
     #[test]
     fn mentions_come_back_and_half_an_id_does_not() {
-        let users: Vec<UserId> =
-            (1..4).map(|number| UserId::from_uuid(Uuid::from_u128(number))).collect();
+        let users: Vec<UserId> = (1..4)
+            .map(|number| UserId::from_uuid(Uuid::from_u128(number)))
+            .collect();
         let packed = pack_mentions(&users).unwrap();
         assert_eq!(unpack_mentions(&packed).unwrap(), users);
         assert_eq!(unpack_mentions(&packed[1..]), None);

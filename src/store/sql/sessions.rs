@@ -79,7 +79,11 @@ impl FamilyRecord {
         let in_grace = self
             .rotated_at
             .is_some_and(|rotated| request.now <= rotated.plus_millis(request.grace_ms));
-        if is_predecessor && in_grace { Presented::Repeated } else { Presented::Stale }
+        if is_predecessor && in_grace {
+            Presented::Repeated
+        } else {
+            Presented::Stale
+        }
     }
 }
 
@@ -116,9 +120,7 @@ macro_rules! session_store {
 
         use $crate::store::sql::detached;
         use $crate::store::sql::journal::{self, INSERT as INSERT_JOURNAL};
-        use $crate::store::sql::sessions::{
-            self as sql, FamilyRecord, Presented, SessionRecord,
-        };
+        use $crate::store::sql::sessions::{self as sql, FamilyRecord, Presented, SessionRecord};
         use $crate::store::sql::users::{BY_ID, UserRecord};
         use $crate::store::{
             JournalRow, NewSession, Result, RotateSession, Rotation, SessionRow, SessionStore,
@@ -222,8 +224,10 @@ macro_rules! session_store {
                 tx.rollback().await?;
                 return Ok(Rotation::Refused);
             };
-            let user: Option<UserRecord> =
-                sqlx::query_as(BY_ID).bind(family.user_id).fetch_optional(&mut *tx).await?;
+            let user: Option<UserRecord> = sqlx::query_as(BY_ID)
+                .bind(family.user_id)
+                .fetch_optional(&mut *tx)
+                .await?;
             let user = user.map(UserRow::try_from).transpose()?;
             let user = user.filter(|user| user.banned_at.is_none());
             let statement = match (family.judge(request), &user) {
@@ -262,7 +266,10 @@ macro_rules! session_store {
             session_ids: Vec<SessionId>,
             at: Timestamp,
         ) -> Result<()> {
-            let (kind, payload) = journal::pack(&JournalRow::Revoked { user_id, session_ids });
+            let (kind, payload) = journal::pack(&JournalRow::Revoked {
+                user_id,
+                session_ids,
+            });
             sqlx::query(INSERT_JOURNAL)
                 .bind(kind)
                 .bind(payload)
@@ -310,8 +317,14 @@ mod tests {
     fn the_predecessor_is_good_for_the_grace_and_not_longer() {
         let family = family();
         assert_eq!(present(&family, 2, ROTATED_AT), Presented::Current);
-        assert_eq!(present(&family, 1, ROTATED_AT + GRACE_MS), Presented::Repeated);
-        assert_eq!(present(&family, 1, ROTATED_AT + GRACE_MS + 1), Presented::Stale);
+        assert_eq!(
+            present(&family, 1, ROTATED_AT + GRACE_MS),
+            Presented::Repeated
+        );
+        assert_eq!(
+            present(&family, 1, ROTATED_AT + GRACE_MS + 1),
+            Presented::Stale
+        );
         assert_eq!(present(&family, 0, ROTATED_AT), Presented::Stale);
     }
 
@@ -319,7 +332,10 @@ mod tests {
     fn an_ended_family_takes_no_token() {
         let family = family();
         assert_eq!(present(&family, 2, 1_000_000), Presented::Ended);
-        let revoked = FamilyRecord { revoked_at: Some(Timestamp::from_millis(1)), ..family };
+        let revoked = FamilyRecord {
+            revoked_at: Some(Timestamp::from_millis(1)),
+            ..family
+        };
         assert_eq!(present(&revoked, 2, ROTATED_AT), Presented::Ended);
         assert_eq!(present(&revoked, 0, ROTATED_AT), Presented::Ended);
     }

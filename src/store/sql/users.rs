@@ -21,8 +21,11 @@ pub(in crate::store) const INSERT: &str = "insert into users \
 pub(in crate::store) const USERNAME_EXISTS: &str =
     "select exists (select 1 from users where lower(username) = lower($1))";
 
-pub(in crate::store) const BY_ID: &str =
-    concat!("select ", user_columns!(), " from users where user_id = $1 and deleted_at is null");
+pub(in crate::store) const BY_ID: &str = concat!(
+    "select ",
+    user_columns!(),
+    " from users where user_id = $1 and deleted_at is null"
+);
 
 pub(in crate::store) const CREDENTIALS: &str = concat!(
     "select ",
@@ -101,7 +104,10 @@ impl TryFrom<CredentialsRecord> for Credentials {
     type Error = StoreError;
 
     fn try_from(record: CredentialsRecord) -> Result<Self, StoreError> {
-        Ok(Self { user: record.user.try_into()?, password_hash: record.password_hash })
+        Ok(Self {
+            user: record.user.try_into()?,
+            password_hash: record.password_hash,
+        })
     }
 }
 
@@ -113,7 +119,9 @@ macro_rules! user_store {
 
         use $crate::store::sql::contains_pattern;
         use $crate::store::sql::users::{self as sql, CredentialsRecord, UserRecord};
-        use $crate::store::{Credentials, NewUser, ProfileChange, Result, Taken, UserRow, UserStore};
+        use $crate::store::{
+            Credentials, NewUser, ProfileChange, Result, Taken, UserRow, UserStore,
+        };
 
         #[async_trait]
         impl UserStore for $store {
@@ -136,7 +144,11 @@ macro_rules! user_store {
                         .bind(&user.username)
                         .fetch_one(self.reader())
                         .await?;
-                    return Ok(Err(if username_is_taken { Taken::Username } else { Taken::Email }));
+                    return Ok(Err(if username_is_taken {
+                        Taken::Username
+                    } else {
+                        Taken::Email
+                    }));
                 }
                 Ok(Ok(UserRow {
                     user_id: user.user_id,
@@ -153,8 +165,10 @@ macro_rules! user_store {
             }
 
             async fn user(&self, id: UserId) -> Result<Option<UserRow>> {
-                let record: Option<UserRecord> =
-                    sqlx::query_as(sql::BY_ID).bind(id).fetch_optional(self.reader()).await?;
+                let record: Option<UserRecord> = sqlx::query_as(sql::BY_ID)
+                    .bind(id)
+                    .fetch_optional(self.reader())
+                    .await?;
                 record.map(UserRow::try_from).transpose()
             }
 
@@ -215,7 +229,11 @@ macro_rules! user_store {
             }
 
             async fn note_login(&self, id: UserId, at: Timestamp) -> Result<()> {
-                sqlx::query(sql::NOTE_LOGIN).bind(id).bind(at).execute(self.writer()).await?;
+                sqlx::query(sql::NOTE_LOGIN)
+                    .bind(id)
+                    .bind(at)
+                    .execute(self.writer())
+                    .await?;
                 Ok(())
             }
         }

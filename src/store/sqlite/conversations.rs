@@ -3,15 +3,17 @@
 use super::SqliteStore;
 use crate::store::MarkKind;
 use crate::store::sql::conversations::{
-    conversation_of, conversation_store, conversations_of, listed, member, member_list, membership,
+    conversation_of, conversation_store, conversations_of, member, member_list, membership,
 };
 
 // dialect: searching in bytes.
 const CONVERSATIONS_OF: &str = conversations_of!("instr(x.mentions, $1) > 0");
 const CONVERSATION_OF: &str = conversation_of!("instr(x.mentions, $1) > 0");
 // dialect: lists.
-const MEMBERSHIPS_OF: &str =
-    concat!(membership!(), "where m.user_id in (select unhex(value) from json_each($1))");
+const MEMBERSHIPS_OF: &str = concat!(
+    membership!(),
+    "where m.user_id in (select unhex(value) from json_each($1))"
+);
 const PRESENT_MEMBERSHIPS_OF: &str = concat!(
     membership!(),
     "where m.user_id in (select unhex(value) from json_each($1)) and m.left_seq is null"
@@ -20,8 +22,10 @@ const MEMBERSHIPS_IN: &str = concat!(
     membership!(),
     "where m.conversation_id = $1 and m.user_id in (select unhex(value) from json_each($2))"
 );
-const MEMBERS_BY_ID: &str =
-    concat!(member!(), "and m.user_id in (select unhex(value) from json_each($2))");
+const MEMBERS_BY_ID: &str = concat!(
+    member!(),
+    "and m.user_id in (select unhex(value) from json_each($2))"
+);
 const MEMBER_LISTS: &str = concat!(
     member_list!(),
     "in (select unhex(value) from json_each($1)) order by h.conversation_id"

@@ -20,8 +20,13 @@ const LOOK: &str = "select xid, kind, payload from journal where xid > $1 order 
 impl JournalStore for SqliteStore {
     async fn journal(&self, from: Option<JournalPosition>) -> Result<JournalPage> {
         let Some(JournalPosition(from)) = from else {
-            let last = sqlx::query_scalar(POSITION).fetch_one(self.reader()).await?;
-            return Ok(JournalPage { rows: Vec::new(), next: JournalPosition(last) });
+            let last = sqlx::query_scalar(POSITION)
+                .fetch_one(self.reader())
+                .await?;
+            return Ok(JournalPage {
+                rows: Vec::new(),
+                next: JournalPosition(last),
+            });
         };
         let mut next = from;
         let mut gathering = Gathering::default();
@@ -32,11 +37,17 @@ impl JournalStore for SqliteStore {
             next = xid;
             gathering.add(xid, &kind, &payload)?;
         }
-        Ok(JournalPage { rows: gathering.into_rows(), next: JournalPosition(next) })
+        Ok(JournalPage {
+            rows: gathering.into_rows(),
+            next: JournalPosition(next),
+        })
     }
 
     async fn prune_journal(&self, before: Timestamp) -> Result<u64> {
-        let pruned = sqlx::query(PRUNE).bind(before).execute(self.writer()).await?;
+        let pruned = sqlx::query(PRUNE)
+            .bind(before)
+            .execute(self.writer())
+            .await?;
         Ok(pruned.rows_affected())
     }
 

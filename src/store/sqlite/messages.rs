@@ -8,9 +8,7 @@ use rookery_protocol::{ConversationId, Seq, Timestamp};
 
 use super::SqliteStore;
 use crate::store::sql::messages::{ENTRIES, MessageRecord, NEWEST, OLDEST, ascending};
-use crate::store::{
-    Direction, HistoryPage, MessageStore, NewMessage, Outcome, Result, Wait,
-};
+use crate::store::{Direction, HistoryPage, MessageStore, NewMessage, Outcome, Result, Wait};
 
 #[async_trait]
 impl MessageStore for SqliteStore {

@@ -114,32 +114,51 @@ async fn lock_heads(
     batch: &[NewMessage],
     wait: Wait,
 ) -> Result<HashMap<ConversationId, Head>> {
-    let mut wanted: Vec<Uuid> =
-        batch.iter().map(|send| *send.conversation_id.as_uuid()).collect();
+    let mut wanted: Vec<Uuid> = batch
+        .iter()
+        .map(|send| *send.conversation_id.as_uuid())
+        .collect();
     wanted.sort_unstable();
     wanted.dedup();
     let statement = match wait {
         Wait::No => LOCK_FREE_HEADS,
         Wait::Yes => LOCK_HEADS,
     };
-    let locked: Vec<(ConversationId, Seq, i64)> =
-        sqlx::query_as(statement).bind(&wanted).fetch_all(&mut **tx).await?;
+    let locked: Vec<(ConversationId, Seq, i64)> = sqlx::query_as(statement)
+        .bind(&wanted)
+        .fetch_all(&mut **tx)
+        .await?;
     let mut heads: HashMap<ConversationId, Head> = locked
         .into_iter()
-        .map(|(id, last_seq, member_version)| (id, Head::Locked { last_seq, member_version }))
+        .map(|(id, last_seq, member_version)| {
+            (
+                id,
+                Head::Locked {
+                    last_seq,
+                    member_version,
+                },
+            )
+        })
         .collect();
     if wait == Wait::No && heads.len() < wanted.len() {
         // Passed over: locked by somebody else, or not there at all?
         wanted.retain(|id| !heads.contains_key(&ConversationId::from_uuid(*id)));
-        let held: Vec<ConversationId> =
-            sqlx::query_scalar(EXISTING_HEADS).bind(&wanted).fetch_all(&mut **tx).await?;
+        let held: Vec<ConversationId> = sqlx::query_scalar(EXISTING_HEADS)
+            .bind(&wanted)
+            .fetch_all(&mut **tx)
+            .await?;
         heads.extend(held.into_iter().map(|id| (id, Head::Held)));
     }
     Ok(heads)
 }
 
-type EvidenceRow =
-    (Option<Seq>, Option<Timestamp>, Option<UserId>, Option<Vec<u8>>, Option<bool>);
+type EvidenceRow = (
+    Option<Seq>,
+    Option<Timestamp>,
+    Option<UserId>,
+    Option<Vec<u8>>,
+    Option<bool>,
+);
 
 async fn gather_evidence(tx: &mut Tx, batch: &[NewMessage]) -> Result<Vec<Evidence>> {
     let column = |id: fn(&NewMessage) -> &Uuid| -> Vec<Uuid> {
@@ -151,19 +170,33 @@ async fn gather_evidence(tx: &mut Tx, batch: &[NewMessage]) -> Result<Vec<Eviden
         .bind(column(|send| send.sender_id.as_uuid()))
         .fetch_all(&mut **tx)
         .await?;
-    let evidence = rows.into_iter().map(|(seq, created_at, sender_id, request_hash, is_member)| {
-        let earlier = seq.zip(created_at).zip(sender_id).map(|((seq, created_at), sender_id)| {
-            Earlier { seq, created_at, sender_id, request_hash }
+    let evidence = rows
+        .into_iter()
+        .map(|(seq, created_at, sender_id, request_hash, is_member)| {
+            let earlier =
+                seq.zip(created_at)
+                    .zip(sender_id)
+                    .map(|((seq, created_at), sender_id)| Earlier {
+                        seq,
+                        created_at,
+                        sender_id,
+                        request_hash,
+                    });
+            Evidence {
+                earlier,
+                is_member: is_member.unwrap_or(false),
+            }
         });
-        Evidence { earlier, is_member: is_member.unwrap_or(false) }
-    });
     Ok(evidence.collect())
 }
 
 async fn write(tx: &mut Tx, batch: &[NewMessage], plan: &Plan, at: Timestamp) -> Result<()> {
     let columns = Columns::of(batch, plan);
-    let (grown, ends): (Vec<Uuid>, Vec<i64>) =
-        plan.ends.iter().map(|(id, end)| (*id.as_uuid(), end.0)).unzip();
+    let (grown, ends): (Vec<Uuid>, Vec<i64>) = plan
+        .ends
+        .iter()
+        .map(|(id, end)| (*id.as_uuid(), end.0))
+        .unzip();
     sqlx::query(WRITE)
         .bind(columns.conversation_ids)
         .bind(columns.seqs)
@@ -209,7 +242,9 @@ impl<'a> Columns<'a> {
             columns.request_hashes.push(&send.request_hash);
             columns.contents.push(send.content.as_bytes());
             let metadata = send.metadata.as_ref();
-            columns.metadata.push(metadata.map(|map| Value::Object(map.clone()).to_string()));
+            columns
+                .metadata
+                .push(metadata.map(|map| Value::Object(map.clone()).to_string()));
             columns.replies_to.push(send.reply_to.map(|seq| seq.0));
             columns.mentions.push(pack_mentions(&send.mentions));
         }

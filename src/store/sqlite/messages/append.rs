@@ -63,7 +63,10 @@ async fn read_heads(tx: &mut Tx, batch: &[NewMessage]) -> Result<HashMap<Convers
                 .fetch_optional(&mut **tx)
                 .await?;
             if let Some((last_seq, member_version)) = head {
-                unread.insert(Head::Locked { last_seq, member_version });
+                unread.insert(Head::Locked {
+                    last_seq,
+                    member_version,
+                });
             }
         }
     }
@@ -109,9 +112,19 @@ async fn write(tx: &mut Tx, batch: &[NewMessage], plan: &Plan, at: Timestamp) ->
             .await?;
     }
     for (id, end) in &plan.ends {
-        sqlx::query(ADVANCE_HEAD).bind(id).bind(end).bind(at).execute(&mut **tx).await?;
+        sqlx::query(ADVANCE_HEAD)
+            .bind(id)
+            .bind(end)
+            .bind(at)
+            .execute(&mut **tx)
+            .await?;
     }
     let (kind, payload) = pack(&JournalRow::Entries(plan.ends.clone()));
-    sqlx::query(INSERT_JOURNAL).bind(kind).bind(payload).bind(at).execute(&mut **tx).await?;
+    sqlx::query(INSERT_JOURNAL)
+        .bind(kind)
+        .bind(payload)
+        .bind(at)
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
