@@ -66,9 +66,6 @@ declare_metrics! {
     counter reconcile_found_total []
     /// Looks at the journal.
     counter reconcile_looks_total { result: ok | failed }
-    /// Frames not queued for a socket because it was behind: ephemeral ones are let go (`shed`),
-    /// older latest-value ones replaced (`merged`).
-    counter outbox_sheds_total { lane: shed | merged }
     /// Sockets closed because their reader was too slow.
     counter slow_readers_total []
 
