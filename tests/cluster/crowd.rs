@@ -47,6 +47,14 @@ async fn nothing_is_lost_or_doubled_when_a_node_dies_under_traffic() {
         .await;
     };
     let (said, ()) = join(talking, dying).await;
+    let devices = crowd.iter().flat_map(|member| &member.devices);
+    let moved = devices
+        .filter(|device| device.read(Record::connection) > 1)
+        .count();
+    assert!(
+        moved >= PEOPLE / 2,
+        "a third of the devices were on that node: {moved}"
+    );
     check(&cluster, &crowd, said.into_iter().flatten().collect()).await;
 }
 
