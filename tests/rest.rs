@@ -6,10 +6,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-pub mod support {
-    pub mod servers;
-}
-
 pub mod rest_cases {
     pub mod world;
 

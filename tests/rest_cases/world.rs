@@ -28,7 +28,7 @@ use tempfile::TempDir;
 use tokio::sync::Notify;
 use tower::ServiceExt;
 
-use crate::support::servers::Postgres;
+use rookery_test_support::servers::Postgres;
 
 pub const PASSWORD: &str = "correct horse";
 const START: Timestamp = Timestamp::from_millis(1_790_000_000_000);
