@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use hyper::upgrade::OnUpgrade;
 use rookery_protocol::event::ErrorDetail;
-use rookery_protocol::{ErrorCode, Format};
+use rookery_protocol::{ErrorCode, Format, Timestamp};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::admission::Refused;
@@ -16,6 +16,7 @@ use super::{Gateway, connection};
 use crate::error::AppError;
 use crate::metrics;
 use crate::rest::client_ip::client_ip;
+use crate::rest::envelope::failure;
 
 /// Answers an upgrade and starts the socket's task.
 pub async fn upgrade(
@@ -26,7 +27,7 @@ pub async fn upgrade(
     let results = metrics::upgrades_total();
     if gateway.is_draining() {
         results.draining.increment(1);
-        return unavailable(1);
+        return unavailable(1, gateway.clock.now());
     }
     let address = client_ip(peer, request.headers(), &gateway.options.trusted_proxies);
     let permit = match gateway.admission.admit(address) {
@@ -36,15 +37,16 @@ pub async fn upgrade(
                 Refused::Rate => results.rate.increment(1),
                 Refused::Full => results.full.increment(1),
             }
-            return unavailable(refused.retry_after().as_secs());
+            return unavailable(refused.retry_after().as_secs(), gateway.clock.now());
         }
     };
     let (accept, opening) = match check(&gateway, &request, address) {
         Ok(checked) => checked,
-        Err(rejected) => return rejected.answer(),
+        Err(rejected) => return rejected.answer(gateway.clock.now()),
     };
     let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
-        return malformed("Connection", "cannot be upgraded", "HTTP/1.1").answer();
+        return malformed("Connection", "cannot be upgraded", "HTTP/1.1")
+            .answer(gateway.clock.now());
     };
     let protocol = opening
         .asked_for_protocol
@@ -69,17 +71,17 @@ enum Rejected {
 }
 
 impl Rejected {
-    fn answer(self) -> Response {
+    fn answer(self, now: Timestamp) -> Response {
         let results = metrics::upgrades_total();
         match self {
             Self::Malformed(detail) => {
                 results.refused.increment(1);
-                AppError::invalid(detail).into_response()
+                failure(AppError::invalid(detail), now)
             }
             Self::Version => {
                 results.refused.increment(1);
                 let detail = ErrorDetail::new("Sec-WebSocket-Version", "is not supported", "13");
-                let mut response = AppError::invalid(detail).into_response();
+                let mut response = failure(AppError::invalid(detail), now);
                 *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
                 let version = HeaderValue::from_static("13");
                 response
@@ -89,11 +91,11 @@ impl Rejected {
             }
             Self::Origin => {
                 results.forbidden.increment(1);
-                AppError::forbidden("this origin is not allowed").into_response()
+                failure(AppError::forbidden("this origin is not allowed"), now)
             }
             Self::Token(error) => {
                 results.unauthenticated.increment(1);
-                error.into_response()
+                failure(error, now)
             }
         }
     }
@@ -258,7 +260,7 @@ fn malformed(field: &str, reason: &str, allowed: &str) -> Rejected {
     Rejected::Malformed(ErrorDetail::new(field, reason, allowed))
 }
 
-fn unavailable(retry_after_seconds: u64) -> Response {
+fn unavailable(retry_after_seconds: u64, now: Timestamp) -> Response {
     let error = AppError {
         retry_after_ms: Some(retry_after_seconds * 1_000),
         ..AppError::new(
@@ -266,7 +268,7 @@ fn unavailable(retry_after_seconds: u64) -> Response {
             "no room for another socket; come back later",
         )
     };
-    error.into_response()
+    failure(error, now)
 }
 
 #[cfg(test)]
@@ -310,7 +312,9 @@ mod tests {
             asked("x, rookery.v1.msgpack").unwrap(),
             (Format::MsgPack, true)
         );
-        let rejected = asked("rookery.v2").unwrap_err().answer();
+        let rejected = asked("rookery.v2")
+            .unwrap_err()
+            .answer(Timestamp::from_millis(0));
         assert_eq!(rejected.status(), StatusCode::BAD_REQUEST);
     }
 }

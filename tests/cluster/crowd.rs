@@ -7,7 +7,9 @@ use futures_util::future::{join, join_all};
 use rookery_client::rest::Span;
 use rookery_protocol::rest::SendMessage;
 use rookery_protocol::{ConversationId, Seq};
-use rookery_test_support::{Device, Person, SendFailure, TestCluster, eventually, new_message_id};
+use rookery_test_support::{
+    Device, Person, Record, SendFailure, TestCluster, eventually, new_message_id,
+};
 
 use crate::ROOKERY;
 

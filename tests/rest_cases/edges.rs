@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, header};
+use bytes::Bytes;
 use serde_json::json;
 
 use super::world::World;
@@ -64,6 +65,16 @@ async fn bad_bodies_are_told_apart() {
         .await
         .refused(401, "UNAUTHENTICATED");
     post(padded(256 * 1024 + 1)).await.refused(413, "TOO_LARGE");
+}
+
+#[tokio::test]
+async fn a_body_that_dribbles_is_not_waited_for() {
+    let world = World::sqlite().await;
+    let endless = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
+    let request = Request::post("/api/v1/auth/login").body(Body::from_stream(endless));
+    // From here on time passes as soon as nothing else is left to do.
+    tokio::time::pause();
+    world.send(request.unwrap()).await.refused(400, "BAD_FRAME");
 }
 
 #[tokio::test]

@@ -23,11 +23,12 @@ use rookery::lifecycle::Tasks;
 use rookery::rest::{RestState, router};
 use rookery::store::{self, Store, StoreOptions};
 use rookery_protocol::{Timestamp, UserId};
-use rookery_test_support::servers::Postgres;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 use tower::ServiceExt;
+
+use rookery_test_support::servers::Postgres;
 
 pub const PASSWORD: &str = "correct horse";
 const START: Timestamp = Timestamp::from_millis(1_790_000_000_000);
