@@ -174,7 +174,11 @@ impl Client {
         let options = &gateway.options;
         let now = Instant::now();
         let bucket = || TokenBucket::new(options.messages_per_second, options.messages_burst, now);
-        Self { messages: options.rates_enabled.then(bucket), bad_frames: 0, bad_since: now }
+        Self {
+            messages: options.rates_enabled.then(bucket),
+            bad_frames: 0,
+            bad_since: now,
+        }
     }
 
     async fn read(
@@ -254,7 +258,9 @@ async fn finish(mut socket: Socket, ended: Ended) {
         }
         Ended::Peer(code) => {
             // Sends the answer to the client's close frame, if that is what ended it.
-            tokio::time::timeout(CLOSE_TIMEOUT, socket.close(None)).await.ok();
+            tokio::time::timeout(CLOSE_TIMEOUT, socket.close(None))
+                .await
+                .ok();
             code.unwrap_or(CUT_OFF)
         }
     };

@@ -1,0 +1,160 @@
+use std::sync::mpsc;
+
+use rookery_protocol::ErrorCode;
+
+use super::*;
+
+const CHEAP: PasswordCost = PasswordCost {
+    memory_kib: 64,
+    passes: 1,
+};
+
+#[tokio::test]
+async fn the_right_password_is_right_and_others_are_not() {
+    let passwords = Passwords::start(1, PasswordCost::default()).unwrap();
+    let hash = passwords.hash("correct horse".into()).await.unwrap();
+    assert!(
+        hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
+        "{hash}"
+    );
+    assert_ne!(
+        hash,
+        passwords.hash("correct horse".into()).await.unwrap(),
+        "salted"
+    );
+    let verify = |password: &str| passwords.verify(password.into(), Some(hash.clone()));
+    assert_eq!(
+        verify("correct horse").await.unwrap(),
+        Verdict::Right { rehashed: None }
+    );
+    assert_eq!(verify("correct horsf").await.unwrap(), Verdict::Wrong);
+    assert_eq!(verify("").await.unwrap(), Verdict::Wrong);
+}
+
+#[tokio::test]
+async fn the_hashes_of_the_plain_library_are_understood() {
+    use argon2::PasswordHasher;
+    let theirs = Argon2::default().hash_password_with_salt(b"correct horse", b"0123456789abcdef");
+    let theirs = theirs.unwrap().to_string();
+    let passwords = Passwords::start(1, PasswordCost::default()).unwrap();
+    let verdict = passwords
+        .verify("correct horse".into(), Some(theirs))
+        .await
+        .unwrap();
+    assert_eq!(verdict, Verdict::Right { rehashed: None });
+}
+
+#[tokio::test]
+async fn a_hash_of_another_cost_is_made_anew() {
+    let old = Passwords::start(1, CHEAP).unwrap();
+    let stored = old.hash("correct horse".into()).await.unwrap();
+    let new = Passwords::start(
+        1,
+        PasswordCost {
+            memory_kib: 128,
+            passes: 1,
+        },
+    )
+    .unwrap();
+    let verdict = new
+        .verify("correct horse".into(), Some(stored.clone()))
+        .await
+        .unwrap();
+    let Verdict::Right {
+        rehashed: Some(rehashed),
+    } = verdict
+    else {
+        panic!("{verdict:?}")
+    };
+    assert!(rehashed.contains("m=128,t=1"), "{rehashed}");
+    let verdict = new
+        .verify("correct horse".into(), Some(rehashed))
+        .await
+        .unwrap();
+    assert_eq!(verdict, Verdict::Right { rehashed: None });
+    let verdict = new
+        .verify("wrong horse".into(), Some(stored))
+        .await
+        .unwrap();
+    assert_eq!(
+        verdict,
+        Verdict::Wrong,
+        "nothing is rehashed for a wrong password"
+    );
+}
+
+#[tokio::test]
+async fn an_unknown_user_is_verified_at_the_same_cost_and_wrong() {
+    let passwords = Passwords::start(1, CHEAP).unwrap();
+    assert_eq!(
+        passwords.verify("anything".into(), None).await.unwrap(),
+        Verdict::Wrong
+    );
+    let dummy = PasswordHash::new(&passwords.dummy).unwrap();
+    let real = PasswordHash::new(&passwords.hash("x".into()).await.unwrap()).unwrap();
+    assert_eq!(
+        (dummy.algorithm, dummy.params),
+        (real.algorithm, real.params)
+    );
+    let long = "x".repeat(limits::PASSWORD_MAX_BYTES + 1);
+    assert_eq!(passwords.verify(long, None).await.unwrap(), Verdict::Wrong);
+}
+
+#[tokio::test]
+async fn a_stored_hash_that_cannot_be_read_is_our_fault() {
+    let passwords = Passwords::start(1, CHEAP).unwrap();
+    let refused = passwords
+        .verify("x".into(), Some("plain".into()))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Internal);
+}
+
+/// Occupies the pool's only worker until the returned sender is dropped.
+fn occupy(passwords: &Passwords) -> mpsc::Sender<()> {
+    let (release, released) = mpsc::channel::<()>();
+    let (started, has_started) = mpsc::channel();
+    let job: Job = Box::new(move |_| {
+        started.send(()).unwrap();
+        released.recv().unwrap_err();
+    });
+    passwords.queue.send(job).unwrap();
+    has_started.recv().unwrap();
+    release
+}
+
+#[tokio::test]
+async fn a_full_queue_is_refused_at_once() {
+    let passwords = Passwords::start(1, CHEAP).unwrap();
+    let release = occupy(&passwords);
+    for _ in 0..QUEUE {
+        passwords.queue.try_send(Box::new(|_| {})).unwrap();
+    }
+    let refused = passwords.hash("x".into()).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Unavailable);
+    assert!(refused.retry_after_ms.is_some());
+    drop(release);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waited_two_seconds_is_refused_and_its_job_skipped() {
+    let passwords = Passwords::start(1, CHEAP).unwrap();
+    let release = occupy(&passwords);
+    let refused = passwords
+        .run(|_| -> Result<(), _> { panic!("must not run") })
+        .await;
+    assert_eq!(refused.unwrap_err().code, ErrorCode::Unavailable);
+    drop(release);
+    tokio::time::resume();
+    assert!(passwords.hash("x".into()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_panic_costs_its_caller_an_answer_and_nobody_else() {
+    let passwords = Passwords::start(1, CHEAP).unwrap();
+    let refused = passwords
+        .run(|_| -> Result<(), _> { panic!("on purpose") })
+        .await;
+    assert_eq!(refused.unwrap_err().code, ErrorCode::Internal);
+    assert!(passwords.hash("x".into()).await.is_ok());
+}

@@ -1,0 +1,118 @@
+//! The store in PostgreSQL: any number of nodes on one primary; replicas serve history.
+
+mod conversations;
+mod groups;
+mod journal;
+mod messages;
+mod sessions;
+mod users;
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{Connection, Executor, Postgres, Transaction};
+use uuid::Uuid;
+
+use super::{Result, StoreOptions};
+
+type Tx = Transaction<'static, Postgres>;
+
+/// How long a caller waits for a connection before it hears that the database is overloaded.
+const ACQUIRE_WITHIN: Duration = Duration::from_secs(2);
+/// A replica that is slow to answer is passed over: the primary has the same rows.
+const ACQUIRE_REPLICA_WITHIN: Duration = Duration::from_millis(500);
+/// A connection idle for longer is asked whether it lives before it is used; one in steady use is
+/// not, since asking costs a round trip.
+const TRUSTED_IDLE: Duration = Duration::from_secs(5);
+/// Every connection's settings. The time-outs are the last net under a transaction whose client
+/// has died. Generic plans: all statements are look-ups by key whose plan does not depend on the
+/// values, and planning a statement on 16 partitions costs more than running it; JIT would compile
+/// them for longer than they run.
+const SETTINGS: &str = "set statement_timeout = '15s'; \
+    set lock_timeout = '8s'; \
+    set idle_in_transaction_session_timeout = '10s'; \
+    set plan_cache_mode = force_generic_plan; \
+    set jit = off";
+
+/// Cloning shares the pools.
+#[derive(Clone, Debug)]
+pub struct PostgresStore {
+    primary: PgPool,
+    replica: Option<PgPool>,
+    replica_fallbacks: Arc<AtomicU64>,
+}
+
+impl PostgresStore {
+    /// Connects to the primary. A replica is connected to when it is first asked, so that a node
+    /// starts without it.
+    ///
+    /// # Errors
+    /// The URL cannot be read, or the primary does not answer.
+    pub async fn connect(options: &StoreOptions) -> Result<Self> {
+        let primary = pool(options, ACQUIRE_WITHIN);
+        let primary = primary
+            .connect_with(connect_options(options, &options.url)?)
+            .await?;
+        let replica = match &options.replica_url {
+            None => None,
+            Some(url) => {
+                let pool = pool(options, ACQUIRE_REPLICA_WITHIN);
+                Some(pool.connect_lazy_with(connect_options(options, url)?))
+            }
+        };
+        Ok(Self {
+            primary,
+            replica,
+            replica_fallbacks: Arc::default(),
+        })
+    }
+
+    /// For everything that is decided upon.
+    fn reader(&self) -> &PgPool {
+        &self.primary
+    }
+
+    fn writer(&self) -> &PgPool {
+        &self.primary
+    }
+
+    /// Only within [`super::sql::detached`].
+    async fn begin(&self) -> Result<Tx> {
+        Ok(self.primary.begin().await?)
+    }
+
+    fn count_replica_fallback(&self) {
+        self.replica_fallbacks.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn pool(options: &StoreOptions, acquire_within: Duration) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(options.pool_max)
+        .acquire_timeout(acquire_within)
+        .test_before_acquire(false)
+        .before_acquire(|connection, seen| {
+            Box::pin(
+                async move { Ok(seen.idle_for < TRUSTED_IDLE || connection.ping().await.is_ok()) },
+            )
+        })
+        .after_connect(|connection, _| {
+            Box::pin(async move { connection.execute(SETTINGS).await.map(drop) })
+        })
+        // The next borrower must not find itself in somebody's transaction.
+        .after_release(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
+}
+
+fn connect_options(options: &StoreOptions, url: &str) -> Result<PgConnectOptions> {
+    Ok(PgConnectOptions::from_str(url)?
+        .application_name(&options.application_name)
+        .statement_cache_capacity(options.statement_cache))
+}
+
+// dialect: a list is an array.
+fn list<'a>(ids: impl Iterator<Item = &'a Uuid>) -> Vec<Uuid> {
+    ids.copied().collect()
+}

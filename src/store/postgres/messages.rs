@@ -1,0 +1,116 @@
+//! The logs in PostgreSQL.
+
+mod append;
+
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use rookery_protocol::message::Message;
+use rookery_protocol::{ConversationId, Seq, Timestamp};
+use sqlx::postgres::{PgPool, PgRow};
+use sqlx::{FromRow, Row};
+
+use super::PostgresStore;
+use crate::store::sql::messages::{
+    ENTRIES, MessageRecord, NEWEST, OLDEST, ascending, message_columns, message_page,
+};
+use crate::store::{Direction, HistoryPage, MessageStore, NewMessage, Outcome, Result, Wait};
+
+/// A page together with the end of the log as the replica has it, from one snapshot. The page is
+/// ordered as it is read.
+macro_rules! replica_page {
+    ($order:literal) => {
+        concat!(
+            "select h.last_seq as head, page.* from conversation_heads h left join lateral (",
+            message_page!($order),
+            ") page on true where h.conversation_id = $1"
+        )
+    };
+}
+const NEWEST_ON_REPLICA: &str = replica_page!("desc");
+const OLDEST_ON_REPLICA: &str = replica_page!("asc");
+
+#[async_trait]
+impl MessageStore for PostgresStore {
+    async fn append(
+        &self,
+        batch: &[NewMessage],
+        wait: Wait,
+        at: Timestamp,
+    ) -> Result<Vec<Outcome>> {
+        append::append(self, batch, wait, at).await
+    }
+
+    async fn entries(
+        &self,
+        id: ConversationId,
+        after: Seq,
+        to: Seq,
+        limit: i64,
+    ) -> Result<Vec<Message>> {
+        let records: Vec<MessageRecord> = sqlx::query_as(ENTRIES)
+            .bind(id)
+            .bind(after)
+            .bind(to)
+            .bind(limit)
+            .fetch_all(self.reader())
+            .await?;
+        records.into_iter().map(Message::try_from).collect()
+    }
+
+    async fn history(&self, page: &HistoryPage) -> Result<Vec<Message>> {
+        if let Some(replica) = &self.replica {
+            match from_replica(replica, page).await {
+                Ok(Some(messages)) => return Ok(messages),
+                Ok(None) => {}
+                Err(error) => tracing::debug!(%error, "the replica did not answer"),
+            }
+            self.count_replica_fallback();
+        }
+        let statement = match page.direction {
+            Direction::Backward => NEWEST,
+            Direction::Forward => OLDEST,
+        };
+        let records: Vec<MessageRecord> = sqlx::query_as(statement)
+            .bind(page.conversation_id)
+            .bind(page.after)
+            .bind(page.before)
+            .bind(page.limit)
+            .fetch_all(self.reader())
+            .await?;
+        ascending(records, page.direction)
+    }
+
+    fn replica_fallbacks(&self) -> u64 {
+        self.replica_fallbacks.load(Ordering::Relaxed)
+    }
+}
+
+/// The page as the replica has it; `None` if its copy of the log is not there yet.
+async fn from_replica(replica: &PgPool, page: &HistoryPage) -> Result<Option<Vec<Message>>> {
+    let statement = match page.direction {
+        Direction::Backward => NEWEST_ON_REPLICA,
+        Direction::Forward => OLDEST_ON_REPLICA,
+    };
+    let rows: Vec<PgRow> = sqlx::query(statement)
+        .bind(page.conversation_id)
+        .bind(page.after)
+        .bind(page.before)
+        .bind(page.limit)
+        .fetch_all(replica)
+        .await?;
+    let Some(first) = rows.first() else {
+        return Ok(None);
+    };
+    if first.try_get::<Seq, _>("head")? < page.known_head.min(page.before.previous()) {
+        return Ok(None);
+    }
+    let mut records = Vec::with_capacity(rows.len());
+    for row in &rows {
+        // A log without a message in the range is one row of nulls beside its head.
+        if row.try_get::<Option<Seq>, _>("seq")?.is_some() {
+            records.push(MessageRecord::from_row(row)?);
+        }
+    }
+    ascending(records, page.direction).map(Some)
+}

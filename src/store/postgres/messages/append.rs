@@ -1,0 +1,253 @@
+//! Storing a batch of sends: five round trips, whatever its size.
+//!
+//! Every writer of a log holds the lock of its head from before it reads the log until its commit
+//! is done. So commits of one conversation are in the order of `seq`, and a failed one leaves no
+//! hole.
+
+use std::collections::HashMap;
+
+use rookery_protocol::{ConversationId, MessageId, Seq, Timestamp, UserId};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::super::{PostgresStore, Tx};
+use crate::store::sql::append::{Earlier, Evidence, Head, Plan, decide};
+use crate::store::sql::detached;
+use crate::store::sql::journal::pack_entries;
+use crate::store::sql::messages::pack_mentions;
+use crate::store::{NewMessage, Outcome, Result, StoreError, Wait};
+
+/// In the order of ids, so that two batches never wait for each other.
+macro_rules! lock_heads {
+    ($wait:literal) => {
+        concat!(
+            "select conversation_id, last_seq, member_version from conversation_heads \
+             where conversation_id = any($1) order by conversation_id for update",
+            $wait
+        )
+    };
+}
+const LOCK_HEADS: &str = lock_heads!("");
+const LOCK_FREE_HEADS: &str = lock_heads!(" skip locked");
+
+const EXISTING_HEADS: &str =
+    "select conversation_id from conversation_heads where conversation_id = any($1)";
+
+/// For each send whether its id is taken and whether its sender is a member: by look-ups, never by
+/// a join that might read a whole table.
+const EVIDENCE: &str = "
+    select earlier.seq, earlier.created_at, earlier.sender_id, earlier.request_hash,
+           (select true from members p
+            where p.conversation_id = s.conversation_id and p.user_id = s.sender_id
+              and p.left_seq is null) as is_member
+    from unnest($1::uuid[], $2::uuid[], $3::uuid[])
+             with ordinality as s (conversation_id, message_id, sender_id, place)
+    left join lateral (
+        select m.seq, m.created_at, m.sender_id, m.request_hash from messages m
+        where m.conversation_id = s.conversation_id and m.message_id = s.message_id
+        limit 1) earlier on true
+    order by s.place";
+
+/// The entries, the new ends of their logs, and the journal's row.
+const WRITE: &str = "
+    with entries as (
+        insert into messages (conversation_id, seq, kind, message_id, sender_id, request_hash,
+                              content, metadata, reply_to, mentions, created_at)
+        select conversation_id, seq, 'text', message_id, sender_id, request_hash,
+               content, metadata, reply_to, mentions, $12
+        from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::uuid[], $5::bytea[],
+                    $6::bytea[], $7::text[], $8::bigint[], $9::bytea[])
+                 as e (conversation_id, seq, message_id, sender_id, request_hash,
+                       content, metadata, reply_to, mentions)
+    ), heads as (
+        update conversation_heads h set last_seq = n.last_seq, last_at = $12
+        from unnest($10::uuid[], $11::bigint[]) as n (conversation_id, last_seq)
+        where h.conversation_id = n.conversation_id
+    )
+    insert into journal (kind, payload, at) values ('entries', $13, $12)";
+
+pub(super) async fn append(
+    store: &PostgresStore,
+    batch: &[NewMessage],
+    wait: Wait,
+    at: Timestamp,
+) -> Result<Vec<Outcome>> {
+    let (store, batch) = (store.clone(), batch.to_vec());
+    detached(async move {
+        match attempt(&store, &batch, wait, at).await {
+            // Behind the locks nobody else can take an id or a number; should it happen all the
+            // same, the second attempt sees who did.
+            Err(StoreError::Refused(sqlx::Error::Database(error)))
+                if error.is_unique_violation() =>
+            {
+                attempt(&store, &batch, wait, at).await
+            }
+            result => result,
+        }
+    })
+    .await
+}
+
+async fn attempt(
+    store: &PostgresStore,
+    batch: &[NewMessage],
+    wait: Wait,
+    at: Timestamp,
+) -> Result<Vec<Outcome>> {
+    let mut tx = store.begin().await?;
+    let heads = lock_heads(&mut tx, batch, wait).await?;
+    // A later statement than the lock: it sees what was committed while the lock was waited for,
+    // such as the sender's removal.
+    let evidence = gather_evidence(&mut tx, batch).await?;
+    let plan = decide(batch, &heads, &evidence, at);
+    if plan.entries.is_empty() {
+        tx.rollback().await?;
+    } else {
+        write(&mut tx, batch, &plan, at).await?;
+        tx.commit().await?;
+    }
+    Ok(plan.outcomes)
+}
+
+async fn lock_heads(
+    tx: &mut Tx,
+    batch: &[NewMessage],
+    wait: Wait,
+) -> Result<HashMap<ConversationId, Head>> {
+    let mut wanted: Vec<Uuid> = batch
+        .iter()
+        .map(|send| *send.conversation_id.as_uuid())
+        .collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let statement = match wait {
+        Wait::No => LOCK_FREE_HEADS,
+        Wait::Yes => LOCK_HEADS,
+    };
+    let locked: Vec<(ConversationId, Seq, i64)> = sqlx::query_as(statement)
+        .bind(&wanted)
+        .fetch_all(&mut **tx)
+        .await?;
+    let mut heads: HashMap<ConversationId, Head> = locked
+        .into_iter()
+        .map(|(id, last_seq, member_version)| {
+            (
+                id,
+                Head::Locked {
+                    last_seq,
+                    member_version,
+                },
+            )
+        })
+        .collect();
+    if wait == Wait::No && heads.len() < wanted.len() {
+        // Passed over: locked by somebody else, or not there at all?
+        wanted.retain(|id| !heads.contains_key(&ConversationId::from_uuid(*id)));
+        let held: Vec<ConversationId> = sqlx::query_scalar(EXISTING_HEADS)
+            .bind(&wanted)
+            .fetch_all(&mut **tx)
+            .await?;
+        heads.extend(held.into_iter().map(|id| (id, Head::Held)));
+    }
+    Ok(heads)
+}
+
+type EvidenceRow = (
+    Option<Seq>,
+    Option<Timestamp>,
+    Option<UserId>,
+    Option<Vec<u8>>,
+    Option<bool>,
+);
+
+async fn gather_evidence(tx: &mut Tx, batch: &[NewMessage]) -> Result<Vec<Evidence>> {
+    let column = |id: fn(&NewMessage) -> &Uuid| -> Vec<Uuid> {
+        batch.iter().map(|send| *id(send)).collect()
+    };
+    let rows: Vec<EvidenceRow> = sqlx::query_as(EVIDENCE)
+        .bind(column(|send| send.conversation_id.as_uuid()))
+        .bind(column(|send| send.message_id.as_uuid()))
+        .bind(column(|send| send.sender_id.as_uuid()))
+        .fetch_all(&mut **tx)
+        .await?;
+    let evidence = rows
+        .into_iter()
+        .map(|(seq, created_at, sender_id, request_hash, is_member)| {
+            let earlier =
+                seq.zip(created_at)
+                    .zip(sender_id)
+                    .map(|((seq, created_at), sender_id)| Earlier {
+                        seq,
+                        created_at,
+                        sender_id,
+                        request_hash,
+                    });
+            Evidence {
+                earlier,
+                is_member: is_member.unwrap_or(false),
+            }
+        });
+    Ok(evidence.collect())
+}
+
+async fn write(tx: &mut Tx, batch: &[NewMessage], plan: &Plan, at: Timestamp) -> Result<()> {
+    let columns = Columns::of(batch, plan);
+    let (grown, ends): (Vec<Uuid>, Vec<i64>) = plan
+        .ends
+        .iter()
+        .map(|(id, end)| (*id.as_uuid(), end.0))
+        .unzip();
+    sqlx::query(WRITE)
+        .bind(columns.conversation_ids)
+        .bind(columns.seqs)
+        .bind(columns.message_ids)
+        .bind(columns.sender_ids)
+        .bind(columns.request_hashes)
+        .bind(columns.contents)
+        .bind(columns.metadata)
+        .bind(columns.replies_to)
+        .bind(columns.mentions)
+        .bind(grown)
+        .bind(ends)
+        .bind(at)
+        .bind(pack_entries(&plan.ends))
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// The entries of a plan, an array a column.
+#[derive(Default)]
+struct Columns<'a> {
+    conversation_ids: Vec<ConversationId>,
+    seqs: Vec<i64>,
+    message_ids: Vec<MessageId>,
+    sender_ids: Vec<UserId>,
+    request_hashes: Vec<&'a [u8]>,
+    contents: Vec<&'a [u8]>,
+    metadata: Vec<Option<String>>,
+    replies_to: Vec<Option<i64>>,
+    mentions: Vec<Option<Vec<u8>>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(batch: &'a [NewMessage], plan: &Plan) -> Self {
+        let mut columns = Self::default();
+        for (place, seq) in &plan.entries {
+            let send = &batch[*place];
+            columns.conversation_ids.push(send.conversation_id);
+            columns.seqs.push(seq.0);
+            columns.message_ids.push(send.message_id);
+            columns.sender_ids.push(send.sender_id);
+            columns.request_hashes.push(&send.request_hash);
+            columns.contents.push(send.content.as_bytes());
+            let metadata = send.metadata.as_ref();
+            columns
+                .metadata
+                .push(metadata.map(|map| Value::Object(map.clone()).to_string()));
+            columns.replies_to.push(send.reply_to.map(|seq| seq.0));
+            columns.mentions.push(pack_mentions(&send.mentions));
+        }
+        columns
+    }
+}

@@ -1,0 +1,335 @@
+//! What becomes of a batch of sends, decided from what was read behind the locks. The rules of
+//! appending stand here once; the databases differ in how they lock, read and write.
+
+use std::collections::HashMap;
+
+use rookery_protocol::{ConversationId, MessageId, Seq, Timestamp, UserId};
+
+use crate::store::{NewMessage, Outcome, Refusal, Stored};
+
+/// A conversation of the batch that exists. What is not among the facts does not.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) enum Head {
+    /// Locked by this transaction.
+    Locked { last_seq: Seq, member_version: i64 },
+    /// Locked by another one.
+    Held,
+}
+
+/// What the log and the member list say about one send.
+#[derive(Clone, Debug, Default)]
+pub(in crate::store) struct Evidence {
+    /// The entry that carries its `message_id` already.
+    pub(in crate::store) earlier: Option<Earlier>,
+    /// Its sender is a member now.
+    pub(in crate::store) is_member: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(in crate::store) struct Earlier {
+    pub(in crate::store) seq: Seq,
+    pub(in crate::store) created_at: Timestamp,
+    pub(in crate::store) sender_id: UserId,
+    pub(in crate::store) request_hash: Option<Vec<u8>>,
+}
+
+/// The decision on a batch: an outcome for each send, and what is to be written.
+#[derive(Debug)]
+pub(in crate::store) struct Plan {
+    pub(in crate::store) outcomes: Vec<Outcome>,
+    /// Which sends become entries, by their place in the batch.
+    pub(in crate::store) entries: Vec<(usize, Seq)>,
+    /// The logs that grow, with their new ends.
+    pub(in crate::store) ends: Vec<(ConversationId, Seq)>,
+}
+
+/// Decides on `batch`; `evidence` has one item for each send. Sends are numbered in the order of
+/// the batch, each conversation from the end of its log on, without holes.
+pub(in crate::store) fn decide(
+    batch: &[NewMessage],
+    heads: &HashMap<ConversationId, Head>,
+    evidence: &[Evidence],
+    at: Timestamp,
+) -> Plan {
+    let mut plan = Plan {
+        outcomes: Vec::with_capacity(batch.len()),
+        entries: vec![],
+        ends: vec![],
+    };
+    let mut ends: HashMap<ConversationId, Seq> = HashMap::new();
+    let mut accepted: HashMap<(ConversationId, MessageId), Earlier> = HashMap::new();
+    for (place, (send, evidence)) in batch.iter().zip(evidence).enumerate() {
+        let (last_seq, member_version) = match heads.get(&send.conversation_id) {
+            None => {
+                plan.outcomes.push(Outcome::Refused(Refusal::NotFound));
+                continue;
+            }
+            Some(Head::Held) => {
+                plan.outcomes.push(Outcome::Held);
+                continue;
+            }
+            Some(Head::Locked {
+                last_seq,
+                member_version,
+            }) => (*last_seq, *member_version),
+        };
+        let key = (send.conversation_id, send.message_id);
+        if let Some(earlier) = evidence.earlier.as_ref().or(accepted.get(&key)) {
+            plan.outcomes
+                .push(repeated(send, earlier, evidence.is_member, member_version));
+            continue;
+        }
+        let end = ends.get(&send.conversation_id).copied().unwrap_or(last_seq);
+        if let Err(refusal) = permit(send, evidence.is_member, end) {
+            plan.outcomes.push(Outcome::Refused(refusal));
+            continue;
+        }
+        let seq = end.next();
+        ends.insert(send.conversation_id, seq);
+        plan.entries.push((place, seq));
+        let entry = Earlier {
+            seq,
+            created_at: at,
+            sender_id: send.sender_id,
+            request_hash: Some(send.request_hash.to_vec()),
+        };
+        accepted.insert(key, entry);
+        let stored = Stored {
+            seq,
+            created_at: at,
+            member_version,
+            duplicate: false,
+        };
+        plan.outcomes.push(Outcome::Stored(stored));
+    }
+    plan.ends = ends.into_iter().collect();
+    plan
+}
+
+/// The answer to a send whose `message_id` is taken. Its own sender hears of it also after having
+/// left; to a stranger the conversation does not exist.
+fn repeated(send: &NewMessage, earlier: &Earlier, is_member: bool, member_version: i64) -> Outcome {
+    let is_own = earlier.sender_id == send.sender_id;
+    if is_own && earlier.request_hash.as_deref() == Some(send.request_hash.as_slice()) {
+        return Outcome::Stored(Stored {
+            seq: earlier.seq,
+            created_at: earlier.created_at,
+            member_version,
+            duplicate: true,
+        });
+    }
+    Outcome::Refused(if is_own || is_member {
+        Refusal::Conflict("this message_id names another message already")
+    } else {
+        Refusal::NotFound
+    })
+}
+
+fn permit(send: &NewMessage, is_member: bool, end: Seq) -> Result<(), Refusal> {
+    if !is_member {
+        return Err(Refusal::NotFound);
+    }
+    match send.reply_to {
+        Some(reply_to) if reply_to < Seq(1) || reply_to > end => Err(Refusal::Invalid {
+            field: "reply_to",
+            reason: "names no message of this conversation",
+            allowed: "the seq of an earlier message",
+        }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    const AT: Timestamp = Timestamp::from_millis(1_000);
+
+    fn room(number: u128) -> ConversationId {
+        ConversationId::from_uuid(Uuid::from_u128(number))
+    }
+
+    fn user(number: u128) -> UserId {
+        UserId::from_uuid(Uuid::from_u128(number))
+    }
+
+    fn send(conversation: u128, message: u128) -> NewMessage {
+        NewMessage {
+            conversation_id: room(conversation),
+            message_id: MessageId::from_uuid(Uuid::from_u128(message)),
+            sender_id: user(1),
+            content: "hi".to_owned(),
+            metadata: None,
+            reply_to: None,
+            mentions: vec![],
+            request_hash: [7; 16],
+        }
+    }
+
+    fn member() -> Evidence {
+        Evidence {
+            earlier: None,
+            is_member: true,
+        }
+    }
+
+    fn heads(last_seq: i64) -> HashMap<ConversationId, Head> {
+        [1, 2]
+            .map(|number| {
+                (
+                    room(number),
+                    Head::Locked {
+                        last_seq: Seq(last_seq),
+                        member_version: 3,
+                    },
+                )
+            })
+            .into()
+    }
+
+    fn seqs(plan: &Plan) -> Vec<i64> {
+        plan.entries.iter().map(|(_, seq)| seq.0).collect()
+    }
+
+    #[test]
+    fn each_log_is_numbered_densely_in_the_order_of_the_batch() {
+        let batch = [send(1, 1), send(2, 2), send(1, 3), send(9, 4), send(1, 5)];
+        let plan = decide(&batch, &heads(10), &vec![member(); 5], AT);
+        assert_eq!(seqs(&plan), [11, 11, 12, 13]);
+        assert!(matches!(
+            plan.outcomes[3],
+            Outcome::Refused(Refusal::NotFound)
+        ));
+        let mut ends = plan.ends;
+        ends.sort();
+        assert_eq!(ends, [(room(1), Seq(13)), (room(2), Seq(11))]);
+    }
+
+    #[test]
+    fn a_repeat_within_the_batch_gets_the_first_ones_place() {
+        let other = NewMessage {
+            request_hash: [8; 16],
+            ..send(1, 1)
+        };
+        let plan = decide(
+            &[send(1, 1), send(1, 1), other],
+            &heads(0),
+            &vec![member(); 3],
+            AT,
+        );
+        assert_eq!(seqs(&plan), [1]);
+        assert!(matches!(
+            plan.outcomes[1],
+            Outcome::Stored(Stored {
+                seq: Seq(1),
+                duplicate: true,
+                ..
+            })
+        ));
+        assert!(matches!(
+            plan.outcomes[2],
+            Outcome::Refused(Refusal::Conflict(_))
+        ));
+    }
+
+    #[test]
+    fn a_refused_send_burns_no_number_and_can_be_followed_by_its_correction() {
+        let wrong = NewMessage {
+            reply_to: Some(Seq(5)),
+            ..send(1, 1)
+        };
+        let right = NewMessage {
+            reply_to: Some(Seq(4)),
+            ..send(1, 1)
+        };
+        let plan = decide(&[wrong, right], &heads(4), &vec![member(); 2], AT);
+        assert_eq!(seqs(&plan), [5]);
+        assert!(matches!(
+            plan.outcomes[0],
+            Outcome::Refused(Refusal::Invalid { .. })
+        ));
+    }
+
+    #[test]
+    fn a_reply_may_name_a_message_of_the_same_batch_but_none_to_come() {
+        let reply = |to| NewMessage {
+            reply_to: Some(Seq(to)),
+            ..send(1, 2)
+        };
+        let plan = decide(&[send(1, 1), reply(1)], &heads(0), &vec![member(); 2], AT);
+        assert_eq!(seqs(&plan), [1, 2]);
+        for to in [0, 2] {
+            let plan = decide(&[send(1, 1), reply(to)], &heads(0), &vec![member(); 2], AT);
+            assert_eq!(seqs(&plan), [1]);
+        }
+    }
+
+    #[test]
+    fn a_repeat_is_answered_after_leaving_and_a_stranger_learns_nothing() {
+        let earlier = Earlier {
+            seq: Seq(3),
+            created_at: AT,
+            sender_id: user(1),
+            request_hash: Some(vec![7; 16]),
+        };
+        let gone = Evidence {
+            earlier: Some(earlier),
+            is_member: false,
+        };
+        let stranger = NewMessage {
+            sender_id: user(2),
+            ..send(1, 1)
+        };
+        let plan = decide(
+            &[send(1, 1), stranger.clone()],
+            &heads(5),
+            &vec![gone.clone(); 2],
+            AT,
+        );
+        assert!(matches!(
+            plan.outcomes[0],
+            Outcome::Stored(Stored {
+                seq: Seq(3),
+                duplicate: true,
+                ..
+            })
+        ));
+        assert!(matches!(
+            plan.outcomes[1],
+            Outcome::Refused(Refusal::NotFound)
+        ));
+        let neighbour = Evidence {
+            is_member: true,
+            ..gone
+        };
+        let plan = decide(&[stranger], &heads(5), &[neighbour], AT);
+        assert!(matches!(
+            plan.outcomes[0],
+            Outcome::Refused(Refusal::Conflict(_))
+        ));
+    }
+
+    #[test]
+    fn a_held_conversation_delays_only_itself() {
+        let heads = [
+            (room(1), Head::Held),
+            (
+                room(2),
+                Head::Locked {
+                    last_seq: Seq(0),
+                    member_version: 1,
+                },
+            ),
+        ];
+        let plan = decide(
+            &[send(1, 1), send(2, 2)],
+            &heads.into(),
+            &vec![member(); 2],
+            AT,
+        );
+        assert!(matches!(plan.outcomes[0], Outcome::Held));
+        assert_eq!(seqs(&plan), [1]);
+    }
+}

@@ -1,0 +1,100 @@
+//! The store in one SQLite file, for a single node: one writer, any number of readers.
+
+mod conversations;
+mod groups;
+mod journal;
+mod messages;
+mod sessions;
+mod users;
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Sqlite, Transaction};
+use uuid::Uuid;
+
+use super::{Result, StoreOptions};
+
+type Tx = Transaction<'static, Sqlite>;
+
+/// How long a statement waits for another process that writes to the file.
+const BUSY_WITHIN: Duration = Duration::from_secs(5);
+/// How long a caller queues for the writer: longer than that one may wait for the file.
+const ACQUIRE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Cloning shares the pools.
+#[derive(Clone, Debug)]
+pub struct SqliteStore {
+    /// One connection: within this process, writers queue here and never meet in the file.
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl SqliteStore {
+    /// Opens the file, and makes it if it is missing; its folder must exist.
+    ///
+    /// # Errors
+    /// The URL cannot be read, or the file cannot be opened.
+    pub async fn connect(options: &StoreOptions) -> Result<Self> {
+        let file = file_options(&options.url)?;
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(ACQUIRE_WITHIN)
+            // Nothing but this process can break it.
+            .test_before_acquire(false)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(file.clone())
+            .await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(options.pool_max)
+            .acquire_timeout(ACQUIRE_WITHIN)
+            .test_before_acquire(false)
+            .connect_with(file.create_if_missing(false).pragma("query_only", "on"))
+            .await?;
+        Ok(Self { writer, readers })
+    }
+
+    fn reader(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    fn writer(&self) -> &SqlitePool {
+        &self.writer
+    }
+
+    /// Only within [`super::sql::detached`].
+    async fn begin(&self) -> Result<Tx> {
+        // dialect: a transaction that begins by reading could not become a writing one when
+        // somebody else has written meanwhile, and would fail at once instead of waiting.
+        Ok(self.writer.begin_with("begin immediate").await?)
+    }
+}
+
+/// How every connection opens the file: what is committed survives a power cut.
+pub(super) fn file_options(url: &str) -> Result<SqliteConnectOptions> {
+    Ok(SqliteConnectOptions::from_str(url)?
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_WITHIN))
+}
+
+// dialect: a list is a JSON array of hexadecimal ids; `unhex(value)` reads them.
+fn list<'a>(ids: impl Iterator<Item = &'a Uuid>) -> String {
+    let mut json = String::from("[");
+    for (place, id) in ids.enumerate() {
+        if place > 0 {
+            json.push(',');
+        }
+        json.push('"');
+        json.push_str(id.as_simple().encode_lower(&mut Uuid::encode_buffer()));
+        json.push('"');
+    }
+    json.push(']');
+    json
+}

@@ -1,0 +1,13 @@
+//! Accounts in SQLite.
+
+use super::SqliteStore;
+use crate::store::sql::users::{user_columns, user_store};
+
+// dialect: lists.
+const USERS_BY_ID: &str = concat!(
+    "select ",
+    user_columns!(),
+    " from users where deleted_at is null and user_id in (select unhex(value) from json_each($1))"
+);
+
+user_store!(SqliteStore);
