@@ -7,8 +7,9 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use hyper::upgrade::OnUpgrade;
 use rookery_protocol::event::ErrorDetail;
-use rookery_protocol::{ErrorCode, Format};
+use rookery_protocol::{ErrorCode, Format, Timestamp};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use url::{Host, Url};
 
 use super::admission::Refused;
 use super::open::{Credentials, Opening};
@@ -16,6 +17,7 @@ use super::{Gateway, connection};
 use crate::error::AppError;
 use crate::metrics;
 use crate::rest::client_ip::client_ip;
+use crate::rest::envelope::failure;
 
 /// Answers an upgrade and starts the socket's task.
 pub async fn upgrade(
@@ -26,7 +28,7 @@ pub async fn upgrade(
     let results = metrics::upgrades_total();
     if gateway.is_draining() {
         results.draining.increment(1);
-        return unavailable(1);
+        return failure(unavailable(1), gateway.clock.now());
     }
     let address = client_ip(peer, request.headers(), &gateway.options.trusted_proxies);
     let permit = match gateway.admission.admit(address) {
@@ -36,15 +38,17 @@ pub async fn upgrade(
                 Refused::Rate => results.rate.increment(1),
                 Refused::Full => results.full.increment(1),
             }
-            return unavailable(refused.retry_after().as_secs());
+            let seconds = refused.retry_after().as_secs();
+            return failure(unavailable(seconds), gateway.clock.now());
         }
     };
     let (accept, opening) = match check(&gateway, &request, address) {
         Ok(checked) => checked,
-        Err(rejected) => return rejected.answer(),
+        Err(rejected) => return rejected.answer(gateway.clock.now()),
     };
     let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
-        return malformed("Connection", "cannot be upgraded", "HTTP/1.1").answer();
+        let rejected = malformed("Connection", "cannot be upgraded", "HTTP/1.1");
+        return rejected.answer(gateway.clock.now());
     };
     let protocol = opening
         .asked_for_protocol
@@ -69,17 +73,17 @@ enum Rejected {
 }
 
 impl Rejected {
-    fn answer(self) -> Response {
+    fn answer(self, now: Timestamp) -> Response {
         let results = metrics::upgrades_total();
         match self {
             Self::Malformed(detail) => {
                 results.refused.increment(1);
-                AppError::invalid(detail).into_response()
+                failure(AppError::invalid(detail), now)
             }
             Self::Version => {
                 results.refused.increment(1);
                 let detail = ErrorDetail::new("Sec-WebSocket-Version", "is not supported", "13");
-                let mut response = AppError::invalid(detail).into_response();
+                let mut response = failure(AppError::invalid(detail), now);
                 *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
                 let version = HeaderValue::from_static("13");
                 response
@@ -89,11 +93,11 @@ impl Rejected {
             }
             Self::Origin => {
                 results.forbidden.increment(1);
-                AppError::forbidden("this origin is not allowed").into_response()
+                failure(AppError::forbidden("this origin is not allowed"), now)
             }
             Self::Token(error) => {
                 results.unauthenticated.increment(1);
-                error.into_response()
+                failure(error, now)
             }
         }
     }
@@ -205,27 +209,29 @@ fn origin_allowed(allowed: &[String], headers: &HeaderMap) -> bool {
     if !allowed.is_empty() {
         return allowed.iter().any(|known| known == origin);
     }
-    let Ok(uri) = origin.parse::<Uri>() else {
+    let Ok(url) = Url::parse(origin) else {
         return false;
     };
-    let Some(authority) = uri.authority() else {
-        return false;
+    let loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     };
-    let host = headers
+    let asked = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
-    let loopback = match authority.host().trim_matches(['[', ']']) {
-        "localhost" => true,
-        name => name
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback()),
-    };
-    loopback || host.is_some_and(|host| host.eq_ignore_ascii_case(authority.as_str()))
+    let from = origin.split_once("://").map(|(_, authority)| authority);
+    loopback
+        || asked
+            .zip(from)
+            .is_some_and(|(asked, from)| asked.eq_ignore_ascii_case(from))
 }
 
+/// The bearer token, empty if the header names none; other schemes are for proxies before us.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
+    let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
@@ -258,15 +264,14 @@ fn malformed(field: &str, reason: &str, allowed: &str) -> Rejected {
     Rejected::Malformed(ErrorDetail::new(field, reason, allowed))
 }
 
-fn unavailable(retry_after_seconds: u64) -> Response {
-    let error = AppError {
+fn unavailable(retry_after_seconds: u64) -> AppError {
+    AppError {
         retry_after_ms: Some(retry_after_seconds * 1_000),
         ..AppError::new(
             ErrorCode::Unavailable,
             "no room for another socket; come back later",
         )
-    };
-    error.into_response()
+    }
 }
 
 #[cfg(test)]
@@ -290,6 +295,8 @@ mod tests {
         assert!(origin_allowed(&[], &from("http://[::1]:3000")));
         for evil in [
             "null",
+            "127.0.0.1",
+            "http://127.0.0.1:80.evil.test",
             "http://evil.test",
             "http://chat.test.evil.test",
             "http://localhost.evil",
