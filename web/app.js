@@ -189,6 +189,12 @@ function sendMessage(event) {
   byId("scroller").scrollTop = byId("scroller").scrollHeight;
 }
 
+function showFrames(show) {
+  byId("rooms").classList.toggle("no-frames", !show);
+  byId("frames-pane").hidden = !show;
+  byId("toggle-frames").setAttribute("aria-expanded", String(show));
+}
+
 byId("choose-login").onclick = () => chooseForm(false);
 byId("choose-register").onclick = () => chooseForm(true);
 byId("entrance-form").onsubmit = submitEntrance;
@@ -212,15 +218,13 @@ byId("content").onkeydown = (event) => {
   // While an input method composes, Enter chooses a word.
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) sendMessage(event);
 };
-byId("toggle-frames").onclick = () => {
-  const hide = byId("rooms").classList.toggle("no-frames");
-  byId("frames-pane").hidden = hide;
-  byId("toggle-frames").setAttribute("aria-expanded", String(!hide));
-};
+byId("toggle-frames").onclick = () => showFrames(byId("frames-pane").hidden);
 addEventListener("focus", () => model?.seen());
 document.addEventListener("visibilitychange", () => model?.seen());
 session.addEventListener("ended", ({ detail }) => leave(detail));
 
+// On a telephone there is no room for both.
+if (matchMedia("(max-width: 40rem)").matches) showFrames(false);
 await session.claim();
 if (session.user) enter();
 else byId("entrance").hidden = false;

@@ -55,7 +55,8 @@ export function drawTalk(model, act) {
 function messageRow(model, entry, message) {
   const mine = message.sender_id === model.me;
   const row = element("li", { className: mine ? "mine" : "" });
-  row.dataset.key = `${message.seq} ${message.status} ${message.edited_at} ${message.deleted_at}`;
+  const { message_id, status, edited_at, deleted_at } = message;
+  row.dataset.key = `${message_id} ${status} ${edited_at} ${deleted_at}`;
   if (message.kind === "system") {
     row.className = "system";
     row.append(message.content);
@@ -66,15 +67,15 @@ function messageRow(model, entry, message) {
     row.dataset.key += name;
     row.append(element("strong", {}, name));
   }
-  const gone = message.deleted_at !== null;
+  const gone = deleted_at !== null;
   const text = element("div", { className: gone ? "text gone" : "text" });
   text.append(gone ? "deleted" : message.content);
   const foot = element("div", { className: "foot" });
   const at = new Date(message.created_at);
   const time = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   foot.append(element("time", { dateTime: message.created_at, title: at.toLocaleString() }, time));
-  if (message.edited_at && !gone) foot.append("edited");
-  if (mine) foot.append(STATUS_MARK[message.status] ?? "✓");
+  if (edited_at && !gone) foot.append("edited");
+  if (mine) foot.append(STATUS_MARK[status] ?? "✓");
   row.append(text, foot);
   return row;
 }

@@ -107,7 +107,8 @@ impl<F: Fn() -> bool + Send + Sync + 'static> Reconciler<F> {
             GRACE_WHILE_DOWN
         };
         tokio::time::sleep(grace).await;
-        let found = self.revoke(&changes) + self.learn(&changes) + self.catch_up(&changes).await;
+        self.learn(&changes);
+        let found = self.revoke(&changes) + self.catch_up(&changes).await;
         if found > 0 {
             metrics::reconcile_found_total().increment(found as u64);
         }
@@ -133,9 +134,9 @@ impl<F: Fn() -> bool + Send + Sync + 'static> Reconciler<F> {
         found
     }
 
-    /// Tells the workers of memberships that sockets here do not know.
-    fn learn(&self, changes: &Changes) -> usize {
-        let mut found = 0;
+    /// Tells the workers of memberships that sockets here do not know. Not counted as found: rows
+    /// of memberships that ended look the same, and there is nothing to tell of those.
+    fn learn(&self, changes: &Changes) {
         for (conversation_id, user_ids) in &changes.members {
             let unaware = |user: &&UserId| {
                 let sessions = self.parts.registry.of(**user);
@@ -146,7 +147,6 @@ impl<F: Fn() -> bool + Send + Sync + 'static> Reconciler<F> {
             };
             let users: Vec<UserId> = user_ids.iter().filter(unaware).copied().collect();
             if !users.is_empty() {
-                found += 1;
                 let target = changes
                     .ends
                     .get(conversation_id)
@@ -155,7 +155,6 @@ impl<F: Fn() -> bool + Send + Sync + 'static> Reconciler<F> {
                 self.behind(*conversation_id, users, target);
             }
         }
-        found
     }
 
     /// Tells the workers of sockets whose conversations have grown without them.

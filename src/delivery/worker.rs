@@ -391,7 +391,11 @@ fn fill_session(session: &Session, membership: &Membership, filled: &Filled) {
     if !session.positions().is_based() {
         return;
     }
-    // One who left is told up to the end of the membership, and was told of it in its time.
+    let known = session.positions().get(id).is_some();
+    if !known && !membership.is_present() {
+        // Came and went: whatever there was to tell was told in its time.
+        return;
+    }
     let learned = session.positions().learn(id, membership.joined_seq);
     if learned && let Some(view) = filled.views.get(&user) {
         let seq = membership.joined_seq;
@@ -417,8 +421,10 @@ fn fill_session(session: &Session, membership: &Membership, filled: &Filled) {
             _ => {}
         }
     }
-    if !membership.is_present() {
-        session.positions().forget(id);
+    // A sync that is under way still has to tell up to the end, and forgets by itself.
+    let mut positions = session.positions();
+    if !membership.is_present() && positions.get(id) >= membership.left_seq {
+        positions.forget(id);
     }
 }
 

@@ -28,7 +28,7 @@ pub async fn upgrade(
     let results = metrics::upgrades_total();
     if gateway.is_draining() {
         results.draining.increment(1);
-        return failure(unavailable(1), gateway.clock.now());
+        return unavailable(1, gateway.clock.now());
     }
     let address = client_ip(peer, request.headers(), &gateway.options.trusted_proxies);
     let permit = match gateway.admission.admit(address) {
@@ -38,8 +38,7 @@ pub async fn upgrade(
                 Refused::Rate => results.rate.increment(1),
                 Refused::Full => results.full.increment(1),
             }
-            let seconds = refused.retry_after().as_secs();
-            return failure(unavailable(seconds), gateway.clock.now());
+            return unavailable(refused.retry_after().as_secs(), gateway.clock.now());
         }
     };
     let (accept, opening) = match check(&gateway, &request, address) {
@@ -47,8 +46,8 @@ pub async fn upgrade(
         Err(rejected) => return rejected.answer(gateway.clock.now()),
     };
     let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
-        let rejected = malformed("Connection", "cannot be upgraded", "HTTP/1.1");
-        return rejected.answer(gateway.clock.now());
+        return malformed("Connection", "cannot be upgraded", "HTTP/1.1")
+            .answer(gateway.clock.now());
     };
     let protocol = opening
         .asked_for_protocol
@@ -264,14 +263,15 @@ fn malformed(field: &str, reason: &str, allowed: &str) -> Rejected {
     Rejected::Malformed(ErrorDetail::new(field, reason, allowed))
 }
 
-fn unavailable(retry_after_seconds: u64) -> AppError {
-    AppError {
+fn unavailable(retry_after_seconds: u64, now: Timestamp) -> Response {
+    let error = AppError {
         retry_after_ms: Some(retry_after_seconds * 1_000),
         ..AppError::new(
             ErrorCode::Unavailable,
             "no room for another socket; come back later",
         )
-    }
+    };
+    failure(error, now)
 }
 
 #[cfg(test)]
@@ -317,7 +317,9 @@ mod tests {
             asked("x, rookery.v1.msgpack").unwrap(),
             (Format::MsgPack, true)
         );
-        let rejected = asked("rookery.v2").unwrap_err().answer();
+        let rejected = asked("rookery.v2")
+            .unwrap_err()
+            .answer(Timestamp::from_millis(0));
         assert_eq!(rejected.status(), StatusCode::BAD_REQUEST);
     }
 }

@@ -156,3 +156,47 @@ pub(super) async fn wrong_method() -> Response {
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::{Body, to_bytes};
+    use axum::middleware::from_fn;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn bug() {
+        panic!("on purpose");
+    }
+
+    #[tokio::test]
+    async fn a_panic_becomes_an_error_that_says_nothing() {
+        let router: Router = Router::new()
+            .route("/", get(bug))
+            .layer(from_fn(catch_panic));
+        let response = router.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let error = response.extensions().get::<AppError>();
+        assert_eq!(error, Some(&AppError::internal()));
+    }
+
+    #[tokio::test]
+    async fn a_failure_says_when_to_come_back() {
+        let now = Timestamp::from_millis(0);
+        let response = failure(AppError::rate_limited(1_001), now);
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(
+            response.headers()[header::RETRY_AFTER],
+            "2",
+            "whole seconds, rounded up"
+        );
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        let body: Failure = serde_json::from_slice(&body).unwrap();
+        assert!(!body.success);
+        assert_eq!(body.error.retry_after_ms, Some(1_001));
+        let response = failure(AppError::not_found(), now);
+        assert!(!response.headers().contains_key(header::RETRY_AFTER));
+    }
+}

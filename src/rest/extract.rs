@@ -4,6 +4,7 @@
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -81,6 +82,10 @@ impl<T: DeserializeOwned + Send> FromRequestParts<RestState> for Ids<T> {
     }
 }
 
+/// For 256 KiB over a bad mobile network; a client that dribbles longer holds a connection for
+/// nothing.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
+
 /// A JSON body.
 pub(super) struct Body<T>(pub(super) T);
 
@@ -88,9 +93,9 @@ impl<T: DeserializeOwned> FromRequest<RestState> for Body<T> {
     type Rejection = AppError;
 
     async fn from_request(request: Request, state: &RestState) -> Result<Self, AppError> {
-        let bytes = Bytes::from_request(request, state)
-            .await
-            .map_err(unreadable)?;
+        let bytes = tokio::time::timeout(BODY_WITHIN, Bytes::from_request(request, state)).await;
+        let late = |_| AppError::new(ErrorCode::BadFrame, "the request body came too slowly");
+        let bytes = bytes.map_err(late)?.map_err(unreadable)?;
         decode(&bytes).map(Self)
     }
 }

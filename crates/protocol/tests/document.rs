@@ -15,7 +15,10 @@ fn rows(heading: &str) -> Vec<Vec<String>> {
     let section = section.split("\n#").next().unwrap_or(section);
     let cells = |line: &str| {
         let inner = line.trim_matches('|');
-        inner.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>()
+        inner
+            .split('|')
+            .map(|cell| cell.trim().to_owned())
+            .collect::<Vec<_>>()
     };
     let table = section.lines().filter(|line| line.starts_with('|'));
     table.skip(2).map(cells).collect()
@@ -23,7 +26,10 @@ fn rows(heading: &str) -> Vec<Vec<String>> {
 
 /// The names in backticks of the first column.
 fn names(heading: &str) -> BTreeSet<String> {
-    rows(heading).iter().map(|row| row[0].trim_matches('`').to_owned()).collect()
+    rows(heading)
+        .iter()
+        .map(|row| row[0].trim_matches('`').to_owned())
+        .collect()
 }
 
 fn set(names: &[&str]) -> BTreeSet<String> {
@@ -42,7 +48,10 @@ fn every_error_code_stands_there_with_its_status() {
     assert_eq!(rows.len(), ErrorCode::ALL.len());
     for code in ErrorCode::ALL {
         let name = format!("`{}`", code.as_str());
-        let row = rows.iter().find(|row| row[0] == name).unwrap_or_else(|| panic!("{name}"));
+        let row = rows
+            .iter()
+            .find(|row| row[0] == name)
+            .unwrap_or_else(|| panic!("{name}"));
         assert_eq!(row[1], code.http_status().to_string(), "{name}");
         assert_eq!(row[2].contains("retryable"), code.is_retryable(), "{name}");
     }
@@ -51,7 +60,10 @@ fn every_error_code_stands_there_with_its_status() {
 #[test]
 fn every_close_code_stands_there() {
     let documented: BTreeSet<String> = rows("Close codes").iter().map(|r| r[0].clone()).collect();
-    let ours = CloseCode::ALL.iter().map(|code| code.code().to_string()).collect();
+    let ours = CloseCode::ALL
+        .iter()
+        .map(|code| code.code().to_string())
+        .collect();
     assert_eq!(documented, ours);
 }
 
@@ -59,9 +71,15 @@ fn every_close_code_stands_there() {
 fn limits_are_those_of_the_code() {
     let rows = rows("Limits");
     let has = |name: &str, number: usize| {
-        let row = rows.iter().find(|row| row[0] == name).unwrap_or_else(|| panic!("{name}"));
+        let row = rows
+            .iter()
+            .find(|row| row[0] == name)
+            .unwrap_or_else(|| panic!("{name}"));
         let words = row[1].split(|c: char| !c.is_ascii_digit());
-        assert!(words.into_iter().any(|word| word == number.to_string()), "{row:?}: {number}");
+        assert!(
+            words.into_iter().any(|word| word == number.to_string()),
+            "{row:?}: {number}"
+        );
     };
     has("frame and message", limits::FRAME_BYTES);
     has("content", limits::CONTENT_CHARS);

@@ -98,12 +98,14 @@ impl Plan {
     }
 
     /// Hands the conversations to be replayed to this sync and sets the others live. Returns those
-    /// of the others of which something newer was noted.
+    /// of which something was noted that neither will reach.
     pub(super) fn apply(&self, positions: &mut Positions) -> Vec<(ConversationId, Seq)> {
+        let noted = positions.begin_base();
         for replay in self.replays.iter().filter(|replay| replay.from < replay.to) {
             positions.begin_sync(replay.conversation_id, replay.from, replay.to);
         }
-        positions.set_live(&self.live)
+        positions.set_live(&self.live);
+        positions.lacking(&noted)
     }
 }
 
