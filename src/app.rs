@@ -87,63 +87,32 @@ impl Node {
         metrics::spawn_upkeep(&tasks, handle.clone());
         let (store, alone) = open_store(config, options).await?;
         let clock = Clock::system();
-        let status = Arc::new(NodeStatus::new(&config.node.id, config.redis.url.is_some()));
         let auth = auth(config, &store, &clock, &tasks)?;
         auth.load_revocations().await?;
-        let registry = Arc::new(Registry::default());
-        let delivery_parts = DeliveryParts {
-            node_id: config.node.id.clone(),
-            store: Arc::clone(&store),
-            registry: Arc::clone(&registry),
-            auth: Arc::clone(&auth),
-            clock: clock.clone(),
-            tasks: tasks.clone(),
-        };
-        let workers = tokio::runtime::Handle::current().metrics().num_workers();
-        let delivery = Delivery::start(&delivery_parts, workers);
-        let bus = bus(config, &delivery, &clock, &tasks)?;
-        // Before the first socket: what is committed from here on is in the looks to come.
-        let from = store.journal(None).await?.next;
-        let heard = Arc::clone(&bus);
-        delivery.start_reconciler(&delivery_parts, from, move || heard.is_up());
+        let path = MessagePath::start(config, &store, &auth, &clock, &tasks).await?;
+        let rest = rest_state(config, &path);
 
-        let node_id = &config.node.id;
-        let fanout =
-            Arc::new(Fanout::new(node_id, Arc::clone(&store), Arc::clone(&bus), clock.clone()));
-        let messages = Arc::new(Messages::start(
-            Arc::clone(&store),
-            Arc::clone(&fanout),
-            clock.clone(),
-            &tasks,
-        ));
-        let gateway = Gateway::start(GatewayParts {
-            node_id: node_id.clone(),
-            epoch: store.epoch().await?,
-            store: Arc::clone(&store),
-            auth: Arc::clone(&auth),
-            messages: Arc::clone(&messages),
-            registry,
-            subscriptions: Subscriptions::start(Arc::clone(&bus), &tasks),
-            bases: BaseLoader::start(Arc::clone(&store), &tasks),
-            delivery,
-            admission: Admission::new(admission_options(config)),
-            options: gateway_options(config),
-            clock: clock.clone(),
-            tasks: tasks.clone(),
-        });
-        let rest = rest_state(config, &store, &auth, &fanout, messages, &clock);
+        let status = Arc::new(NodeStatus::new(&config.node.id, config.redis.url.is_some()));
         let ops_router = ops::router(Arc::clone(&status), handle);
-        tasks.spawn_vital("ops-port", Listener::new(ops_port, ops_router, 0).run(tasks.clone()));
-        tasks.spawn_vital(
-            "watch",
-            watch::run(gateway.clone(), Arc::clone(&bus), Arc::clone(&status)),
+        let ops_listener = Listener::new(ops_port, ops_router, 0);
+        tasks.spawn_vital("ops-port", ops_listener.run(tasks.clone()));
+        let watch = watch::run(
+            path.gateway.clone(),
+            Arc::clone(&path.bus),
+            Arc::clone(&status),
         );
-        wait_for(bus.as_ref()).await;
-        let router = public_router(gateway.clone(), rest, Arc::clone(&status));
+        tasks.spawn_vital("watch", watch);
+        wait_for(path.bus.as_ref()).await;
+        let router = public_router(path.gateway.clone(), rest, Arc::clone(&status));
         let listener = Listener::new(public, router, config.limits.sockets);
         tasks.spawn_vital("public-port", listener.run(tasks.clone()));
         status.started.set(true);
-        Ok(Self { gateway, status, tasks, _alone: alone })
+        Ok(Self {
+            gateway: path.gateway,
+            status,
+            tasks,
+            _alone: alone,
+        })
     }
 
     /// Sends the sockets away, finishes what was begun, and says whether that worked out.
@@ -164,7 +133,11 @@ impl Node {
         if !clean {
             tracing::warn!("stopped before everything was finished");
         }
-        if clean && asked { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        if clean && asked {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
     }
 
     async fn drain(&self, config: &Config) {
@@ -176,6 +149,65 @@ impl Node {
             window = window.min(ALONE_DRAIN_WINDOW);
         }
         gateway::drain(&self.gateway, window).await;
+    }
+}
+
+/// The stages of the message path, started and joined.
+struct MessagePath {
+    gateway: Gateway,
+    bus: Arc<dyn Bus>,
+    fanout: Arc<Fanout>,
+}
+
+impl MessagePath {
+    async fn start(
+        config: &Config,
+        store: &Arc<dyn Store>,
+        auth: &Arc<Auth>,
+        clock: &Clock,
+        tasks: &Tasks,
+    ) -> anyhow::Result<Self> {
+        let (node_id, registry) = (config.node.id.clone(), Arc::new(Registry::default()));
+        let delivery_parts = DeliveryParts {
+            node_id: node_id.clone(),
+            store: Arc::clone(store),
+            registry: Arc::clone(&registry),
+            auth: Arc::clone(auth),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+        };
+        let workers = tokio::runtime::Handle::current().metrics().num_workers();
+        let delivery = Delivery::start(&delivery_parts, workers);
+        let bus = bus(config, &delivery, clock, tasks)?;
+        // Before the first socket: what is committed from here on is in the looks to come.
+        let from = store.journal(None).await?.next;
+        let heard = Arc::clone(&bus);
+        delivery.start_reconciler(&delivery_parts, from, move || heard.is_up());
+
+        let fanout = Fanout::new(&node_id, Arc::clone(store), Arc::clone(&bus), clock.clone());
+        let fanout = Arc::new(fanout);
+        let messages =
+            Messages::start(Arc::clone(store), Arc::clone(&fanout), clock.clone(), tasks);
+        let gateway = Gateway::start(GatewayParts {
+            node_id,
+            epoch: store.epoch().await?,
+            store: Arc::clone(store),
+            auth: Arc::clone(auth),
+            messages: Arc::new(messages),
+            registry,
+            subscriptions: Subscriptions::start(Arc::clone(&bus), tasks),
+            bases: BaseLoader::start(Arc::clone(store), tasks),
+            delivery,
+            admission: Admission::new(admission_options(config)),
+            options: gateway_options(config),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+        });
+        Ok(Self {
+            gateway,
+            bus,
+            fanout,
+        })
     }
 }
 
@@ -206,7 +238,10 @@ fn store_options(config: &Config) -> StoreOptions {
     let database = &config.database;
     StoreOptions {
         url: database.url.expose().to_owned(),
-        replica_url: database.replica_url.as_ref().map(|url| url.expose().to_owned()),
+        replica_url: database
+            .replica_url
+            .as_ref()
+            .map(|url| url.expose().to_owned()),
         pool_max: database.pool_max,
         statement_cache: database.statement_cache,
         application_name: format!("rookery/{}", config.node.id),
@@ -223,7 +258,12 @@ fn auth(
     let keys = keys.map(|(kid, secret)| (kid.clone(), secret.expose().as_bytes().to_vec()));
     let mut options = AuthOptions::new(keys.collect());
     options.rates.enabled = config.rates.enabled;
-    Ok(Arc::new(Auth::new(options, Arc::clone(store), clock.clone(), tasks)?))
+    Ok(Arc::new(Auth::new(
+        options,
+        Arc::clone(store),
+        clock.clone(),
+        tasks,
+    )?))
 }
 
 fn bus(
@@ -236,10 +276,15 @@ fn bus(
         return Ok(Arc::new(MemoryBus::new(delivery.sink())));
     };
     let url = url.expose().to_owned();
-    let options = RedisOptions { url, node_id: config.node.id.clone() };
+    let options = RedisOptions {
+        url,
+        node_id: config.node.id.clone(),
+    };
     let bus = RedisBus::start(&options, delivery.sink(), clock.clone(), tasks);
     // fred's text may quote the URL, and with it the password.
-    Ok(Arc::new(bus.map_err(|_| anyhow::anyhow!("REDIS_URL cannot be used"))?))
+    Ok(Arc::new(bus.map_err(|_| {
+        anyhow::anyhow!("REDIS_URL cannot be used")
+    })?))
 }
 
 /// Gives the bus a moment, so that the first sockets find it up.
@@ -253,21 +298,26 @@ async fn wait_for(bus: &dyn Bus) {
     }
 }
 
-fn rest_state(
-    config: &Config,
-    store: &Arc<dyn Store>,
-    auth: &Arc<Auth>,
-    fanout: &Arc<Fanout>,
-    messages: Arc<Messages>,
-    clock: &Clock,
-) -> RestState {
-    let accounts =
-        Accounts::new(Arc::clone(store), Arc::clone(auth), Arc::clone(fanout), clock.clone());
+fn rest_state(config: &Config, path: &MessagePath) -> RestState {
+    let GatewayParts {
+        store,
+        auth,
+        messages,
+        clock,
+        ..
+    } = &*path.gateway;
+    let fanout = &path.fanout;
+    let accounts = Accounts::new(
+        Arc::clone(store),
+        Arc::clone(auth),
+        Arc::clone(fanout),
+        clock.clone(),
+    );
     let conversations = Conversations::new(Arc::clone(store), Arc::clone(fanout), clock.clone());
     RestState {
         accounts: Arc::new(accounts),
         conversations: Arc::new(conversations),
-        messages,
+        messages: Arc::clone(messages),
         auth: Arc::clone(auth),
         clock: clock.clone(),
         trusted_proxies: config.http.trusted_proxies.clone().into(),
@@ -276,9 +326,13 @@ fn rest_state(
 }
 
 fn public_router(gateway: Gateway, state: RestState, status: Arc<NodeStatus>) -> Router {
-    let sockets = Router::new().route("/ws", get(gateway::upgrade)).with_state(gateway);
+    let sockets = Router::new()
+        .route("/ws", get(gateway::upgrade))
+        .with_state(gateway);
     let rest = rest::router(state).layer(axum::middleware::from_fn(metrics::track_http));
-    rest.merge(sockets).merge(web::router()).merge(ops::public_health_router(status))
+    rest.merge(sockets)
+        .merge(web::router())
+        .merge(ops::public_health_router(status))
 }
 
 fn admission_options(config: &Config) -> AdmissionOptions {

@@ -25,9 +25,9 @@ use passwords::{PasswordCost, Passwords};
 use rate_limit::{RateLimits, RateOptions};
 use revocations::Revocations;
 use sessions::Sessions;
-use tokens::{AccessTokens, TokenRefusal};
+use tokens::AccessTokens;
 
-pub use tokens::Access;
+pub use tokens::{Access, LEEWAY_SECONDS, TokenRefusal};
 
 /// Filled from the configuration.
 #[derive(Clone)]

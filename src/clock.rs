@@ -24,7 +24,9 @@ impl Clock {
     /// A clock that stands at `start` until it is moved.
     #[must_use]
     pub fn manual(start: Timestamp) -> Self {
-        Self { manual: Some(Arc::new(AtomicI64::new(start.as_millis()))) }
+        Self {
+            manual: Some(Arc::new(AtomicI64::new(start.as_millis()))),
+        }
     }
 
     /// Moves a manual clock; does nothing to the system's.
@@ -39,8 +41,13 @@ impl Clock {
         if let Some(manual) = &self.manual {
             return Timestamp::from_millis(manual.load(Ordering::SeqCst));
         }
-        #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one place that reads the wall clock"
+        )]
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
     }
 }

@@ -51,9 +51,9 @@ pub async fn frame(
         ClientCommand::MessageDelivered(mark) => mark::delivered(gateway, session, &mark).await,
         ClientCommand::MessageRead(mark) => mark::read(gateway, session, &mark).await,
         ClientCommand::Sync(sync) => sync::handle(gateway, session, sync),
-        ClientCommand::Ping(ping) => {
-            Ok(Some(ServerEvent::Pong(Reply { reference: ping.reference })))
-        }
+        ClientCommand::Ping(ping) => Ok(Some(ServerEvent::Pong(Reply {
+            reference: ping.reference,
+        }))),
     };
     match result {
         Ok(Some(event)) => Outcome::Reply(event),
@@ -71,7 +71,10 @@ pub fn wrong_kind(format: Format) -> Outcome {
     };
     let error = AppError {
         details: vec![ErrorDetail::new("frame", "is of the wrong kind", allowed)],
-        ..AppError::new(ErrorCode::BadFrame, "this subprotocol uses the other kind of frame")
+        ..AppError::new(
+            ErrorCode::BadFrame,
+            "this subprotocol uses the other kind of frame",
+        )
     };
     Outcome::Bad(ServerEvent::Error(error.into_event(None, None)))
 }

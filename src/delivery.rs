@@ -101,9 +101,13 @@ impl Delivery {
     /// Starts the workers.
     #[must_use]
     pub fn start(parts: &DeliveryParts, workers: usize) -> Self {
-        let (senders, queues): (Vec<_>, Vec<_>) =
-            (0..workers.max(1)).map(|_| mpsc::channel(WORKER_QUEUE)).unzip();
-        let delivery = Self { workers: senders.into(), broken: Arc::new(Notify::new()) };
+        let (senders, queues): (Vec<_>, Vec<_>) = (0..workers.max(1))
+            .map(|_| mpsc::channel(WORKER_QUEUE))
+            .unzip();
+        let delivery = Self {
+            workers: senders.into(),
+            broken: Arc::new(Notify::new()),
+        };
         for queue in queues {
             let worker = worker::Worker::new(parts.clone(), delivery.clone());
             parts.tasks.spawn_vital("delivery", worker.run(queue));
@@ -132,11 +136,17 @@ impl Delivery {
 
     fn take(&self, ingress: Ingress) {
         match ingress {
-            Ingress::Message { channel: Channel::User(user), payload } => {
+            Ingress::Message {
+                channel: Channel::User(user),
+                payload,
+            } => {
                 let key = Envelope::key_of(&payload);
                 self.put(&key, Work::News { user, payload });
             }
-            Ingress::Message { channel: Channel::Node(_), .. } => {}
+            Ingress::Message {
+                channel: Channel::Node(_),
+                ..
+            } => {}
             Ingress::Break(reason) => self.broke(reason),
         }
     }

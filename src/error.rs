@@ -23,18 +23,29 @@ const RETRY_AFTER_OUTAGE_MS: u64 = 1_000;
 impl AppError {
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), details: Vec::new(), retry_after_ms: None }
+        Self {
+            code,
+            message: message.into(),
+            details: Vec::new(),
+            retry_after_ms: None,
+        }
     }
 
     #[must_use]
     pub fn invalid(detail: ErrorDetail) -> Self {
         let message = format!("{} {}", detail.field, detail.reason);
-        Self { details: vec![detail], ..Self::new(ErrorCode::Invalid, message) }
+        Self {
+            details: vec![detail],
+            ..Self::new(ErrorCode::Invalid, message)
+        }
     }
 
     #[must_use]
     pub fn not_found() -> Self {
-        Self::new(ErrorCode::NotFound, "there is no such thing, or it is not yours to see")
+        Self::new(
+            ErrorCode::NotFound,
+            "there is no such thing, or it is not yours to see",
+        )
     }
 
     #[must_use]
@@ -59,7 +70,10 @@ impl AppError {
     pub fn rate_limited(retry_after_ms: u64) -> Self {
         Self {
             retry_after_ms: Some(retry_after_ms),
-            ..Self::new(ErrorCode::RateLimited, "too many requests; wait and try again")
+            ..Self::new(
+                ErrorCode::RateLimited,
+                "too many requests; wait and try again",
+            )
         }
     }
 
@@ -70,7 +84,11 @@ impl AppError {
 
     /// This error as the answer to a frame.
     #[must_use]
-    pub fn into_event(self, reference: Option<String>, message_id: Option<MessageId>) -> ErrorEvent {
+    pub fn into_event(
+        self,
+        reference: Option<String>,
+        message_id: Option<MessageId>,
+    ) -> ErrorEvent {
         ErrorEvent {
             reference,
             code: self.code,
@@ -95,9 +113,11 @@ impl From<Refusal> for AppError {
             Refusal::NotFound => Self::not_found(),
             Refusal::Forbidden(why) => Self::forbidden(why),
             Refusal::Conflict(why) => Self::new(ErrorCode::Conflict, why),
-            Refusal::Invalid { field, reason, allowed } => {
-                Self::invalid(ErrorDetail::new(field, reason, allowed))
-            }
+            Refusal::Invalid {
+                field,
+                reason,
+                allowed,
+            } => Self::invalid(ErrorDetail::new(field, reason, allowed)),
         }
     }
 }

@@ -106,8 +106,14 @@ impl Gateway {
     #[must_use]
     pub fn start(parts: GatewayParts) -> Self {
         let draining = AtomicBool::new(false);
-        let gateway = Self(Arc::new(Shared { parts, draining, started: Instant::now() }));
-        gateway.tasks.spawn_vital("heartbeat", heartbeat::run(gateway.clone()));
+        let gateway = Self(Arc::new(Shared {
+            parts,
+            draining,
+            started: Instant::now(),
+        }));
+        gateway
+            .tasks
+            .spawn_vital("heartbeat", heartbeat::run(gateway.clone()));
         gateway
     }
 

@@ -46,10 +46,9 @@ pub fn ask(url: &str) -> Result<(), HealthcheckError> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let path = &url[url::Position::BeforePath..url::Position::AfterQuery];
     let host = &url[url::Position::BeforeHost..url::Position::AfterPort];
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-    )?;
+    // In one write: servers may answer what they have read of a request so far.
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
     match line.split(' ').nth(1) {

@@ -70,7 +70,7 @@ mod tests {
             text.contains("rookery_messages_total{result=\"stored\"} 3\n"),
             "{text}"
         );
-        assert!(text.contains("rookery_fills_total{result=\"late\"} 0\n"));
+        assert!(text.contains("rookery_fills_total{result=\"failed\"} 0\n"));
         assert!(text.contains("rookery_commit_batch_size_bucket{le=\"4\"} 1\n"));
         assert!(
             text.contains("rookery_http_request_seconds_bucket{route=\"/x\",le=\"0.005\"} 1\n")

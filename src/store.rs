@@ -49,7 +49,11 @@ pub enum StoreError {
     Refused(#[source] sqlx::Error),
     /// A stored row that this version cannot represent.
     #[error("{table}.{column} of row {row} cannot be read")]
-    Corrupt { table: &'static str, column: &'static str, row: String },
+    Corrupt {
+        table: &'static str,
+        column: &'static str,
+        row: String,
+    },
     /// Migrations cannot be applied, or the schema is of another release.
     #[error("{0}")]
     Schema(String),
@@ -131,26 +135,15 @@ pub trait ConversationStore {
         filter: &ConversationFilter,
     ) -> Result<Vec<ListedConversation>>;
     /// One conversation as `user` sees it; `None` when not a (present) member.
-    async fn conversation(
-        &self,
-        user: UserId,
-        id: ConversationId,
-    ) -> Result<Option<Conversation>>;
+    async fn conversation(&self, user: UserId, id: ConversationId) -> Result<Option<Conversation>>;
     /// A membership, present or past.
-    async fn membership(
-        &self,
-        user: UserId,
-        id: ConversationId,
-    ) -> Result<Option<Membership>>;
+    async fn membership(&self, user: UserId, id: ConversationId) -> Result<Option<Membership>>;
     /// Memberships of these users with their conversations' heads, from the primary, in one
     /// statement. Past memberships only if `and_past`.
     async fn memberships_of(&self, users: &[UserId], and_past: bool) -> Result<Vec<Membership>>;
     /// Which of `users` are or were members of `id`, with the conversation's head.
-    async fn memberships_in(
-        &self,
-        id: ConversationId,
-        users: &[UserId],
-    ) -> Result<Vec<Membership>>;
+    async fn memberships_in(&self, id: ConversationId, users: &[UserId])
+    -> Result<Vec<Membership>>;
     /// Present members with their names, by user id, after `after`.
     async fn members(
         &self,
@@ -174,12 +167,8 @@ pub trait MessageStore {
     /// outcome each, in order. With `Wait::No`, conversations locked by somebody else come back as
     /// [`Outcome::Held`]; with `Wait::Yes` the lock is waited for (up to the lock time-out).
     /// Sends of one conversation are numbered in the order of the batch.
-    async fn append(
-        &self,
-        batch: &[NewMessage],
-        wait: Wait,
-        at: Timestamp,
-    ) -> Result<Vec<Outcome>>;
+    async fn append(&self, batch: &[NewMessage], wait: Wait, at: Timestamp)
+    -> Result<Vec<Outcome>>;
     /// The entries `after < seq <= to` of a log, ascending, at most `limit`, from the primary.
     async fn entries(
         &self,

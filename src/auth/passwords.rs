@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::AuthError;
 use crate::error::AppError;
+use crate::metrics;
 
 /// About a second of work for one worker: what waits longer would give up anyway.
 const QUEUE: usize = 64;
@@ -146,6 +147,7 @@ impl Passwords {
             TrySendError::Full(_) => AppError::unavailable(),
             TrySendError::Disconnected(_) => AppError::internal(),
         })?;
+        metrics::password_queue().set(self.queue.len() as f64);
         match tokio::time::timeout(WAIT_MAX, answered).await {
             Ok(Ok(Ok(done))) => Ok(done),
             Ok(Ok(Err(error))) => {
@@ -167,7 +169,10 @@ fn work(jobs: &Receiver<Job>, mut hasher: Hasher) {
     loop {
         match jobs.recv_timeout(IDLE) {
             // A panic in a job drops its answer, which tells the caller; the worker goes on.
-            Ok(job) => drop(catch_unwind(AssertUnwindSafe(|| job(&mut hasher)))),
+            Ok(job) => {
+                metrics::password_queue().set(jobs.len() as f64);
+                drop(catch_unwind(AssertUnwindSafe(|| job(&mut hasher))));
+            }
             Err(RecvTimeoutError::Timeout) => hasher.blocks = Vec::new(),
             Err(RecvTimeoutError::Disconnected) => return,
         }

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::Clock;
 use crate::error::AppError;
+use crate::metrics;
 
 /// One bucket's size and how fast it fills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,7 +142,14 @@ impl RateLimits {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         buckets
             .take(limited, subject, rate, now)
-            .map_err(AppError::rate_limited)
+            .map_err(|wait_ms| {
+                let refused = metrics::rate_limited_total();
+                match limited {
+                    Limited::LoginOfAccount => refused.account.increment(1),
+                    _ => refused.address.increment(1),
+                }
+                AppError::rate_limited(wait_ms)
+            })
     }
 
     /// Drops the buckets that are full again: they say nothing.

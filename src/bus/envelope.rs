@@ -9,16 +9,13 @@ use serde::{Deserialize, Serialize};
 /// The version this node writes. A node skips versions it does not know and reconciles.
 pub const VERSION: u8 = 1;
 
-/// See [`Envelope::key`].
-pub type Key = [u8; 16];
-
 /// An event with what the receiving node needs to judge it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Envelope {
     /// What the receiver spreads its work by: the conversation, or the user. Written first, as
     /// bytes, so that it can be read without reading the rest.
     #[serde(with = "key_bytes", default)]
-    pub key: Key,
+    pub key: [u8; 16],
     pub v: u8,
     /// The publishing node.
     pub origin: String,
@@ -42,7 +39,10 @@ pub enum BusEvent {
     /// The receiving user has a new direct conversation.
     DirectCreated { conversation_id: ConversationId },
     /// Sessions of a user were ended.
-    Revoked { user_id: UserId, session_ids: Vec<SessionId> },
+    Revoked {
+        user_id: UserId,
+        session_ids: Vec<SessionId>,
+    },
     /// A node's sign of life.
     Canary { count: u64 },
 }
@@ -68,9 +68,11 @@ const KEY_MARK: &[u8] = &[0xa3, b'k', b'e', b'y', 0xc4, 16];
 impl Envelope {
     /// The key of encoded bytes, without decoding them; zeros if they do not start with one.
     #[must_use]
-    pub fn key_of(bytes: &[u8]) -> Key {
+    pub fn key_of(bytes: &[u8]) -> [u8; 16] {
         let behind_mark = bytes.get(1..).and_then(|rest| rest.strip_prefix(KEY_MARK));
-        behind_mark.and_then(|rest| rest.first_chunk().copied()).unwrap_or_default()
+        behind_mark
+            .and_then(|rest| rest.first_chunk().copied())
+            .unwrap_or_default()
     }
 
     /// The bytes to publish; `None` only if the event cannot be written, which the types rule out.
@@ -117,7 +119,9 @@ mod key_bytes {
         }
 
         fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<[u8; 16], E> {
-            bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))
+            bytes
+                .try_into()
+                .map_err(|_| E::invalid_length(bytes.len(), &self))
         }
     }
 }
@@ -146,6 +150,9 @@ mod tests {
         let newer = Envelope { v: 2, ..envelope };
         let error = Envelope::decode(&newer.encode().unwrap()).unwrap_err();
         assert!(matches!(error, EnvelopeError::UnknownVersion(2)));
-        assert!(matches!(Envelope::decode(b"junk"), Err(EnvelopeError::Unreadable)));
+        assert!(matches!(
+            Envelope::decode(b"junk"),
+            Err(EnvelopeError::Unreadable)
+        ));
     }
 }

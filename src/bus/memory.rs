@@ -16,7 +16,10 @@ pub struct MemoryBus {
 impl MemoryBus {
     #[must_use]
     pub fn new(sink: Sink) -> Self {
-        Self { wanted: DashSet::new(), sink }
+        Self {
+            wanted: DashSet::new(),
+            sink,
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use dashmap::DashSet;
 use fred::prelude::*;
 use fred::types::config::{TcpConfig, UnresponsiveConfig};
+use fred::types::{Message, RespVersion};
 use tokio::sync::{Mutex, broadcast, mpsc};
 
 use super::{BreakReason, Bus, BusDown, Channel, Ingress, Sink};
@@ -100,9 +101,18 @@ impl RedisBus {
         let (queue, waiting) = mpsc::channel(PUBLISH_QUEUE);
         // Receivers are made before the connection, so that its first event is not missed.
         let messages = link.subscriber.message_rx();
-        tasks.spawn_vital("bus-drain", drain(Arc::clone(&link), messages, tasks.clone()));
+        tasks.spawn_vital(
+            "bus-drain",
+            drain(Arc::clone(&link), messages, tasks.clone()),
+        );
         let events = supervisor::Events::of(&link.subscriber);
-        let watch = supervisor::run(Arc::clone(&link), events, queue.clone(), clock, tasks.clone());
+        let watch = supervisor::run(
+            Arc::clone(&link),
+            events,
+            queue.clone(),
+            clock,
+            tasks.clone(),
+        );
         tasks.spawn_vital("bus-supervisor", watch);
         tasks.spawn_vital(
             "bus-publisher",
@@ -202,8 +212,12 @@ async fn drain(link: Arc<Link>, mut messages: broadcast::Receiver<Message>, task
         match received {
             Ok(message) => {
                 metrics::bus_received_total().increment(1);
-                let Some(channel) = Channel::parse(&message.channel) else { continue };
-                let Some(payload) = bytes_of(message.value) else { continue };
+                let Some(channel) = Channel::parse(&message.channel) else {
+                    continue;
+                };
+                let Some(payload) = bytes_of(message.value) else {
+                    continue;
+                };
                 if channel == link.own_channel {
                     supervisor::canary_heard(&link, &payload);
                 } else {
@@ -246,7 +260,10 @@ fn client(url: &str, role: &str) -> Result<Client, Error> {
             max_timeout: Some(Duration::from_secs(3)),
             interval: Duration::from_millis(500),
         };
-        connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
+        connection.tcp = TcpConfig {
+            nodelay: Some(true),
+            ..TcpConfig::default()
+        };
     });
     builder.set_policy(ReconnectPolicy::new_exponential(0, 50, 1_000, 2));
     let client = builder.build()?;

@@ -38,7 +38,10 @@ impl Subscriptions {
     #[must_use]
     pub fn start(bus: Arc<dyn Bus>, tasks: &Tasks) -> Self {
         let (requests, waiting) = mpsc::channel(QUEUE);
-        let owner = Owner { bus, users: HashMap::new() };
+        let owner = Owner {
+            bus,
+            users: HashMap::new(),
+        };
         let stop = tasks.clone();
         tasks.spawn_vital("subscriptions", async move {
             tokio::select! {
@@ -55,7 +58,12 @@ impl Subscriptions {
     /// The bus is down; the channel is subscribed when it is back.
     pub async fn join(&self, user: UserId) -> Result<(), BusDown> {
         let (answer, answered) = oneshot::channel();
-        if self.requests.send(Request::Join(user, answer)).await.is_err() {
+        if self
+            .requests
+            .send(Request::Join(user, answer))
+            .await
+            .is_err()
+        {
             return Err(BusDown);
         }
         answered.await.unwrap_or(Err(BusDown))
@@ -105,7 +113,10 @@ impl Owner {
                 Request::Join(user, answer) => {
                     let entry = self.users.entry(user).or_insert_with(|| {
                         channels.push(Channel::User(user));
-                        Entry { sockets: 0, empty_since: None }
+                        Entry {
+                            sockets: 0,
+                            empty_since: None,
+                        }
                     });
                     entry.sockets += 1;
                     entry.empty_since = None;
@@ -136,8 +147,12 @@ impl Owner {
 
     async fn sweep(&mut self) {
         let over = |entry: &Entry| entry.empty_since.is_some_and(|at| at.elapsed() > LINGER);
-        let gone: Vec<UserId> =
-            self.users.iter().filter(|(_, entry)| over(entry)).map(|(user, _)| *user).collect();
+        let gone: Vec<UserId> = self
+            .users
+            .iter()
+            .filter(|(_, entry)| over(entry))
+            .map(|(user, _)| *user)
+            .collect();
         if gone.is_empty() {
             return;
         }

@@ -17,9 +17,10 @@ use crate::auth::{Access, Auth};
 use crate::chat::fanout::Fanout;
 use crate::clock::{Clock, new_id};
 use crate::error::AppError;
+use crate::metrics;
 use crate::store::{Credentials, NewUser, SessionRow, Store, Taken, UserRow};
 
-use profiles::own_view;
+pub(crate) use profiles::{own_view, public_view};
 
 /// Where a request comes from.
 #[derive(Clone, Debug)]
@@ -83,6 +84,17 @@ impl Accounts {
     /// `UNAUTHENTICATED` for a wrong password and an unknown name alike, in equal time;
     /// `RATE_LIMITED`; `FORBIDDEN` for the right password of a banned account.
     pub async fn login(&self, request: Login, from: Origin) -> Result<Tokens, AppError> {
+        let result = self.log_in(request, from).await;
+        let logins = metrics::auth_logins_total();
+        match &result {
+            Ok(_) => logins.ok.increment(1),
+            Err(error) if error.code == ErrorCode::RateLimited => logins.limited.increment(1),
+            Err(_) => logins.refused.increment(1),
+        }
+        result
+    }
+
+    async fn log_in(&self, request: Login, from: Origin) -> Result<Tokens, AppError> {
         check_line("device_name", request.device_name.as_deref())?;
         let rates = &self.auth.rates;
         rates
@@ -120,6 +132,7 @@ impl Accounts {
         match self.auth.sessions.renew(&request.refresh_token).await? {
             Renewal::Renewed(user, issued) => Ok(tokens(&user, issued)),
             Renewal::Reused(user_id, session_id) => {
+                metrics::auth_refresh_reuse_total().increment(1);
                 self.fanout.revoked(user_id, &[session_id]);
                 Err(refresh_refused())
             }

@@ -92,7 +92,9 @@ impl Conversations {
             Some(id) => check_client_made(id)?,
             None => ConversationId::from_uuid(new_id()),
         };
-        let member_ids = self.others(creator.user_id, request.member_ids).await?;
+        let mut seen = HashSet::from([creator.user_id]);
+        let mut member_ids = request.member_ids;
+        member_ids.retain(|id| seen.insert(*id));
         let group = NewGroup {
             conversation_id: id,
             message_id: MessageId::from_uuid(new_id()),
@@ -164,28 +166,7 @@ impl Conversations {
         }
         Err(AppError::not_found())
     }
-
-    /// `member_ids` without repeats and without the creator, all of whom have accounts.
-    async fn others(&self, me: UserId, member_ids: Vec<UserId>) -> Result<Vec<UserId>, AppError> {
-        let mut seen = HashSet::from([me]);
-        let others: Vec<UserId> = member_ids
-            .into_iter()
-            .filter(|id| seen.insert(*id))
-            .collect();
-        if others.is_empty() {
-            return Ok(others);
-        }
-        let known = self.store.users(&others).await?;
-        if known.len() < others.len() {
-            return Err(ErrorDetail::new("member_ids", NO_ACCOUNT, EXISTING).into());
-        }
-        Ok(others)
-    }
 }
-
-/// What is said of an id that names nobody, here and when members are added.
-pub(super) const NO_ACCOUNT: &str = "names somebody who has no account";
-pub(super) const EXISTING: &str = "ids of existing accounts";
 
 pub(super) fn check_texts(title: Option<&str>, description: Option<&str>) -> Result<(), AppError> {
     if let Some(title) = title {

@@ -39,41 +39,76 @@ pub struct Fanout {
 impl Fanout {
     #[must_use]
     pub fn new(node_id: &str, store: Arc<dyn Store>, bus: Arc<dyn Bus>, clock: Clock) -> Self {
-        Self { node_id: node_id.to_owned(), store, bus, clock, lists: Cache::new(LISTS_MAX) }
+        Self {
+            node_id: node_id.to_owned(),
+            store,
+            bus,
+            clock,
+            lists: Cache::new(LISTS_MAX),
+        }
     }
 
     /// Tells the members of stored messages, in the order given.
     pub async fn messages(&self, outgoing: Vec<Outgoing>) {
         self.load_lists(&outgoing).await;
-        for Outgoing { message, member_version, skip } in outgoing {
+        for Outgoing {
+            message,
+            member_version,
+            skip,
+        } in outgoing
+        {
             // Without its list an entry is left to reconciliation.
-            let Some(members) = self.list(message.conversation_id, member_version) else { continue };
+            let Some(members) = self.list(message.conversation_id, member_version) else {
+                continue;
+            };
             self.publish(message, &members, &[], skip);
         }
     }
 
     /// Tells the members of an entry, and those in `also`, whom it removed.
     pub fn entry(&self, entry: &Message, members: &MemberList, also: &[UserId]) {
-        self.lists.insert(members.conversation_id, Arc::new(members.clone()));
+        self.lists
+            .insert(members.conversation_id, Arc::new(members.clone()));
         self.publish(entry.clone(), members, also, None);
     }
 
     /// Tells two users of their new conversation.
     pub fn direct_created(&self, conversation_id: ConversationId, users: [UserId; 2]) {
         let event = BusEvent::DirectCreated { conversation_id };
-        self.send(*conversation_id.as_bytes(), event, 0, None, users.into_iter());
+        self.send(
+            *conversation_id.as_bytes(),
+            event,
+            0,
+            None,
+            users.into_iter(),
+        );
     }
 
     /// Tells all nodes that sessions of a user were ended.
     pub fn revoked(&self, user_id: UserId, session_ids: &[SessionId]) {
-        let event = BusEvent::Revoked { user_id, session_ids: session_ids.to_vec() };
-        self.send(*user_id.as_bytes(), event, 0, None, std::iter::once(user_id));
+        let event = BusEvent::Revoked {
+            user_id,
+            session_ids: session_ids.to_vec(),
+        };
+        self.send(
+            *user_id.as_bytes(),
+            event,
+            0,
+            None,
+            std::iter::once(user_id),
+        );
     }
 
     fn publish(&self, message: Message, members: &MemberList, also: &[UserId], skip: Option<u64>) {
         let key = *message.conversation_id.as_bytes();
         let users = members.user_ids.iter().chain(also).copied();
-        self.send(key, BusEvent::Entry { message }, members.version, skip, users);
+        self.send(
+            key,
+            BusEvent::Entry { message },
+            members.version,
+            skip,
+            users,
+        );
     }
 
     fn send(
@@ -93,7 +128,9 @@ impl Fanout {
             members,
             event,
         };
-        let Some(payload) = envelope.encode() else { return };
+        let Some(payload) = envelope.encode() else {
+            return;
+        };
         for user in users {
             self.bus.publish(Channel::User(user), payload.clone());
         }
@@ -107,9 +144,15 @@ impl Fanout {
 
     /// Reads the lists that are not known in the version needed, all at once.
     async fn load_lists(&self, outgoing: &[Outgoing]) {
-        let unknown = |o: &&Outgoing| self.list(o.message.conversation_id, o.member_version).is_none();
-        let mut ids: Vec<ConversationId> =
-            outgoing.iter().filter(unknown).map(|o| o.message.conversation_id).collect();
+        let unknown = |o: &&Outgoing| {
+            self.list(o.message.conversation_id, o.member_version)
+                .is_none()
+        };
+        let mut ids: Vec<ConversationId> = outgoing
+            .iter()
+            .filter(unknown)
+            .map(|o| o.message.conversation_id)
+            .collect();
         if ids.is_empty() {
             return;
         }
@@ -121,7 +164,9 @@ impl Fanout {
                     self.lists.insert(list.conversation_id, Arc::new(list));
                 }
             }
-            Err(error) => tracing::warn!(%error, "members are told late: their lists cannot be read"),
+            Err(error) => {
+                tracing::warn!(%error, "members are told late: their lists cannot be read")
+            }
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use quick_cache::sync::Cache;
+use rookery_protocol::event::ErrorDetail;
 use rookery_protocol::message::{Message, MessageKind, MessageStatus};
 use rookery_protocol::rest::History;
-use rookery_protocol::event::ErrorDetail;
 use rookery_protocol::{ConversationId, MessageId, Seq, UserId, limits, validate};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -75,7 +75,13 @@ impl Messages {
     pub fn start(store: Arc<dyn Store>, fanout: Arc<Fanout>, clock: Clock, tasks: &Tasks) -> Self {
         let (commits, outcomes) = GroupCommit::start(Arc::clone(&store), clock.clone(), tasks);
         tasks.spawn("answers", answer_and_publish(outcomes, Arc::clone(&fanout)));
-        Self { store, fanout, commits, clock, directs: Cache::new(DIRECTS_MAX) }
+        Self {
+            store,
+            fanout,
+            commits,
+            clock,
+            directs: Cache::new(DIRECTS_MAX),
+        }
     }
 
     /// Checks a send and queues it; `answer` is called once it is stored or refused, after an
@@ -110,8 +116,14 @@ impl Messages {
             reply_to: request.reply_to,
             mentions: Vec::new(),
         };
-        let ticket = Ticket { message, reply: Reply { answer, skip } };
-        self.commits.submit(ticket).await.map_err(|_| AppError::unavailable())
+        let ticket = Ticket {
+            message,
+            reply: Reply { answer, skip },
+        };
+        self.commits
+            .submit(ticket)
+            .await
+            .map_err(|_| AppError::unavailable())
     }
 
     /// Sends and waits until the message is stored.
@@ -140,17 +152,29 @@ impl Messages {
     ) -> Result<History, AppError> {
         if range.before.is_some() && range.after.is_some() {
             let allowed = "before_seq or after_seq, not both";
-            return Err(AppError::invalid(ErrorDetail::new("after_seq", "is one too many", allowed)));
+            return Err(AppError::invalid(ErrorDetail::new(
+                "after_seq",
+                "is one too many",
+                allowed,
+            )));
         }
         let membership = self.store.membership(user, id).await?;
-        let membership =
-            membership.filter(crate::store::Membership::is_present).ok_or_else(AppError::not_found)?;
+        let membership = membership
+            .filter(crate::store::Membership::is_present)
+            .ok_or_else(AppError::not_found)?;
         let limit = range.limit.clamp(1, limits::PAGE_MAX);
         let page = HistoryPage {
             conversation_id: id,
             after: range.after.unwrap_or_default().max(membership.visible_from),
-            before: range.before.unwrap_or(Seq(i64::MAX)).min(membership.last_seq.next()),
-            direction: if range.after.is_some() { Direction::Forward } else { Direction::Backward },
+            before: range
+                .before
+                .unwrap_or(Seq(i64::MAX))
+                .min(membership.last_seq.next()),
+            direction: if range.after.is_some() {
+                Direction::Forward
+            } else {
+                Direction::Backward
+            },
             // One more tells whether there is more.
             limit: limit as i64 + 1,
             known_head: membership.last_seq,
@@ -171,8 +195,15 @@ impl Messages {
         senders.sort_unstable();
         senders.dedup();
         let users = self.store.users(&senders).await?;
-        let users = users.into_iter().map(super::accounts::public_user).collect();
-        Ok(History { items, has_more, users })
+        let users = users
+            .into_iter()
+            .map(super::accounts::public_view)
+            .collect();
+        Ok(History {
+            items,
+            has_more,
+            users,
+        })
     }
 
     /// Raises a mark of this user; backwards is ignored.
@@ -190,9 +221,18 @@ impl Messages {
         let membership = membership.ok_or_else(AppError::not_found)?;
         if seq < Seq::ZERO || seq > membership.visible_to() {
             let allowed = format!("0 to {}", membership.visible_to());
-            return Err(AppError::invalid(ErrorDetail::new("seq", "is beyond the end", &allowed)));
+            return Err(AppError::invalid(ErrorDetail::new(
+                "seq",
+                "is beyond the end",
+                &allowed,
+            )));
         }
-        let raise = MarkRaise { conversation_id: id, user_id: user, kind, seq };
+        let raise = MarkRaise {
+            conversation_id: id,
+            user_id: user,
+            kind,
+            seq,
+        };
         Ok(self.store.raise_marks(&[raise], self.clock.now()).await?)
     }
 
@@ -200,7 +240,11 @@ impl Messages {
     ///
     /// # Errors
     /// There is no such user, or it is the caller.
-    pub async fn direct_with(&self, user: UserId, other: UserId) -> Result<ConversationId, AppError> {
+    pub async fn direct_with(
+        &self,
+        user: UserId,
+        other: UserId,
+    ) -> Result<ConversationId, AppError> {
         if user == other {
             let allowed = "another user's id";
             let detail = ErrorDetail::new("recipient_id", "is your own", allowed);
@@ -210,7 +254,10 @@ impl Messages {
         if self.directs.get(&id).is_some() {
             return Ok(id);
         }
-        let direct = self.store.ensure_direct(user, other, self.clock.now()).await?;
+        let direct = self
+            .store
+            .ensure_direct(user, other, self.clock.now())
+            .await?;
         let direct = direct.ok_or_else(AppError::not_found)?;
         self.directs.insert(id, ());
         if direct.created {
@@ -246,7 +293,9 @@ fn contains_nul(metadata: &Map<String, Value>) -> bool {
             _ => false,
         }
     }
-    metadata.iter().any(|(key, value)| key.contains('\0') || in_value(value))
+    metadata
+        .iter()
+        .any(|(key, value)| key.contains('\0') || in_value(value))
 }
 
 /// Tells a repeat from another request with the same `message_id`.
@@ -281,17 +330,32 @@ async fn answer_and_publish(
 }
 
 fn answer(committed: Committed<Reply>) -> Option<Outgoing> {
-    let Committed { ticket: Ticket { message, reply }, result } = committed;
+    let Committed {
+        ticket: Ticket { message, reply },
+        result,
+    } = committed;
     match result {
         Ok(stored) => {
             let results = metrics::messages_total();
-            if stored.duplicate { &results.duplicate } else { &results.stored }.increment(1);
-            let sent = Sent { message: stored_message(message, &stored), duplicate: stored.duplicate };
+            if stored.duplicate {
+                &results.duplicate
+            } else {
+                &results.stored
+            }
+            .increment(1);
+            let sent = Sent {
+                message: stored_message(message, &stored),
+                duplicate: stored.duplicate,
+            };
             (reply.answer)(Ok(&sent));
             let mut message = sent.message;
             message.status = None;
             let member_version = stored.member_version;
-            (!stored.duplicate).then_some(Outgoing { message, member_version, skip: reply.skip })
+            (!stored.duplicate).then_some(Outgoing {
+                message,
+                member_version,
+                skip: reply.skip,
+            })
         }
         Err(error) => {
             let results = metrics::messages_total();

@@ -14,7 +14,9 @@ pub(super) fn handle(
     let access = gateway.auth.verify(&command.token)?;
     if access.user_id != session.user_id || access.session_id != session.session_id {
         // Another log-in would escape the end of the one this socket belongs to.
-        return Err(AppError::unauthenticated("the token belongs to another session"));
+        return Err(AppError::unauthenticated(
+            "the token belongs to another session",
+        ));
     }
     session.renew(access.expires_at);
     Ok(Some(ServerEvent::AuthOk(AuthOk {

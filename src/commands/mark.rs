@@ -29,6 +29,9 @@ async fn raise(
     mark: &Mark,
     kind: MarkKind,
 ) -> Result<Option<ServerEvent>, AppError> {
-    gateway.messages.mark(session.user_id, mark.conversation_id, kind, mark.seq).await?;
+    gateway
+        .messages
+        .mark(session.user_id, mark.conversation_id, kind, mark.seq)
+        .await?;
     Ok(None)
 }

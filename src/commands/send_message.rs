@@ -38,8 +38,10 @@ pub(super) async fn handle(
     };
     let answer = answer(Arc::clone(session), reference.clone(), message_id, now);
     session.send_began();
-    let submitted =
-        gateway.messages.submit(session.user_id, request, Some(session.id), answer).await;
+    let submitted = gateway
+        .messages
+        .submit(session.user_id, request, Some(session.id), answer)
+        .await;
     match submitted {
         Ok(()) => Outcome::Nothing,
         Err(error) => {
@@ -50,7 +52,9 @@ pub(super) async fn handle(
 }
 
 fn refuse(error: AppError, reference: Option<String>, message_id: MessageId) -> Outcome {
-    Outcome::Reply(ServerEvent::Error(error.into_event(reference, Some(message_id))))
+    Outcome::Reply(ServerEvent::Error(
+        error.into_event(reference, Some(message_id)),
+    ))
 }
 
 /// What happens once the message is stored or refused.

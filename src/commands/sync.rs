@@ -39,15 +39,26 @@ pub(super) fn handle(
     if let Some(cursors) = &command.cursors {
         if cursors.len() > limits::CURSORS_PER_SYNC {
             let allowed = "at most 10,000 conversations";
-            return Err(AppError::invalid(ErrorDetail::new("cursors", "is too long", allowed)));
+            return Err(AppError::invalid(ErrorDetail::new(
+                "cursors",
+                "is too long",
+                allowed,
+            )));
         }
         if let Some((id, _)) = cursors.iter().find(|(_, seq)| seq.0 < 0) {
             let field = format!("cursors.{id}");
-            return Err(AppError::invalid(ErrorDetail::new(&field, "is negative", "0 or more")));
+            return Err(AppError::invalid(ErrorDetail::new(
+                &field,
+                "is negative",
+                "0 or more",
+            )));
         }
     }
     if !session.begin_sync() {
-        return Err(AppError::new(ErrorCode::Conflict, "a sync is under way on this socket"));
+        return Err(AppError::new(
+            ErrorCode::Conflict,
+            "a sync is under way on this socket",
+        ));
     }
     let (gateway, session) = (gateway.clone(), Arc::clone(session));
     let tasks = gateway.tasks.clone();
@@ -69,7 +80,10 @@ pub(super) fn handle(
 }
 
 async fn run(gateway: &Gateway, session: &Session, command: Sync) -> Result<(), Stopped> {
-    let memberships = gateway.store.memberships_of(&[session.user_id], true).await?;
+    let memberships = gateway
+        .store
+        .memberships_of(&[session.user_id], true)
+        .await?;
     let plan = plan::make(&memberships, command.cursors.as_ref());
     let newer = plan.apply(&mut session.positions());
     crate::gateway::noted(gateway, session, newer);
@@ -78,7 +92,9 @@ async fn run(gateway: &Gateway, session: &Session, command: Sync) -> Result<(), 
 
 /// Queues an event at the pace of the reader.
 async fn tell(session: &Session, event: &ServerEvent) -> Result<(), Stopped> {
-    let Some(frame) = crate::gateway::Frame::encode(session.format, event) else { return Ok(()) };
+    let Some(frame) = crate::gateway::Frame::encode(session.format, event) else {
+        return Ok(());
+    };
     match session.outbox.push_paced(frame).await {
         Push::Queued => Ok(()),
         Push::Closed => Err(Stopped::Gone),

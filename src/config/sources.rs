@@ -217,6 +217,9 @@ fn unknown_path(path: &str) -> Option<Problem> {
     Some(format!("there is no {path} in the configuration{nearest}"))
 }
 
+/// Variables of the scripts and examples, which a shell may well have set for them.
+const OF_OUR_TOOLS: &[&str] = &["ROOKERY_BIN", "ROOKERY_CLUSTER_DIR", "ROOKERY_PASSWORD"];
+
 fn unknown_variable(name: &str) -> Option<Problem> {
     let without_file = name.strip_suffix("_FILE").unwrap_or(name);
     if RESERVED
@@ -225,7 +228,7 @@ fn unknown_variable(name: &str) -> Option<Problem> {
     {
         return Some(not_yet(name));
     }
-    if !name.starts_with("ROOKERY_") || is_service_link(name) {
+    if !name.starts_with("ROOKERY_") || OF_OUR_TOOLS.contains(&name) || is_service_link(name) {
         return None;
     }
     if keys().any(|key| key.variable() == name) {

@@ -51,7 +51,10 @@ impl BaseLoader {
     pub async fn load(&self, user: UserId) -> Result<Option<Base>> {
         let (answer, answered) = oneshot::channel();
         let stopping = || StoreError::Unavailable("the node is stopping".into());
-        self.requests.send((user, answer)).await.map_err(|_| stopping())?;
+        self.requests
+            .send((user, answer))
+            .await
+            .map_err(|_| stopping())?;
         answered.await.map_err(|_| stopping())?
     }
 }
@@ -77,13 +80,20 @@ async fn run(store: Arc<dyn Store>, mut waiting: mpsc::Receiver<(UserId, Answer)
 async fn load(store: &dyn Store, users: &[UserId]) -> Result<Vec<Base>> {
     let rows = store.users(users).await?;
     let memberships = store.memberships_of(users, false).await?;
-    let mut bases: Vec<Base> =
-        rows.into_iter().map(|user| Base { user, ends: Vec::new() }).collect();
+    let mut bases: Vec<Base> = rows
+        .into_iter()
+        .map(|user| Base {
+            user,
+            ends: Vec::new(),
+        })
+        .collect();
     bases.sort_unstable_by_key(|base| base.user.user_id);
     for membership in memberships {
         let found = bases.binary_search_by_key(&membership.user_id, |base| base.user.user_id);
         if let Ok(at) = found {
-            bases[at].ends.push((membership.conversation_id, membership.last_seq));
+            bases[at]
+                .ends
+                .push((membership.conversation_id, membership.last_seq));
         }
     }
     Ok(bases)

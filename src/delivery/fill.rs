@@ -42,7 +42,7 @@ pub(super) struct Filled {
 }
 
 /// What a system message reports; `None` for other messages and for reports of later versions.
-pub(super) fn notice_of(message: &Message) -> Option<SystemNotice> {
+pub(crate) fn notice_of(message: &Message) -> Option<SystemNotice> {
     if message.kind != MessageKind::System {
         return None;
     }
@@ -55,7 +55,11 @@ pub(super) async fn read(store: &dyn Store, request: &Request) -> Result<Filled>
     let users: Vec<UserId> = request.users.iter().map(|(user, _)| *user).collect();
     let memberships = store.memberships_in(id, &users).await?;
     let from = start_of(request, &memberships);
-    let end = memberships.iter().map(Membership::visible_to).max().unwrap_or(Seq::ZERO);
+    let end = memberships
+        .iter()
+        .map(Membership::visible_to)
+        .max()
+        .unwrap_or(Seq::ZERO);
     let target = request.target.min(end);
     let mut entries: Vec<Message> = Vec::new();
     let mut after = from;
@@ -68,7 +72,15 @@ pub(super) async fn read(store: &dyn Store, request: &Request) -> Result<Filled>
     let notices: Vec<SystemNotice> = entries.iter().filter_map(notice_of).collect();
     let members = members_named(store, id, &notices).await?;
     let views = views(store, request, &memberships, &notices).await?;
-    Ok(Filled { conversation_id: id, path: request.path, memberships, users, entries, views, members })
+    Ok(Filled {
+        conversation_id: id,
+        path: request.path,
+        memberships,
+        users,
+        entries,
+        views,
+        members,
+    })
 }
 
 /// The lowest position among those concerned.
@@ -77,7 +89,10 @@ fn start_of(request: &Request, memberships: &[Membership]) -> Seq {
         let membership = memberships.iter().find(|m| m.user_id == user)?;
         Some(membership.joined_seq)
     };
-    let positions = request.users.iter().filter_map(|(user, known)| known.or_else(|| joined(*user)));
+    let positions = request
+        .users
+        .iter()
+        .filter_map(|(user, known)| known.or_else(|| joined(*user)));
     positions.min().unwrap_or(request.target)
 }
 
@@ -100,7 +115,10 @@ async fn members_named(
         return Ok(HashMap::new());
     }
     let members = store.members_by_id(id, &named).await?;
-    Ok(members.into_iter().map(|member| (member.user_id, member)).collect())
+    Ok(members
+        .into_iter()
+        .map(|member| (member.user_id, member))
+        .collect())
 }
 
 /// Those who have to be shown the conversation: who did not know it, and everybody when it changed.
@@ -111,11 +129,16 @@ async fn views(
     notices: &[SystemNotice],
 ) -> Result<HashMap<UserId, Conversation>> {
     let changed = notices.iter().any(|notice| {
-        matches!(notice, SystemNotice::GroupUpdated { .. } | SystemNotice::RoleChanged { .. })
+        matches!(
+            notice,
+            SystemNotice::GroupUpdated { .. } | SystemNotice::RoleChanged { .. }
+        )
     });
     let mut views = HashMap::new();
     for (user, known) in &request.users {
-        let present = memberships.iter().any(|m| m.user_id == *user && m.is_present());
+        let present = memberships
+            .iter()
+            .any(|m| m.user_id == *user && m.is_present());
         if present
             && (changed || known.is_none())
             && let Some(view) = store.conversation(*user, request.conversation_id).await?

@@ -27,10 +27,13 @@ pub(super) struct Holds<T> {
 
 impl<T> Holds<T> {
     pub(super) fn new() -> Self {
-        Self { held: HashMap::new() }
+        Self {
+            held: HashMap::new(),
+        }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
 
@@ -96,13 +99,20 @@ mod tests {
 
     #[test]
     fn what_is_kept_comes_back_in_order_and_what_is_too_much_becomes_a_target() {
-        let key = (UserId::from_uuid(Uuid::nil()), ConversationId::from_uuid(Uuid::nil()));
+        let key = (
+            UserId::from_uuid(Uuid::nil()),
+            ConversationId::from_uuid(Uuid::nil()),
+        );
         let mut holds = Holds::new();
         for seq in 3..=(HELD_MAX as i64 + 10) {
             holds.keep(key, Seq(seq), seq);
         }
         assert_eq!(holds.take(key, Seq(3)), Some(3));
-        assert_eq!(holds.take(key, Seq(HELD_MAX as i64 + 9)), None, "beyond the bound");
+        assert_eq!(
+            holds.take(key, Seq(HELD_MAX as i64 + 9)),
+            None,
+            "beyond the bound"
+        );
         let overdue = holds.overdue(Instant::now() + HOLD);
         assert_eq!(overdue, [(key, Seq(HELD_MAX as i64 + 10))]);
         holds.passed(key, Seq(HELD_MAX as i64 + 10));

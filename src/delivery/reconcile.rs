@@ -101,9 +101,14 @@ impl<F: Fn() -> bool + Send + Sync + 'static> Reconciler<F> {
             return Ok(0);
         }
         let changes = Changes::of(page);
-        let grace = if (self.bus_is_up)() { GRACE } else { GRACE_WHILE_DOWN };
+        let grace = if (self.bus_is_up)() {
+            GRACE
+        } else {
+            GRACE_WHILE_DOWN
+        };
         tokio::time::sleep(grace).await;
-        let found = self.revoke(&changes) + self.learn(&changes) + self.catch_up(&changes).await;
+        self.learn(&changes);
+        let found = self.revoke(&changes) + self.catch_up(&changes).await;
         if found > 0 {
             metrics::reconcile_found_total().increment(found as u64);
         }
@@ -117,15 +122,21 @@ impl<F: Fn() -> bool + Send + Sync + 'static> Reconciler<F> {
             let of_ended = |s: &&std::sync::Arc<crate::gateway::Session>| {
                 ended.contains(&s.session_id) && !s.outbox.is_closing()
             };
-            found += self.parts.registry.of(*user).iter().filter(of_ended).count();
+            found += self
+                .parts
+                .registry
+                .of(*user)
+                .iter()
+                .filter(of_ended)
+                .count();
             self.parts.registry.revoke(*user, ended);
         }
         found
     }
 
-    /// Tells the workers of memberships that sockets here do not know.
-    fn learn(&self, changes: &Changes) -> usize {
-        let mut found = 0;
+    /// Tells the workers of memberships that sockets here do not know. Not counted as found: rows
+    /// of memberships that ended look the same, and there is nothing to tell of those.
+    fn learn(&self, changes: &Changes) {
         for (conversation_id, user_ids) in &changes.members {
             let unaware = |user: &&UserId| {
                 let sessions = self.parts.registry.of(**user);
@@ -136,12 +147,14 @@ impl<F: Fn() -> bool + Send + Sync + 'static> Reconciler<F> {
             };
             let users: Vec<UserId> = user_ids.iter().filter(unaware).copied().collect();
             if !users.is_empty() {
-                found += 1;
-                let target = changes.ends.get(conversation_id).copied().unwrap_or(Seq::ZERO);
+                let target = changes
+                    .ends
+                    .get(conversation_id)
+                    .copied()
+                    .unwrap_or(Seq::ZERO);
                 self.behind(*conversation_id, users, target);
             }
         }
-        found
     }
 
     /// Tells the workers of sockets whose conversations have grown without them.
@@ -168,7 +181,12 @@ impl<F: Fn() -> bool + Send + Sync + 'static> Reconciler<F> {
 
     fn behind(&self, conversation_id: ConversationId, users: Vec<UserId>, target: Seq) {
         let path = Path::Reconcile;
-        self.delivery.behind(Behind { conversation_id, users, target, path });
+        self.delivery.behind(Behind {
+            conversation_id,
+            users,
+            target,
+            path,
+        });
     }
 
     async fn prune(&mut self) {
@@ -194,10 +212,16 @@ impl Changes {
                         *end = seq.max(*end);
                     }
                 }
-                JournalRow::Members { conversation_id, user_ids } => {
+                JournalRow::Members {
+                    conversation_id,
+                    user_ids,
+                } => {
                     changes.members.push((conversation_id, user_ids));
                 }
-                JournalRow::Revoked { user_id, session_ids } => {
+                JournalRow::Revoked {
+                    user_id,
+                    session_ids,
+                } => {
                     changes.revoked.push((user_id, session_ids));
                 }
             }

@@ -46,7 +46,12 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(parts: DeliveryParts, delivery: Delivery) -> Self {
-        Self { parts, delivery, holds: Holds::new(), filling: HashMap::new() }
+        Self {
+            parts,
+            delivery,
+            holds: Holds::new(),
+            filling: HashMap::new(),
+        }
     }
 
     /// Runs until the node stops.
@@ -91,21 +96,42 @@ impl Worker {
         metrics::bus_lag_seconds().record(lag_ms.max(0) as f64 / 1_000.0);
         match envelope.event {
             BusEvent::Entry { message } => {
-                let skip = envelope.skip.filter(|_| envelope.origin == self.parts.node_id);
+                let skip = envelope
+                    .skip
+                    .filter(|_| envelope.origin == self.parts.node_id);
                 if message.kind == MessageKind::System {
                     let target = message.seq;
                     let conversation_id = message.conversation_id;
                     let users = vec![user];
-                    self.fill(Behind { conversation_id, users, target, path: Path::Bus });
+                    self.fill(Behind {
+                        conversation_id,
+                        users,
+                        target,
+                        path: Path::Bus,
+                    });
                 } else {
-                    self.entry(user, Entry { message: Arc::new(message), skip });
+                    self.entry(
+                        user,
+                        Entry {
+                            message: Arc::new(message),
+                            skip,
+                        },
+                    );
                 }
             }
             BusEvent::DirectCreated { conversation_id } => {
                 let users = vec![user];
-                self.fill(Behind { conversation_id, users, target: Seq::ZERO, path: Path::Bus });
+                self.fill(Behind {
+                    conversation_id,
+                    users,
+                    target: Seq::ZERO,
+                    path: Path::Bus,
+                });
             }
-            BusEvent::Revoked { user_id, session_ids } => {
+            BusEvent::Revoked {
+                user_id,
+                session_ids,
+            } => {
                 self.parts.auth.revocations.add(&session_ids);
                 self.parts.registry.revoke(user_id, &session_ids);
             }
@@ -127,7 +153,12 @@ impl Worker {
                     let users = vec![user];
                     self.holds.keep((user, id), seq, entry);
                     let target = seq;
-                    self.fill(Behind { conversation_id: id, users, target, path: Path::Bus });
+                    self.fill(Behind {
+                        conversation_id: id,
+                        users,
+                        target,
+                        path: Path::Bus,
+                    });
                 }
             }
         }
@@ -143,7 +174,12 @@ impl Worker {
                 continue;
             }
             metrics::holes_total().increment(1);
-            self.fill(Behind { conversation_id, users, target, path: Path::Fill });
+            self.fill(Behind {
+                conversation_id,
+                users,
+                target,
+                path: Path::Fill,
+            });
         }
     }
 
@@ -164,7 +200,9 @@ impl Worker {
             }
             return;
         }
-        let Some(request) = self.request(behind) else { return };
+        let Some(request) = self.request(behind) else {
+            return;
+        };
         self.filling.insert(id, Filling::default());
         let store = Arc::clone(&self.parts.store);
         let delivery = self.delivery.clone();
@@ -178,9 +216,19 @@ impl Worker {
                     metrics::fills_total().failed.increment(1);
                     tracing::warn!(%error, "a hole could not be filled yet");
                     tokio::time::sleep(RETRY).await;
-                    let Request { conversation_id, users, target, path } = request.into();
+                    let Request {
+                        conversation_id,
+                        users,
+                        target,
+                        path,
+                    } = request.into();
                     delivery.put(id.as_bytes(), Work::FillFailed(id));
-                    delivery.behind(Behind { conversation_id, users, target, path });
+                    delivery.behind(Behind {
+                        conversation_id,
+                        users,
+                        target,
+                        path,
+                    });
                 }
             }
         });
@@ -188,11 +236,21 @@ impl Worker {
 
     /// What has to be read for those who still lack it; `None` if nobody does.
     fn request(&self, behind: Behind) -> Option<fill::Request> {
-        let Behind { conversation_id, target, path, .. } = behind;
+        let Behind {
+            conversation_id,
+            target,
+            path,
+            ..
+        } = behind;
         let lacking = |user: UserId| Some((user, self.lacking(user, conversation_id, target)?));
         let users: Vec<_> = behind.users.into_iter().filter_map(lacking).collect();
         let nobody = users.is_empty();
-        (!nobody).then_some(fill::Request { conversation_id, users, target, path })
+        (!nobody).then_some(fill::Request {
+            conversation_id,
+            users,
+            target,
+            path,
+        })
     }
 
     /// The lowest position among a user's sockets that have not reached `target`, itself `None`
@@ -293,7 +351,9 @@ fn pass_on(sessions: &[Arc<Session>], entry: &Entry, path: Path) -> Passed {
     let message = &entry.message;
     let mut frame = new_message_frame(message);
     for session in sessions {
-        let verdict = session.positions().advance(message.conversation_id, message.seq);
+        let verdict = session
+            .positions()
+            .advance(message.conversation_id, message.seq);
         match verdict {
             Verdict::Pass => {
                 if entry.skip != Some(session.id)
@@ -315,7 +375,12 @@ fn pass_on(sessions: &[Arc<Session>], entry: &Entry, path: Path) -> Passed {
 fn new_message_frame(message: &Message) -> SharedFrame<impl Fn(bool) -> ServerEvent + '_> {
     SharedFrame::new(message.sender_id, move |own| {
         let status = own.then_some(MessageStatus::Sent);
-        ServerEvent::MessageNew(MessageNew { message: Message { status, ..message.clone() } })
+        ServerEvent::MessageNew(MessageNew {
+            message: Message {
+                status,
+                ..message.clone()
+            },
+        })
     })
 }
 
@@ -326,11 +391,19 @@ fn fill_session(session: &Session, membership: &Membership, filled: &Filled) {
     if !session.positions().is_based() {
         return;
     }
-    // One who left is told up to the end of the membership, and was told of it in its time.
+    let known = session.positions().get(id).is_some();
+    if !known && !membership.is_present() {
+        // Came and went: whatever there was to tell was told in its time.
+        return;
+    }
     let learned = session.positions().learn(id, membership.joined_seq);
     if learned && let Some(view) = filled.views.get(&user) {
         let seq = membership.joined_seq;
-        let changed = ConversationChanged { conversation_id: id, seq, conversation: view.clone() };
+        let changed = ConversationChanged {
+            conversation_id: id,
+            seq,
+            conversation: view.clone(),
+        };
         session.send(&ServerEvent::ConversationCreated(changed));
     }
     let visible = |entry: &&Message| {
@@ -348,8 +421,10 @@ fn fill_session(session: &Session, membership: &Membership, filled: &Filled) {
             _ => {}
         }
     }
-    if !membership.is_present() {
-        session.positions().forget(id);
+    // A sync that is under way still has to tell up to the end, and forgets by itself.
+    let mut positions = session.positions();
+    if !membership.is_present() && positions.get(id) >= membership.left_seq {
+        positions.forget(id);
     }
 }
 
@@ -360,7 +435,9 @@ fn tell(session: &Session, message: &Message, filled: &Filled, learned: bool) {
         session.outbox.push(frame);
         filled.path.delivered().increment(1);
     }
-    let Some(notice) = fill::notice_of(message) else { return };
+    let Some(notice) = fill::notice_of(message) else {
+        return;
+    };
     for event in changes(user, message, &notice, filled, learned) {
         session.send(&event);
     }
@@ -377,20 +454,37 @@ fn changes(
     let (conversation_id, seq) = (message.conversation_id, message.seq);
     let member = |id: &UserId| {
         let member = filled.members.get(id)?.clone();
-        Some(MemberChanged { conversation_id, seq, member })
+        Some(MemberChanged {
+            conversation_id,
+            seq,
+            member,
+        })
     };
     match notice {
         SystemNotice::MembersAdded { user_ids } => {
             let others = user_ids.iter().filter(|id| **id != user || !learned);
-            others.filter_map(member).map(ServerEvent::MemberAdded).collect()
+            others
+                .filter_map(member)
+                .map(ServerEvent::MemberAdded)
+                .collect()
         }
         SystemNotice::MemberRemoved { user_id } | SystemNotice::MemberLeft { user_id } => {
-            member(user_id).map(ServerEvent::MemberRemoved).into_iter().collect()
+            member(user_id)
+                .map(ServerEvent::MemberRemoved)
+                .into_iter()
+                .collect()
         }
         SystemNotice::GroupUpdated { .. } | SystemNotice::RoleChanged { .. } => {
             let view = filled.views.get(&user).cloned();
-            let changed = |conversation| ConversationChanged { conversation_id, seq, conversation };
-            view.map(changed).map(ServerEvent::ConversationUpdated).into_iter().collect()
+            let changed = |conversation| ConversationChanged {
+                conversation_id,
+                seq,
+                conversation,
+            };
+            view.map(changed)
+                .map(ServerEvent::ConversationUpdated)
+                .into_iter()
+                .collect()
         }
         SystemNotice::GroupCreated | SystemNotice::GroupDeleted => Vec::new(),
     }

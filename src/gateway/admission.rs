@@ -55,7 +55,12 @@ impl Admission {
         let rate = options.upgrades_per_second;
         let bucket = Mutex::new(TokenBucket::new(rate, rate, Instant::now()));
         let sockets = AtomicUsize::new(0);
-        Arc::new(Self { options, bucket, sockets, by_address: DashMap::new() })
+        Arc::new(Self {
+            options,
+            bucket,
+            sockets,
+            by_address: DashMap::new(),
+        })
     }
 
     /// Admits one socket from `address`, for as long as the permit lives.
@@ -71,7 +76,10 @@ impl Admission {
             self.sockets.fetch_sub(1, Ordering::AcqRel);
             return Err(Refused::Full);
         }
-        let mut permit = Permit { admission: Arc::clone(self), address: None };
+        let mut permit = Permit {
+            admission: Arc::clone(self),
+            address: None,
+        };
         if self.options.rates_enabled {
             let address = network_of(address);
             let mut count = self.by_address.entry(address).or_insert(0);
@@ -102,10 +110,12 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.admission.sockets.fetch_sub(1, Ordering::AcqRel);
         let Some(address) = self.address else { return };
-        self.admission.by_address.remove_if_mut(&address, |_, count| {
-            *count -= 1;
-            *count == 0
-        });
+        self.admission
+            .by_address
+            .remove_if_mut(&address, |_, count| {
+                *count -= 1;
+                *count == 0
+            });
     }
 }
 
@@ -147,12 +157,19 @@ mod tests {
         assert_eq!(admission.admit(other).unwrap_err(), Refused::Full);
         drop(first);
         assert!(admission.admit(one).is_ok());
-        assert_eq!(admission.by_address.len(), 2, "the last permit was given back");
+        assert_eq!(
+            admission.by_address.len(),
+            2,
+            "the last permit was given back"
+        );
     }
 
     #[test]
     fn too_many_upgrades_a_second_are_refused() {
-        let admission = Admission::new(AdmissionOptions { upgrades_per_second: 1, ..options() });
+        let admission = Admission::new(AdmissionOptions {
+            upgrades_per_second: 1,
+            ..options()
+        });
         let address = "192.0.2.1".parse().unwrap();
         assert!(admission.admit(address).is_ok());
         assert_eq!(admission.admit(address).unwrap_err(), Refused::Rate);

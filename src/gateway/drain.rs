@@ -21,7 +21,11 @@ pub async fn drain(gateway: &Gateway, window: Duration) {
     if count == 0 {
         return;
     }
-    tracing::info!(sockets = count, seconds = window.as_secs(), "sending sockets away");
+    tracing::info!(
+        sockets = count,
+        seconds = window.as_secs(),
+        "sending sockets away"
+    );
     let batch = count.div_ceil(BATCHES);
     let batches = count.div_ceil(batch);
     let pause = window / u32::try_from(batches).unwrap_or(u32::MAX);
@@ -30,7 +34,9 @@ pub async fn drain(gateway: &Gateway, window: Duration) {
         let own_batch = pause * u32::try_from(index / batch).unwrap_or(0);
         let spread = Duration::from_millis((index as u64 * 7_919) % 1_000);
         let after = u64::try_from((own_batch + spread).as_millis()).unwrap_or(u64::MAX);
-        session.send(&ServerEvent::ServerDraining(ServerDraining { reconnect_after_ms: after }));
+        session.send(&ServerEvent::ServerDraining(ServerDraining {
+            reconnect_after_ms: after,
+        }));
     }
     for (index, chunk) in sessions.chunks(batch).enumerate() {
         if index > 0 {

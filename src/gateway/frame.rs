@@ -66,7 +66,11 @@ pub struct SharedFrame<F> {
 impl<F: Fn(bool) -> ServerEvent> SharedFrame<F> {
     /// `make(own)` builds the event as its sender (`true`) or somebody else sees it.
     pub fn new(sender: UserId, make: F) -> Self {
-        Self { make, sender, encoded: Default::default() }
+        Self {
+            make,
+            sender,
+            encoded: Default::default(),
+        }
     }
 
     /// The frame for a viewer.

@@ -29,7 +29,11 @@ const SPARE_CONNECTIONS: usize = 1_000;
 /// # Errors
 /// The address is in use or not this machine's.
 pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -47,7 +51,11 @@ impl Listener {
     #[must_use]
     pub fn new(listener: TcpListener, router: Router, sockets: usize) -> Self {
         let connections = Arc::new(Semaphore::new(sockets + SPARE_CONNECTIONS));
-        Self { listener, router, connections }
+        Self {
+            listener,
+            router,
+            connections,
+        }
     }
 
     /// Accepts until the node stops; then requests under way are finished.
@@ -70,15 +78,20 @@ impl Listener {
 
     fn serve(&self, stream: TcpStream, peer: SocketAddr, tasks: &Tasks) {
         // Dropped at once when there are too many: a descriptor must always be left.
-        let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else { return };
+        let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
+            return;
+        };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection was gone at once");
             return;
         }
-        let router = self.router.clone().map_request(move |mut request: hyper::Request<_>| {
-            request.extensions_mut().insert(ConnectInfo(peer));
-            request.map(axum::body::Body::new)
-        });
+        let router = self
+            .router
+            .clone()
+            .map_request(move |mut request: hyper::Request<_>| {
+                request.extensions_mut().insert(ConnectInfo(peer));
+                request.map(axum::body::Body::new)
+            });
         let stopping = tasks.stopping().clone();
         tasks.spawn("http", async move {
             let mut http = http1::Builder::new();
@@ -87,7 +100,9 @@ impl Listener {
                 .max_buf_size(HEADER_BYTES)
                 .pipeline_flush(true);
             let service = TowerToHyperService::new(router);
-            let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+            let connection = http
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades();
             tokio::pin!(connection);
             let served = tokio::select! {
                 served = connection.as_mut() => served,

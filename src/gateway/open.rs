@@ -15,7 +15,7 @@ use super::connection::Socket;
 use super::session::Session;
 use super::{Gateway, HEARTBEAT_SECONDS};
 use crate::auth::{Access, TokenRefusal};
-use crate::chat::accounts::own_user;
+use crate::chat::accounts::own_view;
 use crate::delivery::{Base, Behind, Path};
 use crate::error::AppError;
 
@@ -60,28 +60,43 @@ pub(super) async fn open(
     socket: &mut Socket,
     opening: Opening,
 ) -> Result<Arc<Session>, NotOpened> {
-    let Opening { credentials, format, mut resume, address, .. } = opening;
+    let Opening {
+        credentials,
+        format,
+        mut resume,
+        address,
+        ..
+    } = opening;
     let (access, reference) = match credentials {
         Credentials::Verified(access) => (access, None),
         Credentials::Token(token) => (gateway.auth.check(&token).map_err(|e| refusal(&e))?, None),
         Credentials::FirstFrame => {
             let (token, wants_resume, reference) = first_frame(socket, format).await?;
             resume |= wants_resume;
-            (gateway.auth.check(&token).map_err(|e| refusal(&e))?, reference)
+            (
+                gateway.auth.check(&token).map_err(|e| refusal(&e))?,
+                reference,
+            )
         }
     };
     let now = gateway.now_seconds();
-    let session = Arc::new(Session::new(gateway.registry.next_id(), &access, format, now));
+    let session = Arc::new(Session::new(
+        gateway.registry.next_id(),
+        &access,
+        format,
+        now,
+    ));
     // In the registry before the subscription: what arrives from now on is at least noted.
-    gateway.registry.join(Arc::clone(&session), gateway.options.sockets_per_user);
+    gateway
+        .registry
+        .join(Arc::clone(&session), gateway.options.sockets_per_user);
     let subscribed = gateway.subscriptions.join(access.user_id).await;
     if subscribed.is_err() {
         tracing::debug!("a socket opens while the bus is down");
     }
     match begin(gateway, &session, &access, resume, reference).await {
         Ok(()) => {
-            let user = %access.user_id;
-            tracing::debug!(user, session = %access.session_id, %address, "socket open");
+            tracing::debug!(user = %access.user_id, session = %access.session_id, %address, "socket open");
             Ok(session)
         }
         Err(code) => {
@@ -122,7 +137,7 @@ async fn begin(
     let Base { user, ends } = base;
     session.send(&ServerEvent::Ready(Ready {
         reference,
-        user: own_user(user),
+        user: own_view(user),
         session_id: access.session_id,
         node_id: gateway.node_id.clone(),
         epoch: gateway.epoch.clone(),
@@ -146,7 +161,12 @@ pub(crate) fn noted(
 ) {
     for (conversation_id, target) in newer {
         let users = vec![session.user_id];
-        gateway.delivery.behind(Behind { conversation_id, users, target, path: Path::Fill });
+        gateway.delivery.behind(Behind {
+            conversation_id,
+            users,
+            target,
+            path: Path::Fill,
+        });
     }
 }
 
@@ -163,7 +183,9 @@ async fn first_frame(
     format: Format,
 ) -> Result<(String, bool, Option<String>), NotOpened> {
     let wait = tokio::time::timeout(AUTH_TIMEOUT, data_frame(socket));
-    let bytes = wait.await.map_err(|_| NotOpened::Close(CloseCode::Unauthenticated))??;
+    let bytes = wait
+        .await
+        .map_err(|_| NotOpened::Close(CloseCode::Unauthenticated))??;
     match ClientCommand::decode(format, &bytes) {
         Ok(ClientCommand::Auth(auth)) => Ok((auth.token, auth.resume, auth.reference)),
         Ok(other) => {

@@ -152,7 +152,10 @@ mod tests {
         outbox.close(CloseCode::Abuse);
         assert_eq!(outbox.push(frame(1)), Push::Closed);
         assert!(matches!(outbox.next().await, Next::Write(frames) if frames.len() == 1));
-        assert!(matches!(outbox.next().await, Next::Close(CloseCode::ServiceRestart)));
+        assert!(matches!(
+            outbox.next().await,
+            Next::Close(CloseCode::ServiceRestart)
+        ));
     }
 
     #[tokio::test]
@@ -163,7 +166,10 @@ mod tests {
                 assert_eq!(outbox.push(frame(size)), Push::Queued);
             }
             assert_eq!(outbox.push(frame(size)), Push::Closed);
-            assert!(matches!(outbox.next().await, Next::Close(CloseCode::TooSlow)));
+            assert!(matches!(
+                outbox.next().await,
+                Next::Close(CloseCode::TooSlow)
+            ));
         }
     }
 

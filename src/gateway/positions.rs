@@ -65,7 +65,11 @@ impl Positions {
         let found = self.find(id);
         match found {
             Err(at) if !self.based => {
-                let noted = Position { conversation_id: id, seq: Seq::ZERO, target: seq };
+                let noted = Position {
+                    conversation_id: id,
+                    seq: Seq::ZERO,
+                    target: seq,
+                };
                 self.list.insert(at, noted);
                 Verdict::Noted
             }
@@ -93,23 +97,28 @@ impl Positions {
         if self.based {
             return Vec::new();
         }
-        let noted = std::mem::take(&mut self.list);
-        self.based = true;
-        self.list = ends
-            .iter()
-            .map(|&(conversation_id, seq)| Position { conversation_id, seq, target: Seq::ZERO })
-            .collect();
-        self.list.sort_unstable_by_key(|position| position.conversation_id);
+        let noted = self.begin_base();
+        let live = |&(conversation_id, seq)| Position {
+            conversation_id,
+            seq,
+            target: Seq::ZERO,
+        };
+        self.list = ends.iter().map(live).collect();
+        self.list
+            .sort_unstable_by_key(|position| position.conversation_id);
         self.list.dedup_by_key(|position| position.conversation_id);
-        let newer = |noted: &Position| self.get(noted.conversation_id).is_none_or(|s| s < noted.target);
-        noted.iter().filter(|n| newer(n)).map(|n| (n.conversation_id, n.target)).collect()
+        self.lacking(&noted)
     }
 
     /// Makes a conversation known, live from `seq` on. Does nothing if it is known.
     pub fn learn(&mut self, id: ConversationId, seq: Seq) -> bool {
         match self.find(id) {
             Err(at) if self.based => {
-                let position = Position { conversation_id: id, seq, target: Seq::ZERO };
+                let position = Position {
+                    conversation_id: id,
+                    seq,
+                    target: Seq::ZERO,
+                };
                 self.list.insert(at, position);
                 true
             }
@@ -138,7 +147,11 @@ impl Positions {
                 position.target
             }
             Err(at) => {
-                let position = Position { conversation_id: id, seq: cursor, target: to };
+                let position = Position {
+                    conversation_id: id,
+                    seq: cursor,
+                    target: to,
+                };
                 self.list.insert(at, position);
                 to
             }
@@ -158,29 +171,43 @@ impl Positions {
         None
     }
 
-    /// Ends a sync's plan: conversations that are not replayed are live from `seq` on, unless
-    /// something newer was noted, which is returned to be filled. Call once `begin_sync` was called
-    /// for those that are.
-    pub fn set_live(&mut self, ends: &[(ConversationId, Seq)]) -> Vec<(ConversationId, Seq)> {
+    /// Begins a resuming socket's life: takes what was noted so far, with its targets. Empty on a
+    /// socket that is based already. Call [`Self::begin_sync`] and [`Self::set_live`] for all
+    /// conversations next, then [`Self::lacking`].
+    pub fn begin_base(&mut self) -> Vec<(ConversationId, Seq)> {
+        if self.based {
+            return Vec::new();
+        }
         self.based = true;
-        let mut newer = Vec::new();
+        let noted = std::mem::take(&mut self.list);
+        noted
+            .iter()
+            .map(|noted| (noted.conversation_id, noted.target))
+            .collect()
+    }
+
+    /// Makes conversations that a sync does not replay live, from these ends on. Those that are
+    /// live already stay where they are.
+    pub fn set_live(&mut self, ends: &[(ConversationId, Seq)]) {
         for &(id, seq) in ends {
+            self.learn(id, seq);
+        }
+    }
+
+    /// Which of the noted targets nobody will reach: the conversation is not known, or live and
+    /// behind. A sync that is under way takes the others on.
+    pub fn lacking(&mut self, noted: &[(ConversationId, Seq)]) -> Vec<(ConversationId, Seq)> {
+        let mut lacking = Vec::new();
+        for &(id, target) in noted {
             match self.find(id) {
-                Ok(at) => {
-                    let position = &mut self.list[at];
-                    if position.target > seq {
-                        newer.push((id, position.target));
-                    }
-                    position.seq = position.seq.max(seq);
-                    position.target = Seq::ZERO;
+                Ok(at) if self.list[at].target > Seq::ZERO => {
+                    self.list[at].target = self.list[at].target.max(target);
                 }
-                Err(at) => {
-                    let position = Position { conversation_id: id, seq, target: Seq::ZERO };
-                    self.list.insert(at, position);
-                }
+                Ok(at) if self.list[at].seq >= target => {}
+                _ => lacking.push((id, target)),
             }
         }
-        newer
+        lacking
     }
 
     /// Live conversations whose log has grown past the position; `ends` tells the logs' ends.
@@ -188,7 +215,10 @@ impl Positions {
         &'a self,
         ends: &'a std::collections::HashMap<ConversationId, Seq>,
     ) -> impl Iterator<Item = (ConversationId, Seq)> + 'a {
-        let live = self.list.iter().filter(|p| self.based && p.target == Seq::ZERO);
+        let live = self
+            .list
+            .iter()
+            .filter(|p| self.based && p.target == Seq::ZERO);
         live.filter_map(|position| {
             let end = *ends.get(&position.conversation_id)?;
             (position.seq < end).then_some((position.conversation_id, end))
@@ -196,7 +226,8 @@ impl Positions {
     }
 
     fn find(&self, id: ConversationId) -> Result<usize, usize> {
-        self.list.binary_search_by_key(&id, |position| position.conversation_id)
+        self.list
+            .binary_search_by_key(&id, |position| position.conversation_id)
     }
 }
 
@@ -248,11 +279,16 @@ mod tests {
         let mut positions = Positions::pending();
         positions.advance(id(1), Seq(7));
         positions.advance(id(2), Seq(3));
-        assert_eq!(positions.begin_sync(id(1), Seq(2), Seq(6)), Seq(7));
-        let newer = positions.set_live(&[(id(2), Seq(2)), (id(3), Seq(0))]);
-        assert_eq!(newer, [(id(2), Seq(3))]);
+        positions.advance(id(4), Seq(1));
+        let noted = positions.begin_base();
+        positions.begin_sync(id(1), Seq(2), Seq(6));
+        positions.set_live(&[(id(2), Seq(2)), (id(3), Seq(0))]);
+        let lacking = positions.lacking(&noted);
+        assert_eq!(lacking, [(id(2), Seq(3)), (id(4), Seq(1))]);
         assert_eq!(positions.advance(id(3), Seq(1)), Verdict::Pass);
         assert_eq!(positions.advance(id(1), Seq(8)), Verdict::Noted);
+        assert_eq!(positions.synced_to(id(1), Seq(7)), Some(Seq(8)));
+        assert_eq!(positions.advance(id(4), Seq(1)), Verdict::Unknown);
     }
 
     #[test]
@@ -261,7 +297,10 @@ mod tests {
         let ends = std::collections::HashMap::from([(id(1), Seq(5)), (id(2), Seq(5))]);
         assert_eq!(positions.behind(&ends).count(), 0);
         positions.set_base(&[(id(1), Seq(4)), (id(2), Seq(5)), (id(3), Seq(1))]);
-        assert_eq!(positions.behind(&ends).collect::<Vec<_>>(), [(id(1), Seq(5))]);
+        assert_eq!(
+            positions.behind(&ends).collect::<Vec<_>>(),
+            [(id(1), Seq(5))]
+        );
         positions.begin_sync(id(1), Seq(4), Seq(5));
         assert_eq!(positions.behind(&ends).count(), 0);
         positions.forget(id(2));

@@ -27,7 +27,11 @@ impl Registry {
     pub fn join(&self, session: Arc<Session>, max: usize) {
         let mut sessions = self.users.entry(session.user_id).or_default();
         let open = sessions.iter().filter(|other| !other.outbox.is_closing());
-        if sessions.iter().filter(|other| !other.outbox.is_closing()).count() >= max
+        if sessions
+            .iter()
+            .filter(|other| !other.outbox.is_closing())
+            .count()
+            >= max
             && let Some(silent) = open.min_by_key(|other| (other.heard_at(), other.id))
         {
             silent.close(CloseCode::TooManySockets);
@@ -56,7 +60,10 @@ impl Registry {
     /// The sockets of one user.
     #[must_use]
     pub fn of(&self, user: UserId) -> Vec<Arc<Session>> {
-        self.users.get(&user).map(|sessions| sessions.clone()).unwrap_or_default()
+        self.users
+            .get(&user)
+            .map(|sessions| sessions.clone())
+            .unwrap_or_default()
     }
 
     #[must_use]

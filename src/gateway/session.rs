@@ -68,7 +68,9 @@ impl Session {
     /// The socket's positions. Held for moments only, never across an await.
     pub fn positions(&self) -> MutexGuard<'_, Positions> {
         // A panic while it was held leaves positions that are still positions.
-        self.positions.lock().unwrap_or_else(PoisonError::into_inner)
+        self.positions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     #[must_use]
@@ -77,7 +79,8 @@ impl Session {
     }
 
     pub fn renew(&self, expires_at: Timestamp) {
-        self.expires_at.store(expires_at.as_millis(), Ordering::Relaxed);
+        self.expires_at
+            .store(expires_at.as_millis(), Ordering::Relaxed);
     }
 
     pub fn heard(&self, now_seconds: u32) {

@@ -29,6 +29,8 @@ pub struct Metric {
     pub name: &'static str,
     pub kind: Kind,
     pub labels: &'static [&'static str],
+    /// The values of its one label, where the declaration names them.
+    pub values: &'static [&'static str],
     /// The lines of its doc comment.
     pub(super) doc: &'static [&'static str],
     /// Registers what can be registered before it is first used, so that it shows as 0.
@@ -97,6 +99,7 @@ macro_rules! declare_metrics {
                 name: concat!($prefix, stringify!($name)),
                 kind: declare_metrics!(@kind $kind),
                 labels: declare_metrics!(@labels $shape),
+                values: declare_metrics!(@values $shape),
                 doc: &[$($doc),+],
                 touch: declare_metrics!(@touch $name $shape),
             }
@@ -115,6 +118,9 @@ macro_rules! declare_metrics {
     (@labels []) => { &[] };
     (@labels { $label:ident: $($value:ident)|+ }) => { &[stringify!($label)] };
     (@labels ($($label:ident),+)) => { &[$(stringify!($label)),+] };
+
+    (@values { $label:ident: $($value:ident)|+ }) => { &[$(stringify!($value)),+] };
+    (@values $shape:tt) => { &[] };
 
     (@touch $name:ident []) => { || { $name(); } };
     (@touch $name:ident { $($values:tt)+ }) => { || { $name(); } };

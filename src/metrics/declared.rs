@@ -23,7 +23,7 @@ declare_metrics! {
     /// Frames that could not be decoded.
     counter bad_frames_total []
     /// Requests refused because one client asked for too much.
-    counter rate_limited_total { bucket: messages | receipts | typing | presence | account | address }
+    counter rate_limited_total { bucket: messages | account | address }
     /// Messages asked to be stored, over both ways in, by outcome.
     counter messages_total { result: stored | duplicate | refused | unavailable }
     /// From reading the frame of a message to queueing its acknowledgement.
@@ -53,22 +53,19 @@ declare_metrics! {
 
     /// Times when news may have been missed, so that the journal was read at once.
     counter ingress_breaks_total {
-        reason: reconnect | canary | neighbour | lagged | overflow | undecodable
+        reason: reconnect | canary | lagged | overflow | undecodable
     }
     /// Entries passed on to sockets, by what brought them: news, the fill of a hole,
     /// reconciliation, or a device that resumed.
     counter delivered_total { path: bus | fill | reconcile | resume }
     /// Gaps seen in a conversation's order.
     counter holes_total []
-    /// Reads of the store to close a gap (`late`: what was missing came by itself).
-    counter fills_total { result: filled | late | failed }
+    /// Reads of the store to close a gap.
+    counter fills_total { result: filled | failed }
     /// Entries that only the journal brought; near 0 in a healthy cluster.
     counter reconcile_found_total []
     /// Looks at the journal.
     counter reconcile_looks_total { result: ok | failed }
-    /// Frames not queued for a socket because it was behind: ephemeral ones are let go (`shed`),
-    /// older latest-value ones replaced (`merged`).
-    counter outbox_sheds_total { lane: shed | merged }
     /// Sockets closed because their reader was too slow.
     counter slow_readers_total []
 

@@ -37,3 +37,36 @@ fn name_of(method: &Method) -> &'static str {
         _ => "other",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::middleware::from_fn;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::metrics;
+
+    #[tokio::test]
+    async fn requests_are_counted_by_the_routers_path_and_never_by_their_own() {
+        let things = Router::new().route("/things/{id}", get(async || "one"));
+        let router = Router::new()
+            .nest("/tracked", things)
+            .layer(from_fn(track_http));
+        for (method, path) in [("GET", "/tracked/things/7"), ("MADE-UP", "/nowhere")] {
+            let request = Request::builder()
+                .method(method)
+                .uri(path)
+                .body(Body::empty())
+                .unwrap();
+            router.clone().oneshot(request).await.unwrap();
+        }
+        let text = metrics::render(&metrics::install());
+        let series = |labels: &str| format!("rookery_http_requests_total{{{labels}}} 1\n");
+        let known = series(r#"route="/tracked/things/{id}",method="GET",status="200""#);
+        let unknown = series(r#"route="none",method="other",status="404""#);
+        assert!(text.contains(&known) && text.contains(&unknown), "{text}");
+    }
+}

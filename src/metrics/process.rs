@@ -11,6 +11,7 @@ const fn metric(name: &'static str, kind: Kind, doc: &'static [&'static str]) ->
         name,
         kind,
         labels: &[],
+        values: &[],
         doc,
         touch: || (),
     }

@@ -65,7 +65,9 @@ pub struct GroupCommit<R> {
 
 impl<R> Clone for GroupCommit<R> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone() }
+        Self {
+            queue: self.queue.clone(),
+        }
     }
 }
 
@@ -80,7 +82,11 @@ impl<R: Send + 'static> GroupCommit<R> {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let (committed, outcomes) = mpsc::channel(COMMITTED_QUEUE);
         let (ended, detours_ended) = mpsc::channel(DETOURS_MAX);
-        let appender = Appender { store, clock, committed };
+        let appender = Appender {
+            store,
+            clock,
+            committed,
+        };
         let lane = Lane {
             appender: Arc::new(appender),
             tasks: tasks.clone(),
@@ -136,7 +142,9 @@ impl<R: Send + 'static> Lane<R> {
             }
         }
         while !self.detours.is_empty() {
-            let Some(id) = detours_ended.recv().await else { break };
+            let Some(id) = detours_ended.recv().await else {
+                break;
+            };
             self.detour_ended(id);
         }
     }
@@ -155,14 +163,18 @@ impl<R: Send + 'static> Lane<R> {
             }
         }
         if !overflow.is_empty() {
-            self.appender.fail(overflow, &CommitError::Unavailable).await;
+            self.appender
+                .fail(overflow, &CommitError::Unavailable)
+                .await;
         }
         if straight.is_empty() {
             return;
         }
         let mut held: HashMap<ConversationId, Vec<Ticket<R>>> = HashMap::new();
         for ticket in self.appender.append(straight, Wait::No).await {
-            held.entry(ticket.message.conversation_id).or_default().push(ticket);
+            held.entry(ticket.message.conversation_id)
+                .or_default()
+                .push(ticket);
         }
         for (id, tickets) in held {
             self.detours.insert(id, Vec::new());
@@ -190,7 +202,9 @@ impl<R: Send + 'static> Lane<R> {
 
     /// The conversation takes its next detour with what queued behind the last, or is free again.
     fn detour_ended(&mut self, id: ConversationId) {
-        let Some(behind) = self.detours.get_mut(&id) else { return };
+        let Some(behind) = self.detours.get_mut(&id) else {
+            return;
+        };
         let tickets = std::mem::take(behind);
         self.behind -= tickets.len();
         if tickets.is_empty() {
@@ -261,7 +275,10 @@ impl<R: Send + 'static> Appender<R> {
     }
 
     async fn fail(&self, batch: Vec<Ticket<R>>, error: &CommitError) {
-        let failed = |ticket| Committed { ticket, result: Err(error.clone()) };
+        let failed = |ticket| Committed {
+            ticket,
+            result: Err(error.clone()),
+        };
         self.emit(batch.into_iter().map(failed).collect()).await;
     }
 

@@ -112,7 +112,11 @@ pub enum Refusal {
     /// Contradicts what is stored.
     Conflict(&'static str),
     /// The field and what is allowed in it.
-    Invalid { field: &'static str, reason: &'static str, allowed: &'static str },
+    Invalid {
+        field: &'static str,
+        reason: &'static str,
+        allowed: &'static str,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -157,11 +161,21 @@ pub struct GroupChange {
 #[derive(Clone, Debug)]
 pub enum GroupAction {
     /// `None` leaves a field, `Some(None)` clears it.
-    Update { title: Option<Option<String>>, description: Option<Option<String>> },
-    AddMembers { user_ids: Vec<UserId> },
+    Update {
+        title: Option<Option<String>>,
+        description: Option<Option<String>>,
+    },
+    AddMembers {
+        user_ids: Vec<UserId>,
+    },
     /// By the member itself: leaving.
-    RemoveMember { user_id: UserId },
-    ChangeRole { user_id: UserId, role: MemberRole },
+    RemoveMember {
+        user_id: UserId,
+    },
+    ChangeRole {
+        user_id: UserId,
+        role: MemberRole,
+    },
     /// Ends the group for all: every membership ends with the entry that reports it.
     Delete,
 }
@@ -349,7 +363,13 @@ pub enum JournalRow {
     /// Logs that grew, with their new ends.
     Entries(Vec<(ConversationId, Seq)>),
     /// Memberships that began or ended.
-    Members { conversation_id: ConversationId, user_ids: Vec<UserId> },
+    Members {
+        conversation_id: ConversationId,
+        user_ids: Vec<UserId>,
+    },
     /// Sessions that were ended.
-    Revoked { user_id: UserId, session_ids: Vec<SessionId> },
+    Revoked {
+        user_id: UserId,
+        session_ids: Vec<SessionId>,
+    },
 }

@@ -17,6 +17,7 @@ use sqlx::{Connection, Executor, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::{Result, StoreOptions};
+use crate::metrics;
 
 type Tx = Transaction<'static, Postgres>;
 
@@ -92,6 +93,7 @@ impl PostgresStore {
 
     fn count_replica_fallback(&self) {
         self.replica_fallbacks.fetch_add(1, Ordering::Relaxed);
+        metrics::store_replica_fallbacks_total().increment(1);
     }
 }
 

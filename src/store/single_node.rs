@@ -37,8 +37,12 @@ impl SingleNode {
     async fn claim_postgres(options: &StoreOptions) -> Result<Self> {
         let unavailable = |error: sqlx::Error| StoreError::Unavailable(error.to_string());
         let options = PgConnectOptions::from_str(&options.url).map_err(unavailable)?;
-        let options = options.application_name("rookery/single-node").disable_statement_logging();
-        let mut connection = PgConnection::connect_with(&options).await.map_err(unavailable)?;
+        let options = options
+            .application_name("rookery/single-node")
+            .disable_statement_logging();
+        let mut connection = PgConnection::connect_with(&options)
+            .await
+            .map_err(unavailable)?;
         let free: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
             .bind(ADVISORY_LOCK)
             .fetch_one(&mut connection)
@@ -51,7 +55,10 @@ impl SingleNode {
     }
 
     fn claim_sqlite(options: &StoreOptions) -> Result<Self> {
-        let path = options.url.trim_start_matches("sqlite://").trim_start_matches("sqlite:");
+        let path = options
+            .url
+            .trim_start_matches("sqlite://")
+            .trim_start_matches("sqlite:");
         let path = path.split('?').next().unwrap_or(path);
         let path = format!("{path}.lock");
         let file = File::create(&path)

@@ -36,8 +36,9 @@ pub use redis::Redis;
 /// Lines on stdin are names of signals to send. End of file means that the test process is gone or
 /// has dropped the server: stop it, by force after 10 s, and remove the folder. CONT wakes a
 /// server that a test left stopped; HUP is what the kernel sends a group with such a member when
-/// its parent dies. `kill -KILL 0` ends the whole process group, which takes nginx's workers along
-/// when their master was killed, and this shell too.
+/// its parent dies. The server's exit code is left in the folder. `kill -KILL 0` ends the whole
+/// process group, which takes nginx's workers along when their master was killed, and this shell
+/// too.
 const SUPERVISOR: &str = r#"
 trap '' HUP
 stop=$1 folder=$2
@@ -54,6 +55,7 @@ server=$!
     kill -KILL "$server"
 } 2>/dev/null &
 wait "$server"
+echo "$?" >"$folder/exit_code"
 if [ -e "$folder/orphaned" ]; then rm -rf "$folder"; fi
 kill -KILL 0
 "#;
@@ -66,23 +68,26 @@ const END_WITHIN: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// A running server under its supervisor. Dropping it stops the server without waiting for it.
-struct Supervised {
+pub(crate) struct Supervised {
     name: &'static str,
     supervisor: Mutex<Child>,
     control: Mutex<ChildStdin>,
     log: PathBuf,
+    exit_code: PathBuf,
 }
 
 impl Supervised {
     /// Starts `command` (program first) with its output in `<folder>/<name>.txt`. `stop` is the
     /// signal on which this server ends quickly and cleans up after itself.
-    fn start(
+    pub(crate) fn start(
         name: &'static str,
         folder: &Path,
         stop: &str,
         command: impl IntoIterator<Item = OsString>,
     ) -> Result<Self> {
         let log = folder.join(format!("{name}.txt"));
+        let exit_code = folder.join("exit_code");
+        std::fs::remove_file(&exit_code).ok();
         let output = File::options().create(true).append(true).open(&log)?;
         let mut supervisor = Command::new("/bin/sh")
             .args(["-c", SUPERVISOR, "supervisor", stop])
@@ -104,16 +109,17 @@ impl Supervised {
             supervisor: Mutex::new(supervisor),
             control: Mutex::new(control),
             log,
+            exit_code,
         })
     }
 
     /// Sends the server a signal by name: `KILL`, `STOP`, `CONT`, `HUP`.
-    fn signal(&self, signal: &str) -> Result<()> {
+    pub(crate) fn signal(&self, signal: &str) -> Result<()> {
         let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         writeln!(control, "{signal}").with_context(|| format!("{} is not running", self.name))
     }
 
-    fn is_running(&self) -> Result<bool> {
+    pub(crate) fn is_running(&self) -> Result<bool> {
         let mut supervisor = self
             .supervisor
             .lock()
@@ -122,7 +128,7 @@ impl Supervised {
     }
 
     /// Waits until the server and everything it started are gone.
-    async fn ended(&self) -> Result<()> {
+    pub(crate) async fn ended(&self) -> Result<()> {
         let deadline = Instant::now() + END_WITHIN;
         while self.is_running()? {
             if Instant::now() > deadline {
@@ -133,8 +139,15 @@ impl Supervised {
         Ok(())
     }
 
+    /// The exit code of a server that has ended; 128 and the signal's number when one ended it.
+    pub(crate) fn exit_code(&self) -> Result<i32> {
+        let code = std::fs::read_to_string(&self.exit_code);
+        let code = code.with_context(|| format!("{} left no exit code", self.name))?;
+        Ok(code.trim().parse()?)
+    }
+
     /// Waits until `probe` says that the server answers.
-    async fn ready(&self, probe: impl AsyncFn() -> Result<bool>) -> Result<()> {
+    pub(crate) async fn ready(&self, probe: impl AsyncFn() -> Result<bool>) -> Result<()> {
         let deadline = Instant::now() + START_WITHIN;
         while !probe().await? {
             if !self.is_running()? {

@@ -36,7 +36,9 @@ impl Format {
 
     #[must_use]
     pub fn from_subprotocol(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.subprotocol() == name)
+        Self::ALL
+            .into_iter()
+            .find(|format| format.subprotocol() == name)
     }
 
     /// Encodes any wire type.
@@ -77,7 +79,11 @@ impl Format {
             }
         };
         let detail = detail_of(&path, &message);
-        DecodeError::new(ErrorCode::Invalid, "a field is missing or not allowed", vec![detail])
+        DecodeError::new(
+            ErrorCode::Invalid,
+            "a field is missing or not allowed",
+            vec![detail],
+        )
     }
 }
 
@@ -99,7 +105,12 @@ pub struct DecodeError {
 
 impl DecodeError {
     fn new(code: ErrorCode, message: &str, details: Vec<ErrorDetail>) -> Self {
-        Self { code, message: message.to_owned(), details, reference: None }
+        Self {
+            code,
+            message: message.to_owned(),
+            details,
+            reference: None,
+        }
     }
 }
 
@@ -109,15 +120,27 @@ pub fn detail_of(path: &str, message: &str) -> ErrorDetail {
     let message = message.split(" at line ").next().unwrap_or(message);
     if let Some(rest) = message.strip_prefix("missing field `") {
         let name = rest.trim_end_matches('`');
-        let field = if path == "." { name.to_owned() } else { format!("{path}.{name}") };
-        return ErrorDetail { field, reason: "is missing".into(), allowed: None };
+        let field = if path == "." {
+            name.to_owned()
+        } else {
+            format!("{path}.{name}")
+        };
+        return ErrorDetail {
+            field,
+            reason: "is missing".into(),
+            allowed: None,
+        };
     }
     let (reason, allowed) = match message.split_once(", expected ") {
         Some((reason, allowed)) => (reason, Some(allowed.to_owned())),
         None => (message, None),
     };
     let reason: String = reason.chars().take(120).collect();
-    ErrorDetail { field: path.to_owned(), reason, allowed }
+    ErrorDetail {
+        field: path.to_owned(),
+        reason,
+        allowed,
+    }
 }
 
 /// The part of every frame that is read first.
@@ -142,7 +165,11 @@ pub(crate) fn decode_head(format: Format, bytes: &[u8]) -> Result<Head<'_>, Deco
     head.ok_or_else(|| {
         let allowed = format!("a {} map with a `type`", format.subprotocol());
         let detail = ErrorDetail::new("type", "not a frame of this subprotocol", &allowed);
-        DecodeError::new(ErrorCode::BadFrame, "the frame cannot be read", vec![detail])
+        DecodeError::new(
+            ErrorCode::BadFrame,
+            "the frame cannot be read",
+            vec![detail],
+        )
     })
 }
 
@@ -161,7 +188,11 @@ pub(crate) fn unknown_type(format: Format, bytes: &[u8], kind: &str) -> DecodeEr
     let mut error = DecodeError::new(
         ErrorCode::UnknownType,
         &format!("there is no type \"{shown}\""),
-        vec![ErrorDetail { field: "type".into(), reason: "unknown".into(), allowed: None }],
+        vec![ErrorDetail {
+            field: "type".into(),
+            reason: "unknown".into(),
+            allowed: None,
+        }],
     );
     error.reference = reference_of(format, bytes);
     error
@@ -172,7 +203,9 @@ fn reference_of(format: Format, bytes: &[u8]) -> Option<String> {
         Format::Json => serde_json::from_slice(bytes).ok(),
         Format::MsgPack => rmp_serde::from_slice(bytes).ok(),
     };
-    only?.reference.filter(|reference| reference.len() <= limits::REF_BYTES)
+    only?
+        .reference
+        .filter(|reference| reference.len() <= limits::REF_BYTES)
 }
 
 /// Declares an enum of frames: its variants, their `type` on the wire, and decoding by type.
@@ -223,13 +256,18 @@ mod tests {
     #[test]
     fn frames_come_back_equal_in_both_formats() {
         for format in Format::ALL {
-            let ping = ClientCommand::Ping(Ping { reference: Some("7".into()) });
+            let ping = ClientCommand::Ping(Ping {
+                reference: Some("7".into()),
+            });
             let bytes = format.encode(&ping).unwrap();
             let back = ClientCommand::decode(format, &bytes).unwrap();
             assert_eq!(back.reference(), Some("7"));
             let pong = ServerEvent::Pong(Reply { reference: None });
             let bytes = format.encode(&pong).unwrap();
-            assert_eq!(ServerEvent::decode(format, &bytes).unwrap().type_name(), "pong");
+            assert_eq!(
+                ServerEvent::decode(format, &bytes).unwrap().type_name(),
+                "pong"
+            );
         }
     }
 

@@ -186,6 +186,10 @@ pub struct ErrorDetail {
 impl ErrorDetail {
     #[must_use]
     pub fn new(field: &str, reason: &str, allowed: &str) -> Self {
-        Self { field: field.into(), reason: reason.into(), allowed: Some(allowed.into()) }
+        Self {
+            field: field.into(),
+            reason: reason.into(),
+            allowed: Some(allowed.into()),
+        }
     }
 }

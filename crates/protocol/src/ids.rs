@@ -110,7 +110,11 @@ impl ConversationId {
     /// side names the same conversation without a look-up and it can be made only once.
     #[must_use]
     pub fn direct(one: UserId, other: UserId) -> Self {
-        let (first, second) = if one <= other { (one, other) } else { (other, one) };
+        let (first, second) = if one <= other {
+            (one, other)
+        } else {
+            (other, one)
+        };
         let mut name = [0; 32];
         name[..16].copy_from_slice(first.as_bytes());
         name[16..].copy_from_slice(second.as_bytes());
@@ -156,8 +160,14 @@ mod tests {
     fn a_direct_conversation_has_one_id_from_both_sides() {
         let one = UserId::from_uuid(Uuid::from_u128(1));
         let other = UserId::from_uuid(Uuid::from_u128(2));
-        assert_eq!(ConversationId::direct(one, other), ConversationId::direct(other, one));
-        assert_ne!(ConversationId::direct(one, other), ConversationId::direct(one, one));
+        assert_eq!(
+            ConversationId::direct(one, other),
+            ConversationId::direct(other, one)
+        );
+        assert_ne!(
+            ConversationId::direct(one, other),
+            ConversationId::direct(one, one)
+        );
     }
 
     #[test]

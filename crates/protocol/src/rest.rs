@@ -99,9 +99,17 @@ pub struct Session {
 /// Changes to one's own profile: absent leaves, null clears.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct UpdateProfile {
-    #[serde(default, with = "absent_or_null", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        with = "absent_or_null",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub full_name: Option<Option<String>>,
-    #[serde(default, with = "absent_or_null", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        with = "absent_or_null",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub avatar_url: Option<Option<String>>,
 }
 
@@ -129,9 +137,17 @@ pub enum CreateConversation {
 /// Changes to a group: absent leaves, null clears.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct UpdateConversation {
-    #[serde(default, with = "absent_or_null", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        with = "absent_or_null",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub title: Option<Option<String>>,
-    #[serde(default, with = "absent_or_null", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        with = "absent_or_null",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub description: Option<Option<String>>,
 }
 
@@ -178,7 +194,10 @@ mod absent_or_null {
         value: &Option<Option<String>>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        value.as_ref().and_then(Option::as_ref).serialize(serializer)
+        value
+            .as_ref()
+            .and_then(Option::as_ref)
+            .serialize(serializer)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(

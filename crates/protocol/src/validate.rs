@@ -6,7 +6,11 @@ use crate::limits;
 type Check = Result<(), ErrorDetail>;
 
 fn refuse(field: &str, reason: &str, allowed: String) -> Check {
-    Err(ErrorDetail { field: field.into(), reason: reason.into(), allowed: Some(allowed) })
+    Err(ErrorDetail {
+        field: field.into(),
+        reason: reason.into(),
+        allowed: Some(allowed),
+    })
 }
 
 /// Message content: 1 to 16,000 characters, not blank, no U+0000.
@@ -16,7 +20,11 @@ fn refuse(field: &str, reason: &str, allowed: String) -> Check {
 pub fn content(text: &str) -> Check {
     text_within("content", text, 1, limits::CONTENT_CHARS)?;
     if text.trim().is_empty() {
-        return refuse("content", "is blank", "at least one visible character".into());
+        return refuse(
+            "content",
+            "is blank",
+            "at least one visible character".into(),
+        );
     }
     Ok(())
 }
@@ -28,7 +36,11 @@ pub fn content(text: &str) -> Check {
 pub fn text_within(field: &str, text: &str, min: usize, max: usize) -> Check {
     let allowed = || format!("{min} to {max} characters");
     // A character has at most four bytes: most texts need no counting.
-    let chars = if text.len() <= max && text.len() / 4 >= min { min } else { text.chars().count() };
+    let chars = if text.len() <= max && text.len() / 4 >= min {
+        min
+    } else {
+        text.chars().count()
+    };
     if chars < min {
         return refuse(field, "is too short", allowed());
     }
@@ -51,7 +63,11 @@ pub fn line(field: &str, text: &str, max: usize) -> Check {
         return refuse(field, "is blank", "at least one visible character".into());
     }
     if text.chars().any(char::is_control) {
-        return refuse(field, "contains a control character", "one line of plain text".into());
+        return refuse(
+            field,
+            "contains a control character",
+            "one line of plain text".into(),
+        );
     }
     Ok(())
 }
@@ -66,7 +82,11 @@ pub fn username(text: &str) -> Result<String, ErrorDetail> {
     if limits::USERNAME_CHARS.contains(&folded.len()) && folded.chars().all(good) {
         return Ok(folded);
     }
-    Err(ErrorDetail::new("username", "is not a username", "3 to 32 of a-z, 0-9, _ . -"))
+    Err(ErrorDetail::new(
+        "username",
+        "is not a username",
+        "3 to 32 of a-z, 0-9, _ . -",
+    ))
 }
 
 /// An e-mail address, by shape only: one `@` with something on both sides, no spaces or controls.
@@ -83,7 +103,11 @@ pub fn email(text: &str) -> Result<String, ErrorDetail> {
         return Ok(text.to_lowercase());
     }
     let allowed = "an address such as ann@example.org of at most 254 bytes";
-    Err(ErrorDetail::new("email", "is not an e-mail address", allowed))
+    Err(ErrorDetail::new(
+        "email",
+        "is not an e-mail address",
+        allowed,
+    ))
 }
 
 /// A password: at least 10 characters, at most 1,024 bytes; nothing else is asked of it.
@@ -96,7 +120,15 @@ pub fn password(text: &str) -> Check {
         return Ok(());
     }
     let allowed = "at least 10 characters and at most 1,024 bytes".to_owned();
-    refuse("password", if long_enough { "is too long" } else { "is too short" }, allowed)
+    refuse(
+        "password",
+        if long_enough {
+            "is too long"
+        } else {
+            "is too short"
+        },
+        allowed,
+    )
 }
 
 /// An avatar: an https URL of at most 500 bytes.
@@ -109,7 +141,11 @@ pub fn avatar_url(text: &str) -> Check {
     if !host.is_empty() && clean && text.len() <= limits::AVATAR_URL_BYTES {
         return Ok(());
     }
-    refuse("avatar_url", "is not allowed", "an https URL of at most 500 bytes".into())
+    refuse(
+        "avatar_url",
+        "is not allowed",
+        "an https URL of at most 500 bytes".into(),
+    )
 }
 
 /// A request's `ref`: at most 64 bytes.
@@ -141,7 +177,10 @@ mod tests {
     fn a_line_is_one_visible_line() {
         assert!(line("title", "Crème brûlée", 100).is_ok());
         assert_eq!(line("title", "", 100).unwrap_err().reason, "is too short");
-        assert_eq!(line("title", "\u{a0} ", 100).unwrap_err().reason, "is blank");
+        assert_eq!(
+            line("title", "\u{a0} ", 100).unwrap_err().reason,
+            "is blank"
+        );
         assert_eq!(line("title", "a\nb", 100).unwrap_err().field, "title");
         assert!(line("title", &"a".repeat(101), 100).is_err());
     }

@@ -29,13 +29,20 @@ pub(super) struct Events {
 
 impl Events {
     pub(super) fn of(client: &Client) -> Self {
-        Self { connected: client.reconnect_rx(), errors: client.error_rx() }
+        Self {
+            connected: client.reconnect_rx(),
+            errors: client.error_rx(),
+        }
     }
 }
 
 /// Notes the canary in `payload` as heard.
 pub(super) fn canary_heard(link: &Link, payload: &[u8]) {
-    if let Ok(Envelope { event: BusEvent::Canary { count }, .. }) = Envelope::decode(payload) {
+    if let Ok(Envelope {
+        event: BusEvent::Canary { count },
+        ..
+    }) = Envelope::decode(payload)
+    {
         link.canary_heard.fetch_max(count, Ordering::SeqCst);
     }
 }
@@ -50,7 +57,11 @@ pub(super) async fn run(
 ) {
     let mut ticks = tokio::time::interval(CANARY_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut canary = Canary { sent: 0, heard: 0, heard_at: Instant::now() };
+    let mut canary = Canary {
+        sent: 0,
+        heard: 0,
+        heard_at: Instant::now(),
+    };
     loop {
         tokio::select! {
             biased;
@@ -122,7 +133,10 @@ async fn resubscribe(link: &Link) -> bool {
     let _changing = link.changing.lock().await;
     let wanted: Vec<Channel> = link.wanted.iter().map(|channel| channel.clone()).collect();
     if link.subscribe_confirmed(&wanted).await.is_err() {
-        tracing::debug!(channels = wanted.len(), "resubscribing failed; trying again");
+        tracing::debug!(
+            channels = wanted.len(),
+            "resubscribing failed; trying again"
+        );
         return false;
     }
     link.up.store(true, Ordering::SeqCst);

@@ -85,7 +85,7 @@ impl Accounts {
 }
 
 /// An account as its owner sees it.
-pub(super) fn own_view(row: UserRow) -> User {
+pub(crate) fn own_view(row: UserRow) -> User {
     User {
         user_id: row.user_id,
         username: row.username,
@@ -101,13 +101,17 @@ pub(super) fn own_view(row: UserRow) -> User {
 /// An account as `viewer` sees it: the e-mail address only if it is theirs, or they are an admin.
 fn view(row: UserRow, viewer: &Access) -> User {
     let sees_email = row.user_id == viewer.user_id || viewer.role == UserRole::Admin;
-    let user = own_view(row);
     if sees_email {
-        user
+        own_view(row)
     } else {
-        User {
-            email: None,
-            ..user
-        }
+        public_view(row)
+    }
+}
+
+/// An account as everybody sees it.
+pub(crate) fn public_view(row: UserRow) -> User {
+    User {
+        email: None,
+        ..own_view(row)
     }
 }

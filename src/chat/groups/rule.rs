@@ -17,7 +17,6 @@ use rookery_protocol::message::SystemNotice;
 use rookery_protocol::{UserId, limits};
 
 use super::notice;
-use crate::chat::conversations::{EXISTING, NO_ACCOUNT};
 use crate::store::{GroupAction, GroupChange, GroupMember, GroupState, Refusal};
 
 /// The entry that reports the change: what it says to programs and to people.
@@ -88,11 +87,10 @@ fn add(state: &GroupState, actor: &GroupMember, user_ids: &[UserId]) -> Decision
             || state.strangers.iter().any(|(stranger, _)| stranger == id)
     };
     if !user_ids.iter().all(knows) {
-        let (reason, allowed) = (NO_ACCOUNT, EXISTING);
         return Err(Refusal::Invalid {
             field: "user_ids",
-            reason,
-            allowed,
+            reason: "name somebody who has no account",
+            allowed: "users that exist",
         });
     }
     if state.strangers.is_empty() {

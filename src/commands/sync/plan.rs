@@ -72,7 +72,10 @@ impl Plan {
             || self.count + behind.max(0) > limits::REPLAY_TOTAL;
         // A cursor beyond the end comes from a database that was set back since.
         if too_far || behind < 0 {
-            self.resets.push(ResetCursor { conversation_id, seq: to });
+            self.resets.push(ResetCursor {
+                conversation_id,
+                seq: to,
+            });
         }
         let replayed = !too_far && behind > 0;
         if membership.is_present() && !replayed {
@@ -84,17 +87,25 @@ impl Plan {
         if replayed || created || !membership.is_present() {
             let from = if replayed { from } else { to };
             let left = !membership.is_present();
-            self.replays.push(Replay { conversation_id, from, to, created, left });
+            self.replays.push(Replay {
+                conversation_id,
+                from,
+                to,
+                created,
+                left,
+            });
         }
     }
 
     /// Hands the conversations to be replayed to this sync and sets the others live. Returns those
-    /// of the others of which something newer was noted.
+    /// of which something was noted that neither will reach.
     pub(super) fn apply(&self, positions: &mut Positions) -> Vec<(ConversationId, Seq)> {
+        let noted = positions.begin_base();
         for replay in self.replays.iter().filter(|replay| replay.from < replay.to) {
             positions.begin_sync(replay.conversation_id, replay.from, replay.to);
         }
-        positions.set_live(&self.live)
+        positions.set_live(&self.live);
+        positions.lacking(&noted)
     }
 }
 
@@ -128,12 +139,22 @@ mod tests {
     #[test]
     fn a_cursor_is_continued_and_an_unnamed_conversation_is_introduced() {
         let cursors = HashMap::from([(id(1), Seq(3)), (id(2), Seq(5))]);
-        let memberships = [membership(1, 0, 7), membership(2, 0, 5), membership(3, 2, 4)];
+        let memberships = [
+            membership(1, 0, 7),
+            membership(2, 0, 5),
+            membership(3, 2, 4),
+        ];
         let plan = make(&memberships, Some(&cursors));
         assert_eq!(plan.count, 6);
         assert_eq!(plan.replays.len(), 2);
-        assert_eq!((plan.replays[0].from, plan.replays[0].created), (Seq(3), false));
-        assert_eq!((plan.replays[1].from, plan.replays[1].created), (Seq(2), true));
+        assert_eq!(
+            (plan.replays[0].from, plan.replays[0].created),
+            (Seq(3), false)
+        );
+        assert_eq!(
+            (plan.replays[1].from, plan.replays[1].created),
+            (Seq(2), true)
+        );
         assert_eq!(plan.live, [(id(2), Seq(5))]);
     }
 
@@ -141,16 +162,31 @@ mod tests {
     fn what_is_too_far_behind_or_from_another_epoch_is_reset() {
         let far = limits::REPLAY_PER_CONVERSATION + 1;
         let cursors = HashMap::from([(id(1), Seq(0)), (id(2), Seq(9))]);
-        let plan = make(&[membership(1, 0, far), membership(2, 0, 5)], Some(&cursors));
+        let plan = make(
+            &[membership(1, 0, far), membership(2, 0, 5)],
+            Some(&cursors),
+        );
         assert!(plan.replays.is_empty());
-        let resets: Vec<_> = plan.resets.iter().map(|reset| (reset.conversation_id, reset.seq)).collect();
+        let resets: Vec<_> = plan
+            .resets
+            .iter()
+            .map(|reset| (reset.conversation_id, reset.seq))
+            .collect();
         assert_eq!(resets, [(id(1), Seq(far)), (id(2), Seq(5))]);
     }
 
     #[test]
     fn one_who_left_is_told_up_to_the_end_once() {
-        let left = Membership { left_seq: Some(Seq(6)), ..membership(1, 0, 9) };
-        let told = |cursor| make(std::slice::from_ref(&left), Some(&HashMap::from([(id(1), Seq(cursor))])));
+        let left = Membership {
+            left_seq: Some(Seq(6)),
+            ..membership(1, 0, 9)
+        };
+        let told = |cursor| {
+            make(
+                std::slice::from_ref(&left),
+                Some(&HashMap::from([(id(1), Seq(cursor))])),
+            )
+        };
         let plan = told(4);
         assert_eq!((plan.replays[0].to, plan.replays[0].left), (Seq(6), true));
         assert!(plan.live.is_empty());
@@ -160,9 +196,18 @@ mod tests {
 
     #[test]
     fn without_cursors_delivered_marks_count() {
-        let marked = Membership { delivered_seq: Seq(6), ..membership(1, 2, 9) };
+        let marked = Membership {
+            delivered_seq: Seq(6),
+            ..membership(1, 2, 9)
+        };
         let plan = make(&[marked, membership(2, 2, 9)], None);
-        assert_eq!((plan.replays[0].from, plan.replays[0].created), (Seq(6), false));
-        assert_eq!((plan.replays[1].from, plan.replays[1].created), (Seq(2), true));
+        assert_eq!(
+            (plan.replays[0].from, plan.replays[0].created),
+            (Seq(6), false)
+        );
+        assert_eq!(
+            (plan.replays[1].from, plan.replays[1].created),
+            (Seq(2), true)
+        );
     }
 }

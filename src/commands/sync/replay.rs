@@ -1,10 +1,10 @@
 //! Carries out a sync's plan, at the pace of the reader.
 
+use rookery_protocol::Seq;
 use rookery_protocol::event::{
     ConversationChanged, MemberChanged, MessageBatch, ServerEvent, SyncDone, SyncStart,
 };
 use rookery_protocol::message::{Message, MessageStatus, SystemNotice};
-use rookery_protocol::Seq;
 
 use super::plan::{Plan, Replay};
 use super::{Stopped, tell};
@@ -23,7 +23,10 @@ pub(super) async fn run(
     plan: Plan,
     reference: Option<String>,
 ) -> Result<(), Stopped> {
-    let start = SyncStart { reference: reference.clone(), count: plan.count };
+    let start = SyncStart {
+        reference: reference.clone(),
+        count: plan.count,
+    };
     tell(session, &ServerEvent::SyncStart(start)).await?;
     let mut count = 0;
     for replay in &plan.replays {
@@ -35,7 +38,11 @@ pub(super) async fn run(
             session.positions().forget(replay.conversation_id);
         }
     }
-    let done = SyncDone { reference, count, reset: plan.resets };
+    let done = SyncDone {
+        reference,
+        count,
+        reset: plan.resets,
+    };
     tell(session, &ServerEvent::SyncDone(done)).await
 }
 
@@ -45,7 +52,11 @@ async fn introduce(gateway: &Gateway, session: &Session, replay: &Replay) -> Res
     let Some(conversation) = gateway.store.conversation(session.user_id, id).await? else {
         return Ok(());
     };
-    let changed = ConversationChanged { conversation_id: id, seq: replay.from, conversation };
+    let changed = ConversationChanged {
+        conversation_id: id,
+        seq: replay.from,
+        conversation,
+    };
     tell(session, &ServerEvent::ConversationCreated(changed)).await
 }
 
@@ -74,9 +85,13 @@ async fn messages(
             message.status = own.then_some(MessageStatus::Sent);
         }
         count += entries.len() as i64;
-        metrics::delivered_total().resume.increment(entries.len() as u64);
-        let notices: Vec<(Seq, SystemNotice)> =
-            entries.iter().filter_map(|m| Some((m.seq, notice_of(m)?))).collect();
+        metrics::delivered_total()
+            .resume
+            .increment(entries.len() as u64);
+        let notices: Vec<(Seq, SystemNotice)> = entries
+            .iter()
+            .filter_map(|m| Some((m.seq, notice_of(m)?)))
+            .collect();
         let batch = MessageBatch {
             reference: reference.cloned(),
             conversation_id: id,
@@ -119,13 +134,20 @@ async fn changes(
 ) -> Result<(), Stopped> {
     let id = replay.conversation_id;
     let updated = notices.iter().rfind(|(_, notice)| {
-        matches!(notice, SystemNotice::GroupUpdated { .. } | SystemNotice::RoleChanged { .. })
+        matches!(
+            notice,
+            SystemNotice::GroupUpdated { .. } | SystemNotice::RoleChanged { .. }
+        )
     });
     if let Some((seq, _)) = updated
         && !replay.created
         && let Some(conversation) = gateway.store.conversation(session.user_id, id).await?
     {
-        let changed = ConversationChanged { conversation_id: id, seq: *seq, conversation };
+        let changed = ConversationChanged {
+            conversation_id: id,
+            seq: *seq,
+            conversation,
+        };
         tell(session, &ServerEvent::ConversationUpdated(changed)).await?;
     }
     for (seq, notice) in notices {
@@ -137,7 +159,11 @@ async fn changes(
             _ => continue,
         };
         for member in gateway.store.members_by_id(id, &users).await? {
-            let changed = MemberChanged { conversation_id: id, seq: *seq, member };
+            let changed = MemberChanged {
+                conversation_id: id,
+                seq: *seq,
+                member,
+            };
             let event = if added {
                 ServerEvent::MemberAdded(changed)
             } else {

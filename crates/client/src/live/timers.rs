@@ -1,0 +1,130 @@
+//! When a connection has to do something by itself. No I/O.
+
+use std::time::Duration;
+
+use rookery_protocol::Timestamp;
+use tokio::time::Instant;
+
+/// How long a new token that is not granted may be asked for again.
+const RENEW_AGAIN: Duration = Duration::from_secs(10);
+/// A token is renewed when this share of its life is left, in per cent.
+const RENEW_LEFT_PERCENT: u32 = 20;
+/// How long a `ping` may be unanswered.
+const PONG_WAIT: Duration = Duration::from_secs(10);
+
+/// What is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    Nothing,
+    /// Silence: ask whether the server is still there.
+    Ping,
+    /// No answer either: the connection is dead, whatever TCP believes.
+    Dead,
+    /// The token runs out soon.
+    Renew,
+}
+
+/// Liveness and token expiry of one connection.
+#[derive(Debug)]
+pub(super) struct Timers {
+    heard_at: Instant,
+    /// A little more than the server's own heartbeat.
+    silence: Duration,
+    pinged: bool,
+    renew_at: Option<Instant>,
+}
+
+impl Timers {
+    pub(super) fn new(now: Instant, heartbeat_seconds: u32) -> Self {
+        let silence = Duration::from_secs(u64::from(heartbeat_seconds.clamp(1, 300)) + 5);
+        Self {
+            heard_at: now,
+            silence,
+            pinged: false,
+            renew_at: None,
+        }
+    }
+
+    /// Any frame is a sign of life.
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.heard_at = now;
+        self.pinged = false;
+    }
+
+    /// The token's life by the server's clock.
+    pub(super) fn token_lives(&mut self, now: Instant, from: Timestamp, until: Timestamp) {
+        let millis = until.as_millis().saturating_sub(from.as_millis());
+        let life = Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+        self.renew_at = Some(now + life * (100 - RENEW_LEFT_PERCENT) / 100);
+    }
+
+    /// The renewal is under way, or failed and may be tried again later.
+    pub(super) fn renewing(&mut self, now: Instant) {
+        self.renew_at = Some(now + RENEW_AGAIN);
+    }
+
+    /// There is nothing to renew with.
+    pub(super) fn renew_never(&mut self) {
+        self.renew_at = None;
+    }
+
+    pub(super) fn due(&mut self, now: Instant) -> Due {
+        if now >= self.silent_at() {
+            if self.pinged {
+                return Due::Dead;
+            }
+            self.pinged = true;
+            return Due::Ping;
+        }
+        if self.renew_at.is_some_and(|at| now >= at) {
+            return Due::Renew;
+        }
+        Due::Nothing
+    }
+
+    /// When [`Timers::due`] is to be asked again.
+    pub(super) fn next(&self) -> Instant {
+        let silent = self.silent_at();
+        self.renew_at.map_or(silent, |at| at.min(silent))
+    }
+
+    fn silent_at(&self) -> Instant {
+        let patience = if self.pinged {
+            self.silence + PONG_WAIT
+        } else {
+            self.silence
+        };
+        self.heard_at + patience
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_asked_about_and_then_believed() {
+        let start = Instant::now();
+        let mut timers = Timers::new(start, 25);
+        assert_eq!(timers.due(start + Duration::from_secs(29)), Due::Nothing);
+        assert_eq!(timers.due(start + Duration::from_secs(30)), Due::Ping);
+        assert_eq!(timers.due(start + Duration::from_secs(39)), Due::Nothing);
+        assert_eq!(timers.due(start + Duration::from_secs(40)), Due::Dead);
+        timers.heard(start + Duration::from_secs(40));
+        assert_eq!(timers.due(start + Duration::from_secs(41)), Due::Nothing);
+        assert_eq!(timers.next(), start + Duration::from_secs(70));
+    }
+
+    #[test]
+    fn a_token_is_renewed_before_it_runs_out() {
+        let start = Instant::now();
+        let mut timers = Timers::new(start, 300);
+        let from = Timestamp::from_millis(1_000);
+        timers.token_lives(start, from, from.plus_millis(100_000));
+        assert_eq!(timers.due(start + Duration::from_secs(79)), Due::Nothing);
+        assert_eq!(timers.due(start + Duration::from_secs(80)), Due::Renew);
+        timers.renewing(start + Duration::from_secs(80));
+        assert_eq!(timers.due(start + Duration::from_secs(81)), Due::Nothing);
+        assert_eq!(timers.due(start + Duration::from_secs(90)), Due::Renew);
+    }
+}

@@ -1,0 +1,308 @@
+//! The REST interface, typed: a method an operation, in a file a noun.
+
+mod accounts;
+mod conversations;
+mod messages;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use messages::{Sent, Span};
+pub use reqwest::Method;
+use reqwest::{Client, Response, Url, header};
+use rookery_protocol::ErrorCode;
+use rookery_protocol::event::ErrorDetail;
+use rookery_protocol::rest::Success;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Serialize};
+
+/// How long one call may take, its connection included.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A server's REST interface as one user, or as nobody. Cheap to clone; clones share connections.
+#[derive(Clone, Debug)]
+pub struct Api {
+    http: Client,
+    /// Without a slash at its end.
+    base: Arc<str>,
+    token: Option<Arc<str>>,
+}
+
+/// One page of a list is asked for with these; the default is the first page of default size.
+#[derive(Clone, Debug, Default)]
+pub struct PageRequest {
+    /// At most 200; the server's default is 50.
+    pub limit: Option<usize>,
+    /// The `next_cursor` of the page before.
+    pub cursor: Option<String>,
+}
+
+impl PageRequest {
+    fn pairs(&self) -> Vec<(&'static str, String)> {
+        let limit = self.limit.map(|limit| ("limit", limit.to_string()));
+        let cursor = self.cursor.clone().map(|cursor| ("cursor", cursor));
+        limit.into_iter().chain(cursor).collect()
+    }
+}
+
+/// A call that was refused, or got no usable answer.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{} ({}): {message}", .code.as_str(), if *.status == 0 { "no answer".into() } else { .status.to_string() })]
+pub struct ApiError {
+    /// The HTTP status; 0 when there was no answer.
+    pub status: u16,
+    /// `UNAVAILABLE` when there was no answer; read from the status when the body had none.
+    pub code: ErrorCode,
+    pub message: String,
+    pub details: Vec<ErrorDetail>,
+    /// What a `Retry-After` header asked for.
+    pub retry_after: Option<Duration>,
+}
+
+impl ApiError {
+    fn no_answer(error: &reqwest::Error) -> Self {
+        // reqwest keeps the cause ("connection refused") in the source chain.
+        let mut message = error.to_string();
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            message = format!("{message}: {cause}");
+            source = cause.source();
+        }
+        Self::local(0, ErrorCode::Unavailable, message)
+    }
+
+    fn local(status: u16, code: ErrorCode, message: String) -> Self {
+        Self {
+            status,
+            code,
+            message,
+            details: Vec::new(),
+            retry_after: None,
+        }
+    }
+
+    /// Whether the same call may succeed later: no answer, or a retryable code.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.code.is_retryable()
+    }
+}
+
+/// A success with its status: 201 where something was made, 200 otherwise.
+#[derive(Clone, Debug)]
+pub struct Answer<T> {
+    pub status: u16,
+    pub data: T,
+}
+
+impl Api {
+    /// The server at `base`, for instance `http://127.0.0.1:8080`. Proxies named by the environment
+    /// are not used: the socket would not take them either.
+    #[must_use]
+    pub fn new(base: &str) -> Self {
+        let http = Client::builder()
+            .no_proxy()
+            .timeout(CALL_TIMEOUT)
+            .build()
+            .unwrap_or_default();
+        Self::with_http(http, base)
+    }
+
+    /// As [`Api::new`], with an HTTP client of one's own (shared between many users, or with TLS).
+    #[must_use]
+    pub fn with_http(http: Client, base: &str) -> Self {
+        Self {
+            http,
+            base: base.trim_end_matches('/').into(),
+            token: None,
+        }
+    }
+
+    /// The same server with this access token.
+    #[must_use]
+    pub fn with_token(&self, access_token: &str) -> Self {
+        Self {
+            token: Some(access_token.into()),
+            ..self.clone()
+        }
+    }
+
+    /// The same user at another node.
+    #[must_use]
+    pub fn at(&self, base: &str) -> Self {
+        Self {
+            base: base.trim_end_matches('/').into(),
+            ..self.clone()
+        }
+    }
+
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Any operation: `path` is below `/api/v1` and starts with a slash.
+    ///
+    /// # Errors
+    /// [`ApiError`], with status 0 when there was no answer.
+    pub async fn call<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&'static str, String)],
+        body: Option<&B>,
+    ) -> Result<Answer<T>, ApiError> {
+        let mut url = Url::parse(&format!("{}/api/v1{path}", self.base)).map_err(|error| {
+            ApiError::local(0, ErrorCode::Invalid, format!("{}: {error}", self.base))
+        })?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let mut request = self.http.request(method, url);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request
+            .send()
+            .await
+            .map_err(|error| ApiError::no_answer(&error))?;
+        read(response).await
+    }
+
+    async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&'static str, String)],
+    ) -> Result<T, ApiError> {
+        Ok(self
+            .call::<(), T>(Method::GET, path, query, None)
+            .await?
+            .data)
+    }
+
+    async fn post<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, ApiError> {
+        Ok(self.call(Method::POST, path, &[], Some(body)).await?.data)
+    }
+
+    async fn patch<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, ApiError> {
+        Ok(self.call(Method::PATCH, path, &[], Some(body)).await?.data)
+    }
+
+    async fn delete(&self, path: &str) -> Result<(), ApiError> {
+        self.call::<(), IgnoredAny>(Method::DELETE, path, &[], None)
+            .await
+            .map(drop)
+    }
+}
+
+async fn read<T: DeserializeOwned>(response: Response) -> Result<Answer<T>, ApiError> {
+    let status = response.status().as_u16();
+    let retry_after = response
+        .headers()
+        .get(header::RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.parse().ok())
+        .map(Duration::from_secs);
+    let body = response
+        .bytes()
+        .await
+        .map_err(|error| ApiError::no_answer(&error))?;
+    if (200..300).contains(&status) {
+        return serde_json::from_slice::<Success<T>>(&body)
+            .map(|success| Answer {
+                status,
+                data: success.data,
+            })
+            .map_err(|error| {
+                let message = format!("the answer is not what this version expects: {error}");
+                ApiError::local(status, ErrorCode::Internal, message)
+            });
+    }
+    let mut error = refusal(status, &body);
+    error.retry_after = retry_after;
+    Err(error)
+}
+
+/// Reads a failure leniently: a proxy's page and a newer server's code must still yield an error
+/// that can be acted upon.
+fn refusal(status: u16, body: &[u8]) -> ApiError {
+    #[derive(Deserialize)]
+    struct Body {
+        code: String,
+        message: String,
+        #[serde(default)]
+        details: Vec<ErrorDetail>,
+    }
+    #[derive(Deserialize)]
+    struct Refusal {
+        error: Body,
+    }
+    let by_status = match status {
+        401 => ErrorCode::Unauthenticated,
+        403 => ErrorCode::Forbidden,
+        404 => ErrorCode::NotFound,
+        409 => ErrorCode::Conflict,
+        413 => ErrorCode::TooLarge,
+        429 => ErrorCode::RateLimited,
+        502..=504 => ErrorCode::Unavailable,
+        500.. => ErrorCode::Internal,
+        _ => ErrorCode::Invalid,
+    };
+    let Ok(Refusal { error: body }) = serde_json::from_slice(body) else {
+        let shown: String = String::from_utf8_lossy(body).chars().take(200).collect();
+        return ApiError::local(status, by_status, shown);
+    };
+    let named = ErrorCode::ALL
+        .into_iter()
+        .find(|code| code.as_str() == body.code);
+    let mut error = ApiError::local(status, named.unwrap_or(by_status), body.message);
+    error.details = body.details;
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_read_even_from_strangers() {
+        let ours = br#"{"success":false,"error":{"code":"CONFLICT","message":"taken","details":[
+            {"field":"username","reason":"taken","allowed":null}]},"timestamp":"x"}"#;
+        let error = refusal(409, ours);
+        assert_eq!(
+            (error.code, error.details[0].field.as_str()),
+            (ErrorCode::Conflict, "username")
+        );
+        let newer = br#"{"error":{"code":"TEAPOT","message":"short and stout"}}"#;
+        assert_eq!(refusal(429, newer).code, ErrorCode::RateLimited);
+        let proxy = refusal(502, b"<html>bad gateway</html>");
+        assert_eq!(
+            (proxy.code, proxy.is_retryable()),
+            (ErrorCode::Unavailable, true)
+        );
+        assert_eq!(
+            proxy.to_string(),
+            "UNAVAILABLE (502): <html>bad gateway</html>"
+        );
+    }
+
+    #[tokio::test]
+    async fn no_answer_is_an_error_of_its_own() {
+        let error = Api::new("http://127.0.0.1:9").me().await.unwrap_err();
+        assert_eq!((error.status, error.code), (0, ErrorCode::Unavailable));
+        assert!(
+            error.to_string().starts_with("UNAVAILABLE (no answer)"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,473 @@
+//! What everybody relies on, told once and run twice: on one node with SQLite and the bus in
+//! memory, and on two nodes with PostgreSQL and Redis. Whoever chats must not notice which.
+
+use std::collections::HashMap;
+
+use futures_util::future::join_all;
+use rookery_client::rest::Span;
+use rookery_protocol::conversation::MemberRole;
+use rookery_protocol::event::ServerEvent;
+use rookery_protocol::message::{MessageKind, MessageStatus};
+use rookery_protocol::rest::SendMessage;
+use rookery_protocol::{ConversationId, ErrorCode, MessageId, Seq};
+use rookery_test_support::{
+    Device, PATIENCE, SendFailure, TestCluster, eventually, new_message_id,
+};
+
+/// The program under test.
+const ROOKERY: &str = env!("CARGO_BIN_EXE_rookery");
+
+/// Runs each story alone and on a cluster.
+macro_rules! stories {
+    ($($name:ident),+ $(,)?) => {
+        mod single {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::TestCluster::single(super::ROOKERY).await).await;
+            })+
+        }
+
+        mod cluster {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::TestCluster::start(super::ROOKERY, 2).await).await;
+            })+
+        }
+    };
+}
+
+stories![
+    a_message_reaches_every_device_but_the_one_that_sent_it,
+    a_message_sent_over_rest_reaches_sockets,
+    a_repeated_send_is_stored_once,
+    a_group_tells_its_members_what_changes,
+    a_device_resumes_where_it_stopped,
+    history_is_read_in_pages_both_ways,
+    marks_grow_and_unread_messages_are_counted,
+    many_senders_make_one_order,
+    a_node_that_was_killed_comes_back_with_everything,
+];
+
+fn rest_message(message_id: MessageId, content: &str) -> SendMessage {
+    SendMessage {
+        message_id,
+        content: content.into(),
+        reply_to: None,
+        metadata: None,
+    }
+}
+
+fn seqs_now(device: &Device, room: ConversationId) -> Vec<Seq> {
+    device.read(|record| {
+        let messages = record.messages_now().filter(|m| m.conversation_id == room);
+        messages.map(|message| message.seq).collect()
+    })
+}
+
+async fn a_message_reaches_every_device_but_the_one_that_sent_it(cluster: TestCluster) {
+    let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
+    let phone = ann.connect(cluster.node(0)).await;
+    let laptop = ann.connect(cluster.node(1)).await;
+    let bobs = [
+        bob.connect(cluster.node(0)).await,
+        bob.connect(cluster.node(1)).await,
+    ];
+
+    let ack = phone.send(&bob, "hi bob").await;
+    assert_eq!(
+        (ack.seq, ack.status, ack.duplicate),
+        (Seq(1), MessageStatus::Sent, false)
+    );
+    assert_eq!(
+        ack.conversation_id,
+        ann.direct(&bob),
+        "either side can name it"
+    );
+    for device in &bobs {
+        let message = device.expect_message("hi bob").await;
+        assert_eq!(
+            (message.sender_id, message.kind),
+            (ann.id(), MessageKind::Text)
+        );
+        assert_eq!(
+            (message.message_id, message.created_at),
+            (ack.message_id, ack.created_at)
+        );
+        assert_eq!(message.status, None, "a status is for one's own messages");
+    }
+    let own = laptop.expect_message("hi bob").await;
+    assert_eq!((own.seq, own.status), (Seq(1), Some(MessageStatus::Sent)));
+
+    bobs[1].send(ann.direct(&bob), "hi ann").await;
+    for device in [&phone, &laptop, &bobs[0]] {
+        device.expect_message("hi ann").await;
+        device.seen_once_in_order(ack.conversation_id);
+    }
+    phone.ping().await;
+    assert!(!phone.has("hi bob"), "its ack was enough");
+
+    let eve = cluster.register("eve").await;
+    let eves = eve.connect(cluster.node(0)).await;
+    match eves
+        .try_send(new_message_id(), ack.conversation_id, "and me?")
+        .await
+    {
+        Err(SendFailure::Refused(error)) => assert_eq!(error.code, ErrorCode::NotFound),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+async fn a_message_sent_over_rest_reaches_sockets(cluster: TestCluster) {
+    let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
+    let phone = ann.connect(cluster.node(0)).await;
+    let bobs = bob.connect(cluster.node(1)).await;
+    let direct = ann
+        .create_direct(bob.id())
+        .await
+        .expect("a conversation")
+        .conversation_id;
+    let metadata = serde_json::json!({ "sealed": [1, "two", { "three": null }] });
+    let request = SendMessage {
+        metadata: metadata.as_object().cloned(),
+        ..rest_message(new_message_id(), "by post")
+    };
+    let sent = ann.send_message(direct, &request).await.expect("sent");
+    assert!(!sent.duplicate);
+    for device in [&phone, &bobs] {
+        let message = device.expect_message("by post").await;
+        assert_eq!(
+            (message.seq, message.message_id),
+            (sent.message.seq, request.message_id)
+        );
+        assert_eq!(message.metadata, request.metadata, "passed on untouched");
+    }
+    let answer = SendMessage {
+        reply_to: Some(sent.message.seq),
+        ..rest_message(new_message_id(), "thanks")
+    };
+    bob.send_message(direct, &answer).await.expect("sent");
+    assert_eq!(
+        phone.expect_message("thanks").await.reply_to,
+        Some(sent.message.seq)
+    );
+    phone.seen_once_in_order(direct);
+    bobs.seen_once_in_order(direct);
+}
+
+async fn a_repeated_send_is_stored_once(cluster: TestCluster) {
+    let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
+    let phone = ann.connect(cluster.node(0)).await;
+    let bobs = bob.connect(cluster.node(1)).await;
+    let id = new_message_id();
+    let first = phone.try_send(id, &bob, "once").await.expect("an ack");
+    let room = first.conversation_id;
+    let again = phone.try_send(id, room, "once").await.expect("an ack");
+    assert_eq!((again.seq, again.duplicate), (first.seq, true));
+    let again = ann
+        .send_message(room, &rest_message(id, "once"))
+        .await
+        .expect("the message");
+    assert_eq!((again.message.seq, again.duplicate), (first.seq, true));
+
+    let other = phone
+        .try_send(id, room, "twice")
+        .await
+        .expect_err("another request");
+    assert!(matches!(other, SendFailure::Refused(error) if error.code == ErrorCode::Conflict));
+    let other = bob
+        .send_message(room, &rest_message(id, "once"))
+        .await
+        .expect_err("another sender");
+    assert_eq!(other.code, ErrorCode::Conflict);
+
+    phone.send(room, "after").await;
+    bobs.expect_message("after").await;
+    assert_eq!(seqs_now(&bobs, room), [Seq(1), Seq(2)]);
+}
+
+async fn a_group_tells_its_members_what_changes(cluster: TestCluster) {
+    let [ann, bob, carol] = cluster.register_all(["ann", "bob", "carol"]).await;
+    let anns = ann.connect(cluster.node(0)).await;
+    let bobs = bob.connect(cluster.node(1)).await;
+    let carols = carol.connect(cluster.node(0)).await;
+    let room = ann.group("Team", &[&bob]).await;
+    let created = |event: &ServerEvent| match event {
+        ServerEvent::ConversationCreated(created) => Some(created.conversation.clone()),
+        _ => None,
+    };
+    let view = bobs.expect("the group", created).await;
+    assert_eq!(
+        (view.conversation_id, view.me.role),
+        (room, MemberRole::Member)
+    );
+    anns.send(room, "before carol").await;
+    ann.add_members(room, &[carol.id()]).await.expect("ann may");
+    let view = carols.expect("the group", created).await;
+    assert_eq!(
+        (view.title.as_deref(), view.member_count),
+        (Some("Team"), 3)
+    );
+    ann.rename(room, "Crew").await.expect("ann may");
+    for device in [&anns, &bobs, &carols] {
+        device
+            .expect("the new title", |event| match event {
+                ServerEvent::ConversationUpdated(updated) => {
+                    (updated.conversation.title.as_deref() == Some("Crew")).then_some(())
+                }
+                _ => None,
+            })
+            .await;
+    }
+    ann.remove_member(room, carol.id()).await.expect("ann may");
+    for device in [&anns, &bobs, &carols] {
+        let gone = device.expect("the removal", |event| match event {
+            ServerEvent::MemberRemoved(change) => Some((change.member.user_id, change.seq)),
+            _ => None,
+        });
+        assert_eq!(gone.await, (carol.id(), Seq(5)));
+    }
+    anns.send(room, "after carol").await;
+    bobs.expect_message("after carol").await;
+    assert_eq!(
+        seqs_now(&carols, room),
+        [3, 4, 5].map(Seq),
+        "what she was a member for"
+    );
+    assert_eq!(
+        carol
+            .conversation(room)
+            .await
+            .expect_err("hers no more")
+            .status,
+        404
+    );
+
+    ann.delete_conversation(room).await.expect("ann may");
+    bobs.expect_all(room, Seq(1), Seq(7)).await;
+    bobs.seen_once_in_order(room);
+    match bobs.try_send(new_message_id(), room, "anybody?").await {
+        Err(SendFailure::Refused(error)) => assert_eq!(error.code, ErrorCode::NotFound),
+        other => panic!("not refused: {other:?}"),
+    }
+    assert!(bob.all_conversations().await.expect("a list").is_empty());
+}
+
+async fn a_device_resumes_where_it_stopped(cluster: TestCluster) {
+    let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
+    let phone = ann.connect(cluster.node(0)).await;
+    let bobs = bob.connect(cluster.node(1)).await;
+    let room = ann.group("room", &[&bob]).await;
+    phone.send(room, "seen").await;
+    bobs.expect_message("seen").await;
+    bobs.cut().await;
+    for number in 0..230 {
+        phone.post(new_message_id(), room, &format!("missed {number}"));
+    }
+    let last = phone.send(room, "missed last").await.seq;
+    let other = ann.group("made meanwhile", &[&bob]).await;
+
+    let done = bobs.resume_on(cluster.node(0)).await;
+    assert_eq!(
+        (done.count, done.reset.len()),
+        (232, 0),
+        "231 messages and the new group's notice"
+    );
+    assert_eq!(
+        seqs_now(&bobs, room),
+        (3..=last.0).map(Seq).collect::<Vec<_>>()
+    );
+    assert_eq!(seqs_now(&bobs, other), [Seq(1)]);
+    phone.send(room, "live again").await;
+    bobs.expect_message("live again").await;
+    bobs.seen_once_in_order(room);
+
+    let done = bobs.resume_on(cluster.node(1)).await;
+    assert_eq!(done.count, 0, "nothing was missed");
+    let strange = HashMap::from([(ann.direct(&bob), Seq(7)), (room, Seq(last.0))]);
+    let done = bob
+        .connect_resuming(cluster.node(0))
+        .await
+        .sync(Some(strange))
+        .await;
+    assert_eq!(
+        done.count, 2,
+        "one of the room, one of the group that no cursor names"
+    );
+}
+
+async fn history_is_read_in_pages_both_ways(cluster: TestCluster) {
+    let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
+    let phone = ann.connect(cluster.node(0)).await;
+    let room = ann.group("room", &[&bob]).await;
+    for number in 2..=25 {
+        phone.send(room, &format!("message {number}")).await;
+    }
+    let page = async |span, limit| {
+        let page = bob.history(room, span, limit).await.expect("history");
+        let seqs: Vec<i64> = page.items.iter().map(|message| message.seq.0).collect();
+        (seqs, page.has_more)
+    };
+    let seqs = |range: std::ops::RangeInclusive<i64>| range.collect::<Vec<_>>();
+
+    assert_eq!(
+        page(Span::Newest, 10).await,
+        (seqs(16..=25), true),
+        "ascending"
+    );
+    assert_eq!(page(Span::Before(Seq(16)), 10).await, (seqs(6..=15), true));
+    assert_eq!(page(Span::Before(Seq(6)), 10).await, (seqs(1..=5), false));
+    assert_eq!(page(Span::After(Seq(0)), 20).await, (seqs(1..=20), true));
+    assert_eq!(page(Span::After(Seq(20)), 20).await, (seqs(21..=25), false));
+    assert_eq!(page(Span::After(Seq(25)), 20).await, (vec![], false));
+
+    let whole = ann.history(room, Span::Newest, 50).await.expect("history");
+    assert_eq!(whole.items[0].kind, MessageKind::System);
+    let (second, own) = (&whole.items[1], Some(MessageStatus::Sent));
+    assert_eq!((second.content.as_str(), second.status), ("message 2", own));
+    let names: Vec<&str> = whole
+        .users
+        .iter()
+        .map(|user| user.username.as_str())
+        .collect();
+    assert_eq!(names, ["ann"], "those who appear in it");
+
+    let eve = cluster.register("eve").await;
+    let refused = eve.history(room, Span::Newest, 10).await;
+    assert_eq!(refused.expect_err("not hers").status, 404);
+}
+
+async fn marks_grow_and_unread_messages_are_counted(cluster: TestCluster) {
+    let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
+    let phone = ann.connect(cluster.node(0)).await;
+    let bobs = bob.connect(cluster.node(1)).await;
+    let room = ann.group("room", &[&bob]).await;
+    for text in ["one", "two", "three"] {
+        phone.send(room, text).await;
+    }
+    bobs.send(room, "my own").await;
+    let unread = async || {
+        let view = bob.conversation(room).await.expect("the room");
+        (view.unread_count, view.me.delivered_seq, view.me.read_seq)
+    };
+    assert_eq!(
+        unread().await,
+        (3, Seq(0), Seq(0)),
+        "one's own and the notice do not count"
+    );
+
+    bobs.mark_delivered(room, Seq(3));
+    eventually("the mark is stored", async || {
+        unread().await == (3, Seq(3), Seq(0))
+    })
+    .await;
+    bobs.mark_read(room, Seq(2));
+    eventually("the mark is stored", async || {
+        unread().await == (2, Seq(3), Seq(2))
+    })
+    .await;
+    bobs.mark_delivered(room, Seq(1));
+    bob.mark_read(room, Seq(4)).await.expect("a mark");
+    assert_eq!(
+        unread().await,
+        (0, Seq(4), Seq(4)),
+        "what is read is delivered"
+    );
+    bob.mark_read(room, Seq(2))
+        .await
+        .expect("backwards is ignored");
+    assert_eq!(unread().await, (0, Seq(4), Seq(4)));
+
+    let beyond = bob
+        .mark_read(room, Seq(6))
+        .await
+        .expect_err("beyond the end");
+    assert_eq!(beyond.code, ErrorCode::Invalid);
+    bobs.mark_read(room, Seq(6));
+    let refused = bobs.expect("a refusal", |event| match event {
+        ServerEvent::Error(error) => Some(error.code),
+        _ => None,
+    });
+    assert_eq!(refused.await, ErrorCode::Invalid);
+    let listed = ann.all_conversations().await.expect("a list");
+    assert_eq!(
+        (listed[0].unread_count, listed[0].last_seq),
+        (1, Seq(5)),
+        "bob's own, for ann"
+    );
+}
+
+async fn many_senders_make_one_order(cluster: TestCluster) {
+    const EACH: i64 = 40;
+    let people = cluster.register_all(["ann", "bob", "carol", "dave"]).await;
+    let mut devices = Vec::new();
+    for (number, person) in people.iter().enumerate() {
+        devices.push(person.connect(cluster.node(number)).await);
+    }
+    let others: Vec<_> = people[1..].iter().collect();
+    let room = people[0].group("room", &others).await;
+    let talk = async |device: &Device| {
+        for number in 0..EACH {
+            device
+                .send(room, &format!("{} {number}", device.person().name()))
+                .await;
+        }
+    };
+    join_all(devices.iter().map(talk)).await;
+    let last = Seq(1 + EACH * 4);
+    for device in &devices {
+        device.expect_all(room, Seq(1), last).await;
+        device.seen_once_in_order(room);
+    }
+    let known = |device: &Device| device.read(|record| record.known(room));
+    assert!(
+        devices
+            .iter()
+            .all(|device| known(device) == known(&devices[0])),
+        "the same for all"
+    );
+}
+
+async fn a_node_that_was_killed_comes_back_with_everything(cluster: TestCluster) {
+    let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
+    let phone = ann.connect(cluster.node(1)).await;
+    let bobs = bob.connect(cluster.node(1)).await;
+    let room = ann.group("room", &[&bob]).await;
+    for number in 0..50 {
+        phone.post(new_message_id(), room, &format!("message {number}"));
+    }
+    let acked = phone
+        .until("some acks", PATIENCE, |record| {
+            let known = record.known(room);
+            (known.len() > 10).then_some(known)
+        })
+        .await;
+    cluster.node(1).kill().await;
+    assert_eq!(bobs.expect_close().await, 1006);
+    cluster.node(1).restart().await;
+    bobs.resume_on(cluster.node(1)).await;
+    phone.resume_on(cluster.node(1)).await;
+    let stored = bob
+        .history(room, Span::After(Seq(0)), 200)
+        .await
+        .expect("history")
+        .items;
+    for (seq, message_id) in acked {
+        let message = stored.iter().find(|message| message.seq == seq);
+        assert_eq!(
+            message.map(|message| message.message_id),
+            Some(message_id),
+            "acked is durable"
+        );
+    }
+    let sent = phone.send(room, "after the restart").await;
+    assert_eq!(
+        sent.seq,
+        stored
+            .last()
+            .map_or(Seq::ZERO, |message| message.seq)
+            .next()
+    );
+    bobs.expect_message("after the restart").await;
+    bobs.expect_all(room, Seq(1), sent.seq).await;
+    bobs.seen_once_in_order(room);
+}

@@ -1,0 +1,144 @@
+//! What the bus loses without a word comes all the same, within the time that is promised.
+
+use std::time::Duration;
+
+use rookery_protocol::event::ServerEvent;
+use rookery_test_support::{Metrics, TestCluster};
+
+use crate::ROOKERY;
+
+/// Promised are 5 s; the rest is for a busy machine.
+const REPAIR: Duration = Duration::from_secs(10);
+
+/// Entries that reached sockets of a node, by what brought them.
+#[derive(Debug)]
+struct Delivered {
+    fill: f64,
+    reconcile: f64,
+    found: f64,
+}
+
+fn delivered_between(before: &Metrics, after: &Metrics) -> Delivered {
+    let grown = |series: &str| after.get(series) - before.get(series);
+    Delivered {
+        fill: grown(r#"rookery_delivered_total{path="fill"}"#),
+        reconcile: grown(r#"rookery_delivered_total{path="reconcile"}"#),
+        found: grown("rookery_reconcile_found_total"),
+    }
+}
+
+#[tokio::test]
+async fn a_message_lost_in_the_middle_is_filled_in_before_the_next_one() {
+    let cluster = TestCluster::builder(ROOKERY)
+        .nodes(2)
+        .lossy(1)
+        .start()
+        .await;
+    let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
+    let room = ann.group("room", &[&bob]).await;
+    let phone = ann.connect(cluster.node(0)).await;
+    let bobs = bob.connect(cluster.node(1)).await;
+    phone.send(room, "before").await;
+    bobs.expect_message("before").await;
+
+    let before = cluster.metrics(1).await;
+    cluster.proxy(1).lose("the lost one");
+    phone.send(room, "the lost one").await;
+    phone.send(room, "the next one").await;
+    bobs.expect_message_within("the next one", REPAIR).await;
+    assert_eq!(cluster.proxy(1).lost(), 1, "the bus lost what it should");
+    assert!(bobs.has("the lost one"));
+    let delivered = delivered_between(&before, &cluster.metrics(1).await);
+    assert!(delivered.fill >= 1.0, "{delivered:?}");
+    assert!(
+        delivered.found == 0.0 && delivered.reconcile == 0.0,
+        "{delivered:?}"
+    );
+
+    phone.send(room, "after").await;
+    bobs.expect_message("after").await;
+    bobs.seen_once_in_order(room);
+}
+
+#[tokio::test]
+async fn a_lost_message_that_no_other_follows_is_found_in_the_journal() {
+    let cluster = TestCluster::builder(ROOKERY)
+        .nodes(2)
+        .lossy(1)
+        .start()
+        .await;
+    let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
+    let room = ann.group("room", &[&bob]).await;
+    let phone = ann.connect(cluster.node(0)).await;
+    let bobs = bob.connect(cluster.node(1)).await;
+    phone.send(room, "before").await;
+    bobs.expect_message("before").await;
+
+    let before = cluster.metrics(1).await;
+    cluster.proxy(1).lose("the last one");
+    phone.send(room, "the last one").await;
+    bobs.expect_message_within("the last one", REPAIR).await;
+    assert_eq!(cluster.proxy(1).lost(), 1, "the bus lost what it should");
+    let delivered = delivered_between(&before, &cluster.metrics(1).await);
+    assert_eq!(
+        (delivered.reconcile, delivered.found),
+        (1.0, 1.0),
+        "{delivered:?}"
+    );
+    assert!(delivered.fill == 0.0, "{delivered:?}");
+
+    phone.send(room, "after").await;
+    bobs.expect_message("after").await;
+    bobs.seen_once_in_order(room);
+}
+
+#[tokio::test]
+async fn a_lost_first_message_of_a_new_conversation_is_found_too() {
+    let cluster = TestCluster::builder(ROOKERY)
+        .nodes(2)
+        .lossy(1)
+        .start()
+        .await;
+    let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
+    let phone = ann.connect(cluster.node(0)).await;
+    let bobs = bob.connect(cluster.node(1)).await;
+    let direct = ann.direct(&bob);
+    // Both the news of the conversation and its first message name it.
+    cluster.proxy(1).lose(&direct.to_string());
+    phone.send(&bob, "you do not know me").await;
+    bobs.expect_message_within("you do not know me", REPAIR)
+        .await;
+    assert!(cluster.proxy(1).lost() > 0, "the bus lost what it should");
+    bobs.expect("the conversation", |event| match event {
+        ServerEvent::ConversationCreated(created) => {
+            (created.conversation_id == direct).then_some(())
+        }
+        _ => None,
+    })
+    .await;
+    bobs.seen_once_in_order(direct);
+}
+
+#[tokio::test]
+async fn news_of_a_membership_or_a_log_out_that_is_lost_is_found_in_the_journal() {
+    let cluster = TestCluster::builder(ROOKERY)
+        .nodes(2)
+        .lossy(1)
+        .start()
+        .await;
+    let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
+    let room = ann.group("room", &[]).await;
+    let bobs = bob.connect(cluster.node(1)).await;
+    cluster.proxy(1).lose("ann added bob");
+    ann.add_members(room, &[bob.id()])
+        .await
+        .expect("ann owns the room");
+    bobs.expect_message_within("ann added bob", REPAIR).await;
+    assert_eq!(cluster.proxy(1).lost(), 1, "the bus lost what it should");
+
+    let session = bobs.ready().await.session_id;
+    cluster.proxy(1).lose(&session.to_string());
+    bob.at(cluster.node(0)).logout().await.expect("a log-out");
+    assert_eq!(bobs.expect_close_within(REPAIR).await, 4001);
+    assert_eq!(cluster.proxy(1).lost(), 2, "the bus lost what it should");
+}

@@ -1,0 +1,26 @@
+//! What tests tell their stories with: real clusters, people on real sockets, faults on command.
+//!
+//! - [`TestCluster`]: nodes of the real program with PostgreSQL, Redis and nginx, or one node alone.
+//! - [`Person`] and [`Device`]: who is on it. A device records all that it receives, waits for what
+//!   it should receive, and says what it did receive when that does not come.
+//! - [`servers`]: PostgreSQL, Redis and nginx by themselves. [`RedisProxy`]: a Redis that loses
+//!   messages on the way. [`wire`]: WebSocket frames made by hand.
+//!
+//! Whatever is started ends with the test, however the test ends, and tests can run side by side.
+//! A method that cannot do what it says panics with the reason, since a test has no better answer.
+
+mod cluster;
+mod eventually;
+mod metrics;
+mod node;
+mod people;
+mod redis_proxy;
+pub mod servers;
+pub mod wire;
+
+pub use cluster::{Builder, TestCluster};
+pub use eventually::{PATIENCE, eventually};
+pub use metrics::Metrics;
+pub use node::Node;
+pub use people::{Device, Person, Record, SendFailure, Setup, To, new_message_id};
+pub use redis_proxy::RedisProxy;

@@ -1,0 +1,214 @@
+//! One `rookery serve` process.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use anyhow::{Context, Result};
+use rookery_client::Api;
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+
+use crate::metrics::Metrics;
+use crate::servers::Supervised;
+use crate::servers::ports::{self, Port};
+
+/// Lines of a node's log that are shown when its test fails.
+const LAST_LINES: usize = 60;
+
+/// A node of a cluster, or a node alone. Its ports and its data folder are its own for as long as
+/// this lives, also while its process is down.
+pub struct Node {
+    process: Mutex<Supervised>,
+    name: String,
+    command: Vec<OsString>,
+    public: Port,
+    ops: Port,
+    http: reqwest::Client,
+    folder: TempDir,
+}
+
+impl Node {
+    /// Starts `binary` with these settings and nothing else from the environment, and waits until it
+    /// is ready.
+    pub(crate) async fn start(
+        binary: &Path,
+        name: &str,
+        settings: &BTreeMap<String, String>,
+    ) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("rookery-node-").tempdir()?;
+        let (public, ops) = (ports::reserve()?, ports::reserve()?);
+        let own = [
+            ("NODE_ID", name.to_owned()),
+            ("LISTEN_ADDR", public.address().to_string()),
+            ("OPS_ADDR", ops.address().to_string()),
+            ("DATA_DIR", folder.path().join("data").display().to_string()),
+            ("PATH", std::env::var("PATH").unwrap_or_default()),
+        ];
+        let own = own.map(|(name, value)| (name.to_owned(), value));
+        let all = own
+            .iter()
+            .map(|(name, value)| (name, value))
+            .chain(settings);
+        let mut command: Vec<OsString> = vec!["env".into(), "-i".into()];
+        command.extend(all.map(|(name, value)| format!("{name}={value}").into()));
+        command.extend([PathBuf::from(binary).into(), "serve".into()]);
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let process = Mutex::new(launch(&command, &folder, &ops, &http).await?);
+        let name = name.to_owned();
+        Ok(Self {
+            process,
+            name,
+            command,
+            public,
+            ops,
+            http,
+            folder,
+        })
+    }
+
+    /// The name it tells in `ready`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `http://127.0.0.1:<port>`, without a slash at the end.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.public.address())
+    }
+
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        self.public.address()
+    }
+
+    /// Its REST interface, as nobody.
+    #[must_use]
+    pub fn api(&self) -> Api {
+        Api::with_http(self.http.clone(), &self.url())
+    }
+
+    /// SIGKILL; returns when the process is gone.
+    ///
+    /// # Panics
+    /// It was not running.
+    pub async fn kill(&self) {
+        let process = self.process.lock().await;
+        let killed = async {
+            process.signal("KILL")?;
+            process.ended().await
+        };
+        killed
+            .await
+            .unwrap_or_else(|error| panic!("{} cannot be killed: {error:#}", self.name));
+    }
+
+    /// SIGTERM; returns the exit code when the process is gone.
+    ///
+    /// # Panics
+    /// It was not running, or does not end.
+    pub async fn stop(&self) -> i32 {
+        self.terminate().await;
+        self.exit_code().await
+    }
+
+    /// SIGTERM, without waiting.
+    ///
+    /// # Panics
+    /// It was not running.
+    pub async fn terminate(&self) {
+        let sent = self.process.lock().await.signal("TERM");
+        sent.unwrap_or_else(|error| panic!("{} cannot be stopped: {error:#}", self.name));
+    }
+
+    /// Waits until the process is gone; its exit code, or 128 and the signal that ended it.
+    ///
+    /// # Panics
+    /// It does not end.
+    pub async fn exit_code(&self) -> i32 {
+        let process = self.process.lock().await;
+        let ended = async {
+            process.ended().await?;
+            process.exit_code()
+        };
+        ended
+            .await
+            .unwrap_or_else(|error| panic!("{} does not stop: {error:#}", self.name))
+    }
+
+    /// Starts it again with the same settings, ports and data; kills it first when it still runs.
+    ///
+    /// # Panics
+    /// It does not get ready.
+    pub async fn restart(&self) {
+        let mut process = self.process.lock().await;
+        let restarted = async {
+            if process.is_running()? {
+                process.signal("KILL")?;
+                process.ended().await?;
+            }
+            *process = launch(&self.command, &self.folder, &self.ops, &self.http).await?;
+            anyhow::Ok(())
+        };
+        restarted
+            .await
+            .unwrap_or_else(|error| panic!("{} does not restart: {error:#}", self.name));
+    }
+
+    /// What its operations port tells in numbers.
+    ///
+    /// # Panics
+    /// It does not answer.
+    pub async fn metrics(&self) -> Metrics {
+        let text = ask(&self.http, &self.ops, "metrics").await;
+        let text = text.unwrap_or_else(|error| panic!("{} has no metrics: {error:#}", self.name));
+        Metrics::parse(&text)
+    }
+
+    /// Whether load balancers should send it clients.
+    pub async fn is_ready(&self) -> bool {
+        ask(&self.http, &self.ops, "readyz").await.is_ok()
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("node.txt")).unwrap_or_default()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+            eprintln!(
+                "--- the log of {} ends with:\n{}",
+                self.name,
+                last.join("\n")
+            );
+        }
+    }
+}
+
+async fn launch(
+    command: &[OsString],
+    folder: &TempDir,
+    ops: &Port,
+    http: &reqwest::Client,
+) -> Result<Supervised> {
+    // Nobody waits for a node that is dropped: by then its test is over.
+    let process = Supervised::start("node", folder.path(), "KILL", command.iter().cloned())?;
+    process
+        .ready(async || Ok(ask(http, ops, "readyz").await.is_ok()))
+        .await?;
+    Ok(process)
+}
+
+/// A page of the operations port, if its status is a success.
+async fn ask(http: &reqwest::Client, ops: &Port, page: &str) -> Result<String> {
+    let url = format!("http://{}/{page}", ops.address());
+    let response = http.get(url).send().await?.error_for_status()?;
+    response.text().await.context("half an answer")
+}
