@@ -27,13 +27,3 @@ mod races;
 mod schema;
 #[path = "store/sessions.rs"]
 mod sessions;
-
-#[expect(
-    dead_code,
-    unreachable_pub,
-    unused_imports,
-    reason = "each test binary uses a part of the servers"
-)]
-mod support {
-    pub(crate) mod servers;
-}

@@ -8,14 +8,30 @@ use rookery_protocol::{ConversationId, Seq, UserId};
 use crate::fixture::{Fixture, NOW, contract, new_user};
 
 impl Fixture {
-    async fn mark(&self, kind: MarkKind, conversation_id: ConversationId, user_id: UserId, seq: i64) {
-        let mark = MarkRaise { conversation_id, user_id, kind, seq: Seq(seq) };
+    async fn mark(
+        &self,
+        kind: MarkKind,
+        conversation_id: ConversationId,
+        user_id: UserId,
+        seq: i64,
+    ) {
+        let mark = MarkRaise {
+            conversation_id,
+            user_id,
+            kind,
+            seq: Seq(seq),
+        };
         self.store.raise_marks(&[mark], NOW).await.unwrap();
     }
 
     /// (delivered, read)
     async fn marks(&self, conversation_id: ConversationId, user: UserId) -> (i64, i64) {
-        let membership = self.store.membership(user, conversation_id).await.unwrap().unwrap();
+        let membership = self
+            .store
+            .membership(user, conversation_id)
+            .await
+            .unwrap()
+            .unwrap();
         (membership.delivered_seq.0, membership.read_seq.0)
     }
 }

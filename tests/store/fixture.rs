@@ -14,7 +14,7 @@ use rookery_protocol::{ConversationId, MessageId, Seq, Timestamp, UserId};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
-use crate::support::servers::Postgres;
+use rookery_test_support::servers::Postgres;
 
 /// When everything happens, unless a test says otherwise.
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -60,7 +60,11 @@ pub(crate) fn options(url: String) -> StoreOptions {
 
 impl Fixture {
     pub(crate) async fn postgres() -> Self {
-        Self::open(options(Postgres::shared().await.fresh_database().await), None).await
+        Self::open(
+            options(Postgres::shared().await.fresh_database().await),
+            None,
+        )
+        .await
     }
 
     pub(crate) async fn sqlite() -> Self {
@@ -72,7 +76,11 @@ impl Fixture {
     pub(crate) async fn open(options: StoreOptions, folder: Option<TempDir>) -> Self {
         store::migrate(&options).await.unwrap();
         let store = store::connect(&options).await.unwrap();
-        Self { store, options, _folder: folder }
+        Self {
+            store,
+            options,
+            _folder: folder,
+        }
     }
 
     /// The same database as another node sees it: through pools of its own.
@@ -83,9 +91,17 @@ impl Fixture {
     /// Does what no method of the port does.
     pub(crate) async fn sql(&self, statement: &str) {
         if self.options.is_postgres() {
-            self.postgres_connection().await.execute(AssertSqlSafe(statement)).await.unwrap();
+            self.postgres_connection()
+                .await
+                .execute(AssertSqlSafe(statement))
+                .await
+                .unwrap();
         } else {
-            self.sqlite_connection().await.execute(AssertSqlSafe(statement)).await.unwrap();
+            self.sqlite_connection()
+                .await
+                .execute(AssertSqlSafe(statement))
+                .await
+                .unwrap();
         }
     }
 
@@ -93,10 +109,16 @@ impl Fixture {
     pub(crate) async fn number(&self, statement: &str) -> i64 {
         let query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(statement));
         if self.options.is_postgres() {
-            query.fetch_one(&mut self.postgres_connection().await).await.unwrap()
+            query
+                .fetch_one(&mut self.postgres_connection().await)
+                .await
+                .unwrap()
         } else {
             let query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(statement));
-            query.fetch_one(&mut self.sqlite_connection().await).await.unwrap()
+            query
+                .fetch_one(&mut self.sqlite_connection().await)
+                .await
+                .unwrap()
         }
     }
 
@@ -106,7 +128,11 @@ impl Fixture {
 
     pub(crate) async fn sqlite_connection(&self) -> SqliteConnection {
         let options: sqlx::sqlite::SqliteConnectOptions = self.options.url.parse().unwrap();
-        options.busy_timeout(Duration::from_secs(5)).connect().await.unwrap()
+        options
+            .busy_timeout(Duration::from_secs(5))
+            .connect()
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn user(&self, name: &str) -> UserId {
@@ -133,8 +159,16 @@ impl Fixture {
         action: GroupAction,
     ) -> Result<Option<GroupChanged>, Refusal> {
         let message_id = MessageId::from_uuid(new_id());
-        let change = GroupChange { conversation_id, actor, message_id, action };
-        self.store.change_group(&change, members_may, NOW).await.unwrap()
+        let change = GroupChange {
+            conversation_id,
+            actor,
+            message_id,
+            action,
+        };
+        self.store
+            .change_group(&change, members_may, NOW)
+            .await
+            .unwrap()
     }
 
     /// Stores one message; its place.
@@ -144,7 +178,11 @@ impl Fixture {
         sender: UserId,
         content: &str,
     ) -> Stored {
-        stored(&self.append(&[message(conversation_id, sender, content)]).await[0])
+        stored(
+            &self
+                .append(&[message(conversation_id, sender, content)])
+                .await[0],
+        )
     }
 
     pub(crate) async fn append(&self, batch: &[NewMessage]) -> Vec<Outcome> {
@@ -152,7 +190,10 @@ impl Fixture {
     }
 
     pub(crate) async fn log(&self, conversation_id: ConversationId) -> Vec<Message> {
-        self.store.entries(conversation_id, Seq(0), Seq(i64::MAX), 100_000).await.unwrap()
+        self.store
+            .entries(conversation_id, Seq(0), Seq(i64::MAX), 100_000)
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn member_list(&self, conversation_id: ConversationId) -> MemberList {
@@ -233,11 +274,17 @@ pub(crate) fn members_may(
     let notice = match &change.action {
         GroupAction::Update { title, description } => SystemNotice::GroupUpdated {
             title: title.clone().unwrap_or_else(|| state.title.clone()),
-            description: description.clone().unwrap_or_else(|| state.description.clone()),
+            description: description
+                .clone()
+                .unwrap_or_else(|| state.description.clone()),
         },
         GroupAction::AddMembers { .. } if state.strangers.is_empty() => return Ok(None),
         GroupAction::AddMembers { .. } => SystemNotice::MembersAdded {
-            user_ids: state.strangers.iter().map(|(user_id, _)| *user_id).collect(),
+            user_ids: state
+                .strangers
+                .iter()
+                .map(|(user_id, _)| *user_id)
+                .collect(),
         },
         GroupAction::RemoveMember { .. } | GroupAction::ChangeRole { .. }
             if state.named.is_empty() =>
@@ -248,19 +295,11 @@ pub(crate) fn members_may(
             SystemNotice::MemberLeft { user_id: *user_id }
         }
         GroupAction::RemoveMember { user_id } => SystemNotice::MemberRemoved { user_id: *user_id },
-        GroupAction::ChangeRole { user_id, role } => {
-            SystemNotice::RoleChanged { user_id: *user_id, role: *role }
-        }
+        GroupAction::ChangeRole { user_id, role } => SystemNotice::RoleChanged {
+            user_id: *user_id,
+            role: *role,
+        },
         GroupAction::Delete => SystemNotice::GroupDeleted,
     };
     Ok(Some((notice, "changed the group".to_owned())))
-}
-
-/// Waits for what cannot be awaited, such as a lock that another connection waits for.
-pub(crate) async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
-    while !condition().await {
-        assert!(tokio::time::Instant::now() < deadline, "never happened: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }

@@ -1,27 +1,33 @@
 //! Making and changing groups.
 
 use rookery::clock::new_id;
-use rookery::store::{
-    GroupAction, GroupChange, GroupState, JournalPosition, JournalRow, Refusal,
-};
+use rookery::store::{GroupAction, GroupChange, GroupState, JournalPosition, JournalRow, Refusal};
 use rookery_protocol::conversation::{ConversationKind, MemberRole};
 use rookery_protocol::message::{MessageKind, SystemNotice};
 use rookery_protocol::{ConversationId, MessageId, Seq, UserId};
 
-use crate::fixture::{Fixture, NOW, contract, members_may, message, new_group, new_user, refusal, seqs};
+use crate::fixture::{
+    Fixture, NOW, contract, members_may, message, new_group, new_user, refusal, seqs,
+};
 
 impl Fixture {
     async fn role(&self, group: ConversationId, user: UserId) -> MemberRole {
-        self.store.membership(user, group).await.unwrap().unwrap().role
+        self.store
+            .membership(user, group)
+            .await
+            .unwrap()
+            .unwrap()
+            .role
     }
 
     /// Who came or went, by the journal, change by change.
     async fn moves(&self, group: ConversationId) -> Vec<Vec<UserId>> {
         let page = self.store.journal(Some(JournalPosition(0))).await.unwrap();
         let moves = page.rows.into_iter().filter_map(|row| match row {
-            JournalRow::Members { conversation_id, user_ids } if conversation_id == group => {
-                Some(user_ids)
-            }
+            JournalRow::Members {
+                conversation_id,
+                user_ids,
+            } if conversation_id == group => Some(user_ids),
             _ => None,
         });
         moves.collect()

@@ -5,10 +5,16 @@ use rookery_protocol::message::MessageKind;
 use rookery_protocol::{ConversationId, Seq};
 
 use crate::fixture::{Fixture, NOW, contract, message, options, seqs};
-use crate::support::servers::Postgres;
+use rookery_test_support::servers::Postgres;
 
 impl Fixture {
-    async fn page(&self, id: ConversationId, direction: Direction, range: (i64, i64), limit: i64) -> Vec<i64> {
+    async fn page(
+        &self,
+        id: ConversationId,
+        direction: Direction,
+        range: (i64, i64),
+        limit: i64,
+    ) -> Vec<i64> {
         let page = HistoryPage {
             conversation_id: id,
             after: Seq(range.0),
@@ -145,7 +151,10 @@ async fn a_replica_that_lags_is_passed_over() {
     assert_eq!(read(2, 100, Direction::Backward).await, [1, 2]);
     assert_eq!(fixture.store.replica_fallbacks(), 1);
     // A conversation that the replica has not heard of.
-    assert_eq!(fixture.page(young, Direction::Backward, (0, 100), 50).await, [1]);
+    assert_eq!(
+        fixture.page(young, Direction::Backward, (0, 100), 50).await,
+        [1]
+    );
     assert_eq!(fixture.store.replica_fallbacks(), 2);
 
     standby.resume_replay().await.unwrap();

@@ -33,7 +33,11 @@ async fn until_quiet(fixture: &Fixture, mut position: JournalPosition) -> Journa
         if page.rows.is_empty() {
             return position;
         }
-        assert!(tokio::time::Instant::now() < deadline, "told again and again: {:?}", page.rows);
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "told again and again: {:?}",
+            page.rows
+        );
     }
 }
 
@@ -150,7 +154,10 @@ contract! {
 async fn a_commit_that_was_open_during_a_look_is_found_by_a_later_one() {
     let fixture = Fixture::postgres().await;
     let alice = fixture.user("alice").await;
-    let (slow, quick) = (fixture.group(alice, &[]).await, fixture.group(alice, &[]).await);
+    let (slow, quick) = (
+        fixture.group(alice, &[]).await,
+        fixture.group(alice, &[]).await,
+    );
     let position = fixture.store.journal(None).await.unwrap().next;
 
     let mut payload = slow.as_bytes().to_vec();
@@ -170,7 +177,10 @@ async fn a_commit_that_was_open_during_a_look_is_found_by_a_later_one() {
     fixture.send(quick, alice, "three").await;
     let (ends, position) = fixture.look(position).await;
     assert_eq!(ends[&quick], Seq(3));
-    assert!(ends.get(&slow).is_none_or(|end| *end < Seq(7)), "the open one is not told yet");
+    assert!(
+        ends.get(&slow).is_none_or(|end| *end < Seq(7)),
+        "the open one is not told yet"
+    );
     transaction.execute("commit").await.unwrap();
     transaction.close().await.unwrap();
     let (ends, position) = fixture.look(position).await;

@@ -16,20 +16,33 @@ impl Fixture {
     }
 
     async fn seen(&self, user: UserId, id: ConversationId) -> Conversation {
-        self.store.conversation(user, id).await.unwrap().expect("a member sees it")
+        self.store
+            .conversation(user, id)
+            .await
+            .unwrap()
+            .expect("a member sees it")
     }
 
     async fn send_at(&self, message: &NewMessage, at: Timestamp) {
-        self.store.append(std::slice::from_ref(message), Wait::Yes, at).await.unwrap();
+        self.store
+            .append(std::slice::from_ref(message), Wait::Yes, at)
+            .await
+            .unwrap();
     }
 }
 
 fn limit(limit: i64) -> ConversationFilter {
-    ConversationFilter { limit, ..ConversationFilter::default() }
+    ConversationFilter {
+        limit,
+        ..ConversationFilter::default()
+    }
 }
 
 fn ids(listed: &[ListedConversation]) -> Vec<ConversationId> {
-    listed.iter().map(|listed| listed.conversation.conversation_id).collect()
+    listed
+        .iter()
+        .map(|listed| listed.conversation.conversation_id)
+        .collect()
 }
 
 contract! {

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use rookery::clock::new_id;
-use rookery::store::{
-    self, GroupAction, GroupChange, Outcome, Refusal, StoreError, Wait,
-};
+use rookery::store::{self, GroupAction, GroupChange, Outcome, Refusal, StoreError, Wait};
 use rookery_protocol::{ConversationId, MessageId, Seq};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-use crate::fixture::{Fixture, NOW, eventually, members_may, message, options, refusal, seqs, stored};
-use crate::support::servers::Postgres;
+use crate::fixture::{Fixture, NOW, members_may, message, options, refusal, seqs, stored};
+use rookery_test_support::eventually;
+use rookery_test_support::servers::Postgres;
 
 /// Somebody else's transaction that holds the lock of one conversation.
 struct Holder(PgConnection);
@@ -19,7 +18,8 @@ impl Holder {
     async fn of(fixture: &Fixture, id: ConversationId) -> Self {
         let mut connection = fixture.postgres_connection().await;
         connection.execute("begin").await.unwrap();
-        let lock = format!("select 1 from conversation_heads where conversation_id = '{id}' for update");
+        let lock =
+            format!("select 1 from conversation_heads where conversation_id = '{id}' for update");
         connection.execute(AssertSqlSafe(lock)).await.unwrap();
         Self(connection)
     }
@@ -44,7 +44,10 @@ async fn waiting(fixture: &Fixture, count: i64) {
 async fn a_held_conversation_delays_only_itself() {
     let fixture = Fixture::postgres().await;
     let alice = fixture.user("alice").await;
-    let (held, free) = (fixture.group(alice, &[]).await, fixture.group(alice, &[]).await);
+    let (held, free) = (
+        fixture.group(alice, &[]).await,
+        fixture.group(alice, &[]).await,
+    );
     let nowhere = ConversationId::from_uuid(new_id());
     let batch = [held, free, nowhere, held, free].map(|id| message(id, alice, "hi"));
     let holder = Holder::of(&fixture, held).await;
@@ -52,7 +55,10 @@ async fn a_held_conversation_delays_only_itself() {
     assert!(matches!(outcomes[0], Outcome::Held));
     assert!(matches!(outcomes[3], Outcome::Held));
     assert_eq!(refusal(&outcomes[2]), &Refusal::NotFound);
-    assert_eq!((stored(&outcomes[1]).seq, stored(&outcomes[4]).seq), (Seq(2), Seq(3)));
+    assert_eq!(
+        (stored(&outcomes[1]).seq, stored(&outcomes[4]).seq),
+        (Seq(2), Seq(3))
+    );
     // What is held can be read all the while, and nothing of it was stored.
     assert_eq!(seqs(&fixture.log(held).await), [1]);
 
@@ -62,7 +68,10 @@ async fn a_held_conversation_delays_only_itself() {
     waiting(&fixture, 1).await;
     holder.let_go().await;
     let outcomes = waiter.await.unwrap();
-    assert_eq!((stored(&outcomes[0]).seq, stored(&outcomes[3]).seq), (Seq(2), Seq(3)));
+    assert_eq!(
+        (stored(&outcomes[0]).seq, stored(&outcomes[3]).seq),
+        (Seq(2), Seq(3))
+    );
     assert!(stored(&outcomes[1]).duplicate && stored(&outcomes[4]).duplicate);
     assert_eq!(seqs(&fixture.log(free).await), [1, 2, 3]);
 }
@@ -83,11 +92,19 @@ async fn a_member_removed_while_a_send_waits_does_not_post() {
             message_id: MessageId::from_uuid(new_id()),
             action: GroupAction::RemoveMember { user_id: bob },
         };
-        store.change_group(&change, members_may, NOW).await.unwrap().unwrap().unwrap()
+        store
+            .change_group(&change, members_may, NOW)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap()
     });
     waiting(&fixture, 1).await;
     let store = fixture.store.clone();
-    let batch = [message(group, bob, "too late"), message(group, alice, "in time")];
+    let batch = [
+        message(group, bob, "too late"),
+        message(group, alice, "in time"),
+    ];
     let send = tokio::spawn(async move { store.append(&batch, Wait::Yes, NOW).await.unwrap() });
     waiting(&fixture, 2).await;
     holder.let_go().await;
@@ -114,10 +131,16 @@ async fn transactions_whose_callers_are_gone_end() {
     callers.shutdown().await;
     waiting(&fixture, 4).await;
     holder.let_go().await;
-    eventually("all of them were stored", async || fixture.log(group).await.len() == 5).await;
+    eventually("all of them were stored", async || {
+        fixture.log(group).await.len() == 5
+    })
+    .await;
     let open = "select count(*) from pg_stat_activity where datname = current_database() \
                 and application_name = 'rookery-test' and state like 'idle in transaction%'";
-    eventually("no transaction is left open", async || fixture.number(open).await == 0).await;
+    eventually("no transaction is left open", async || {
+        fixture.number(open).await == 0
+    })
+    .await;
     assert_eq!(fixture.send(group, alice, "next").await.seq, Seq(6));
 }
 
@@ -128,8 +151,14 @@ async fn a_lock_that_is_never_let_go_is_given_up() {
     let alice = fixture.user("alice").await;
     let group = fixture.group(alice, &[]).await;
     let holder = Holder::of(&fixture, group).await;
-    let result = fixture.store.append(&[message(group, alice, "hi")], Wait::Yes, NOW).await;
-    assert!(matches!(result, Err(StoreError::Unavailable(_))), "{result:?}");
+    let result = fixture
+        .store
+        .append(&[message(group, alice, "hi")], Wait::Yes, NOW)
+        .await;
+    assert!(
+        matches!(result, Err(StoreError::Unavailable(_))),
+        "{result:?}"
+    );
     holder.let_go().await;
     assert_eq!(fixture.send(group, alice, "hi").await.seq, Seq(2));
 }
@@ -144,18 +173,34 @@ async fn a_crash_of_the_server_is_unavailable_and_then_over() {
     fixture.append(std::slice::from_ref(&send)).await;
     let epoch = fixture.store.epoch().await.unwrap();
     server.stop_immediate().await.unwrap();
-    assert!(matches!(fixture.store.ping().await, Err(StoreError::Unavailable(_))));
-    let result = fixture.store.append(&[message(group, alice, "lost")], Wait::No, NOW).await;
-    assert!(matches!(result, Err(StoreError::Unavailable(_))), "{result:?}");
+    assert!(matches!(
+        fixture.store.ping().await,
+        Err(StoreError::Unavailable(_))
+    ));
+    let result = fixture
+        .store
+        .append(&[message(group, alice, "lost")], Wait::No, NOW)
+        .await;
+    assert!(
+        matches!(result, Err(StoreError::Unavailable(_))),
+        "{result:?}"
+    );
     let connect = store::connect(&fixture.options).await;
     assert!(matches!(connect, Err(StoreError::Unavailable(_))));
 
     server.restart().await.unwrap();
-    eventually("the pool has good connections", async || fixture.store.ping().await.is_ok()).await;
+    eventually("the pool has good connections", async || {
+        fixture.store.ping().await.is_ok()
+    })
+    .await;
     let outcomes = fixture.append(&[send, message(group, alice, "next")]).await;
     assert!(stored(&outcomes[0]).duplicate);
     assert_eq!(stored(&outcomes[1]).seq, Seq(3));
-    assert_eq!(fixture.store.epoch().await.unwrap(), epoch, "nothing was set back");
+    assert_eq!(
+        fixture.store.epoch().await.unwrap(),
+        epoch,
+        "nothing was set back"
+    );
 }
 
 /// A former primary that became a standby takes no writes: not the caller's fault.
@@ -169,8 +214,13 @@ async fn a_server_that_only_reads_is_unavailable_for_writes() {
               current_database()); end $$")
         .await;
     let node = fixture.another_node().await;
-    let result = node.append(&[message(group, alice, "hi")], Wait::No, NOW).await;
-    assert!(matches!(result, Err(StoreError::Unavailable(_))), "{result:?}");
+    let result = node
+        .append(&[message(group, alice, "hi")], Wait::No, NOW)
+        .await;
+    assert!(
+        matches!(result, Err(StoreError::Unavailable(_))),
+        "{result:?}"
+    );
     assert!(node.user(alice).await.unwrap().is_some());
 }
 
@@ -187,7 +237,9 @@ async fn a_failover_changes_the_epoch() {
     assert_eq!(fixture.another_node().await.epoch().await.unwrap(), before);
     primary.stop_immediate().await.unwrap();
     standby.promote().await.unwrap();
-    let node = store::connect(&options(standby.same_database(&url))).await.unwrap();
+    let node = store::connect(&options(standby.same_database(&url)))
+        .await
+        .unwrap();
     assert_ne!(node.epoch().await.unwrap(), before);
     assert!(node.user(alice).await.unwrap().is_some());
 }
@@ -210,5 +262,8 @@ async fn a_pool_in_use_is_unavailable_not_stuck() {
     assert!(matches!(node.ping().await, Err(StoreError::Unavailable(_))));
     holder.let_go().await;
     assert_eq!(stored(&waiter.await.unwrap()[0]).seq, Seq(2));
-    tokio::time::timeout(Duration::from_secs(30), node.ping()).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(30), node.ping())
+        .await
+        .unwrap()
+        .unwrap();
 }

@@ -9,10 +9,11 @@ use rookery::store::{
 };
 use rookery_protocol::message::MessageKind;
 use rookery_protocol::{ConversationId, MessageId, Seq, UserId};
+use rookery_test_support::eventually;
 use tokio::sync::{Barrier, watch};
 use tokio::task::JoinSet;
 
-use crate::fixture::{NOW, contract, eventually, members_may, message, refusal, seqs, stored};
+use crate::fixture::{NOW, contract, members_may, message, refusal, seqs, stored};
 
 /// Appends like the group commit does: what is held is waited for in a transaction of its own.
 async fn append(store: &dyn Store, batch: &[NewMessage]) -> Vec<Outcome> {
@@ -27,12 +28,19 @@ async fn append(store: &dyn Store, batch: &[NewMessage]) -> Vec<Outcome> {
 }
 
 /// Reads a log as it grows, until `done` and nothing is left; fails at the first hole.
-async fn follow(store: Arc<dyn Store>, id: ConversationId, done: watch::Receiver<bool>) -> Vec<i64> {
+async fn follow(
+    store: Arc<dyn Store>,
+    id: ConversationId,
+    done: watch::Receiver<bool>,
+) -> Vec<i64> {
     let mut seen = Vec::new();
     loop {
         let was_done = *done.borrow();
         let after = Seq(seen.len() as i64);
-        let read = store.entries(id, after, Seq(i64::MAX), 1_000).await.unwrap();
+        let read = store
+            .entries(id, after, Seq(i64::MAX), 1_000)
+            .await
+            .unwrap();
         for entry in &read {
             assert_eq!(entry.seq.0, seen.len() as i64 + 1, "a hole was visible");
             seen.push(entry.seq.0);
@@ -246,15 +254,44 @@ async fn come_write_go(node: &dyn Store, group: ConversationId, alice: UserId, u
     use rookery_protocol::conversation::MemberRole::{Admin, Member};
     let change = async |actor, action| {
         let message_id = MessageId::from_uuid(new_id());
-        let change = GroupChange { conversation_id: group, actor, message_id, action };
-        node.change_group(&change, members_may, NOW).await.unwrap().unwrap().unwrap()
+        let change = GroupChange {
+            conversation_id: group,
+            actor,
+            message_id,
+            action,
+        };
+        node.change_group(&change, members_may, NOW)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap()
     };
     let write = async || stored(&append(node, &[message(group, user, "hi")]).await[0]);
-    let added = change(alice, GroupAction::AddMembers { user_ids: vec![user] }).await;
+    let added = change(
+        alice,
+        GroupAction::AddMembers {
+            user_ids: vec![user],
+        },
+    )
+    .await;
     assert!(write().await.seq > added.entry.seq);
-    change(alice, GroupAction::ChangeRole { user_id: user, role: Admin }).await;
+    change(
+        alice,
+        GroupAction::ChangeRole {
+            user_id: user,
+            role: Admin,
+        },
+    )
+    .await;
     write().await;
-    change(alice, GroupAction::ChangeRole { user_id: user, role: Member }).await;
+    change(
+        alice,
+        GroupAction::ChangeRole {
+            user_id: user,
+            role: Member,
+        },
+    )
+    .await;
     let left = change(user, GroupAction::RemoveMember { user_id: user }).await;
     assert_eq!(left.removed, [user]);
     let late = append(node, &[message(group, user, "?")]).await;

@@ -6,7 +6,7 @@ use std::path::Path;
 use rookery::store::{self, StoreError, StoreOptions};
 
 use crate::fixture::{Fixture, contract, options};
-use crate::support::servers::Postgres;
+use rookery_test_support::servers::Postgres;
 
 /// Tables with their columns, but for those of the databases and of the migrator.
 async fn tables(fixture: &Fixture) -> BTreeMap<String, BTreeSet<String>> {
@@ -15,12 +15,18 @@ async fn tables(fixture: &Fixture) -> BTreeMap<String, BTreeSet<String>> {
             join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped \
             where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') \
               and not c.relispartition and c.relname <> '_sqlx_migrations'";
-        sqlx::query_as(columns).fetch_all(&mut fixture.postgres_connection().await).await.unwrap()
+        sqlx::query_as(columns)
+            .fetch_all(&mut fixture.postgres_connection().await)
+            .await
+            .unwrap()
     } else {
         let columns = "select t.name, c.name from sqlite_schema t, pragma_table_info(t.name) c \
             where t.type = 'table' and t.name not like 'sqlite\\_%' escape '\\' \
               and t.name <> '_sqlx_migrations'";
-        sqlx::query_as(columns).fetch_all(&mut fixture.sqlite_connection().await).await.unwrap()
+        sqlx::query_as(columns)
+            .fetch_all(&mut fixture.sqlite_connection().await)
+            .await
+            .unwrap()
     };
     let mut tables: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (table, column) in rows {
@@ -51,10 +57,20 @@ async fn both_databases_have_the_same_tables_and_columns() {
 async fn every_migration_file_is_compiled_in() {
     let folder = tempfile::tempdir().unwrap();
     for (is_postgres, name) in [(true, "postgres"), (false, "sqlite")] {
-        let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(name);
+        let files = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("migrations")
+            .join(name);
         let mut names: Vec<String> = std::fs::read_dir(files)
             .unwrap()
-            .map(|file| file.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+            .map(|file| {
+                file.unwrap()
+                    .path()
+                    .file_stem()
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned()
+            })
             .collect();
         names.sort();
         let options = unmigrated(is_postgres, folder.path()).await;

@@ -46,14 +46,20 @@ impl Fixture {
     }
 
     async fn rotate_at(&self, session: SessionId, old: u8, new: u8, now: Timestamp) -> Rotation {
-        self.store.rotate_session(&exchange(session, old, new, now)).await.unwrap()
+        self.store
+            .rotate_session(&exchange(session, old, new, now))
+            .await
+            .unwrap()
     }
 
     async fn revocations(&self) -> Vec<(UserId, Vec<SessionId>)> {
         let beginning = rookery::store::JournalPosition(0);
         let page = self.store.journal(Some(beginning)).await.unwrap();
         let revoked = page.rows.into_iter().filter_map(|row| match row {
-            JournalRow::Revoked { user_id, session_ids } => Some((user_id, session_ids)),
+            JournalRow::Revoked {
+                user_id,
+                session_ids,
+            } => Some((user_id, session_ids)),
             _ => None,
         });
         revoked.collect()
