@@ -23,6 +23,6 @@ fmt: ## Format the code
 # deny and machete run where they are installed: cargo install cargo-deny cargo-machete
 lint: ## Run clippy, rustdoc and dependency checks, warnings are errors
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --locked
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --document-private-items --locked
 	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; fi
 	@if command -v cargo-machete >/dev/null; then cargo machete; fi

@@ -75,12 +75,13 @@ create table members (
     muted_until integer,
     primary key (conversation_id, user_id)
 ) strict, without rowid;
-create index members_user on members (user_id);
+create index members_user on members (user_id, conversation_id);
 
+-- Without rowid: the rows of a log stand together.
 create table messages (
     conversation_id blob not null,
     seq integer not null,
-    kind text not null check (kind in ('text', 'system', 'edit', 'delete', 'reaction')),
+    kind text not null,
     message_id blob not null,
     sender_id blob not null,
     request_hash blob,
@@ -95,7 +96,7 @@ create table messages (
     deleted_at integer,
     primary key (conversation_id, seq),
     unique (conversation_id, message_id)
-) strict;
+) strict, without rowid;
 create index messages_mentions on messages (conversation_id, seq) where mentions is not null;
 
 create table reactions (

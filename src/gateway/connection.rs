@@ -9,9 +9,10 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use rookery_protocol::event::ServerEvent;
 use rookery_protocol::{CloseCode, Format, limits};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::CapacityError;
+use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as WsCloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
@@ -104,6 +105,7 @@ impl Ended {
                 Self::Close(CloseCode::FrameTooLarge)
             }
             WsError::Utf8(_) => Self::Close(CloseCode::InvalidUtf8),
+            WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Self::Peer(None),
             WsError::Protocol(_) => Self::Close(CloseCode::ProtocolError),
             _ => Self::Peer(None),
         }
@@ -239,32 +241,41 @@ pub(super) async fn write_event(socket: &mut Socket, format: Format, event: &Ser
 }
 
 /// Says goodbye and waits a moment for the answer, so that the last frames arrive.
-async fn finish(mut socket: Socket, ended: Ended) {
+async fn finish(socket: Socket, ended: Ended) {
     let code = match ended {
+        Ended::Close(code) => code.code(),
+        Ended::Peer(code) => code.unwrap_or(CUT_OFF),
+    };
+    let said = tokio::time::timeout(CLOSE_TIMEOUT, goodbye(socket, ended));
+    // Whoever does not listen to the end is gone all the same.
+    said.await.ok();
+    metrics::closes_total(label_of(code)).increment(1);
+}
+
+async fn goodbye(mut socket: Socket, ended: Ended) -> Result<(), WsError> {
+    match ended {
         Ended::Close(code) => {
             let frame = CloseFrame {
                 code: WsCloseCode::from(code.code()),
                 reason: code.reason().into(),
             };
-            let closed = tokio::time::timeout(CLOSE_TIMEOUT, async {
-                socket.close(Some(frame)).await?;
-                while let Some(message) = socket.next().await {
-                    message?;
-                }
-                Ok::<(), WsError>(())
-            });
-            closed.await.ok();
-            code.code()
+            socket.close(Some(frame)).await?;
+            while let Some(Ok(_)) = socket.next().await {}
         }
-        Ended::Peer(code) => {
-            // Sends the answer to the client's close frame, if that is what ended it.
-            tokio::time::timeout(CLOSE_TIMEOUT, socket.close(None))
-                .await
-                .ok();
-            code.unwrap_or(CUT_OFF)
-        }
-    };
-    metrics::closes_total(label_of(code)).increment(1);
+        // Flushes the answer to the client's close frame, if that is what ended it; sending a
+        // close frame of our own would be an error then.
+        Ended::Peer(_) => SinkExt::close(&mut socket).await?,
+    }
+    hang_up(socket.into_inner()).await
+}
+
+/// Closes the connection in a way that lets the close frame arrive: one that is closed over unread
+/// bytes is reset, and the reset overtakes what was written before it.
+async fn hang_up(mut stream: TcpStream) -> Result<(), WsError> {
+    stream.shutdown().await?;
+    let mut unread = [0; 2 * 1024];
+    while stream.read(&mut unread).await? > 0 {}
+    Ok(())
 }
 
 /// Codes are the client's to choose, labels are not.

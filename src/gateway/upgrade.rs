@@ -9,6 +9,7 @@ use hyper::upgrade::OnUpgrade;
 use rookery_protocol::event::ErrorDetail;
 use rookery_protocol::{ErrorCode, Format, Timestamp};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use url::{Host, Url};
 
 use super::admission::Refused;
 use super::open::{Credentials, Opening};
@@ -207,27 +208,29 @@ fn origin_allowed(allowed: &[String], headers: &HeaderMap) -> bool {
     if !allowed.is_empty() {
         return allowed.iter().any(|known| known == origin);
     }
-    let Ok(uri) = origin.parse::<Uri>() else {
+    let Ok(url) = Url::parse(origin) else {
         return false;
     };
-    let Some(authority) = uri.authority() else {
-        return false;
+    let loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     };
-    let host = headers
+    let asked = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
-    let loopback = match authority.host().trim_matches(['[', ']']) {
-        "localhost" => true,
-        name => name
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback()),
-    };
-    loopback || host.is_some_and(|host| host.eq_ignore_ascii_case(authority.as_str()))
+    let from = origin.split_once("://").map(|(_, authority)| authority);
+    loopback
+        || asked
+            .zip(from)
+            .is_some_and(|(asked, from)| asked.eq_ignore_ascii_case(from))
 }
 
+/// The bearer token, empty if the header names none; other schemes are for proxies before us.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
+    let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
@@ -292,6 +295,8 @@ mod tests {
         assert!(origin_allowed(&[], &from("http://[::1]:3000")));
         for evil in [
             "null",
+            "127.0.0.1",
+            "http://127.0.0.1:80.evil.test",
             "http://evil.test",
             "http://chat.test.evil.test",
             "http://localhost.evil",

@@ -29,13 +29,17 @@ const ACQUIRE_REPLICA_WITHIN: Duration = Duration::from_millis(500);
 /// not, since asking costs a round trip.
 const TRUSTED_IDLE: Duration = Duration::from_secs(5);
 /// Every connection's settings. The time-outs are the last net under a transaction whose client
-/// has died. Generic plans: all statements are look-ups by key whose plan does not depend on the
-/// values, and planning a statement on 16 partitions costs more than running it; JIT would compile
-/// them for longer than they run.
+/// has died. Every statement here looks rows up by key, and its plan is made once a connection,
+/// often while the tables are small: it must still be the right one when they are large. So only
+/// plans that look up by key are considered, and none depends on the values. JIT would compile
+/// these statements for longer than they run.
 const SETTINGS: &str = "set statement_timeout = '15s'; \
     set lock_timeout = '8s'; \
     set idle_in_transaction_session_timeout = '10s'; \
     set plan_cache_mode = force_generic_plan; \
+    set enable_seqscan = off; \
+    set enable_hashjoin = off; \
+    set enable_mergejoin = off; \
     set jit = off";
 
 /// Cloning shares the pools.
@@ -44,6 +48,7 @@ pub struct PostgresStore {
     primary: PgPool,
     replica: Option<PgPool>,
     replica_fallbacks: Arc<AtomicU64>,
+    repeats: Arc<messages::Repeats>,
 }
 
 impl PostgresStore {
@@ -68,6 +73,7 @@ impl PostgresStore {
             primary,
             replica,
             replica_fallbacks: Arc::default(),
+            repeats: Arc::default(),
         })
     }
 

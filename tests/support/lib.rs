@@ -4,7 +4,7 @@
 //! - [`Person`] and [`Device`]: who is on it. A device records all that it receives, waits for what
 //!   it should receive, and says what it did receive when that does not come.
 //! - [`servers`]: PostgreSQL, Redis and nginx by themselves. [`RedisProxy`]: a Redis that loses
-//!   messages on the way.
+//!   messages on the way. [`wire`]: WebSocket frames made by hand.
 //!
 //! Whatever is started ends with the test, however the test ends, and tests can run side by side.
 //! A method that cannot do what it says panics with the reason, since a test has no better answer.
@@ -16,6 +16,7 @@ mod node;
 mod people;
 mod redis_proxy;
 pub mod servers;
+pub mod wire;
 
 pub use cluster::{Builder, TestCluster};
 pub use eventually::{PATIENCE, eventually};

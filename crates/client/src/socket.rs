@@ -247,6 +247,17 @@ impl Socket {
             .map_err(|error| closed(&error))
     }
 
+    /// Buffers a frame as it is until [`Socket::flush`].
+    ///
+    /// # Errors
+    /// As [`Socket::send`].
+    pub async fn feed_raw(&mut self, message: RawMessage) -> Result<(), SocketError> {
+        self.stream
+            .feed(message)
+            .await
+            .map_err(|error| closed(&error))
+    }
+
     /// The next event. Safe to cancel: what had arrived is not lost.
     ///
     /// # Errors

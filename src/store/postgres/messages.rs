@@ -10,6 +10,8 @@ use rookery_protocol::{ConversationId, Seq, Timestamp};
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::{FromRow, Row};
 
+pub(super) use append::Repeats;
+
 use super::PostgresStore;
 use crate::store::sql::messages::{
     ENTRIES, MessageRecord, NEWEST, OLDEST, ascending, message_columns, message_page,

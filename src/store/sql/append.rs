@@ -17,7 +17,7 @@ pub(in crate::store) enum Head {
 }
 
 /// What the log and the member list say about one send.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(in crate::store) struct Evidence {
     /// The entry that carries its `message_id` already.
     pub(in crate::store) earlier: Option<Earlier>,
@@ -41,6 +41,15 @@ pub(in crate::store) struct Plan {
     pub(in crate::store) entries: Vec<(usize, Seq)>,
     /// The logs that grow, with their new ends.
     pub(in crate::store) ends: Vec<(ConversationId, Seq)>,
+}
+
+impl Plan {
+    /// Whether a send is refused.
+    pub(in crate::store) fn refuses(&self) -> bool {
+        self.outcomes
+            .iter()
+            .any(|outcome| matches!(outcome, Outcome::Refused(_)))
+    }
 }
 
 /// Decides on `batch`; `evidence` has one item for each send. Sends are numbered in the order of

@@ -3,8 +3,14 @@
 //! Every writer of a log holds the lock of its head from before it reads the log until its commit
 //! is done. So commits of one conversation are in the order of `seq`, and a failed one leaves no
 //! hole.
+//!
+//! Repeats are rare, and looking for them costs a sixth of the work of storing. So a batch is first
+//! stored without looking; a repeat in it trips over the unique index, and the transaction is
+//! repeated with the look. Repeats come in swarms (clients return after an outage), so for a while
+//! from then on every batch looks first.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use rookery_protocol::{ConversationId, MessageId, Seq, Timestamp, UserId};
 use serde_json::Value;
@@ -33,20 +39,28 @@ const LOCK_FREE_HEADS: &str = lock_heads!(" skip locked");
 const EXISTING_HEADS: &str =
     "select conversation_id from conversation_heads where conversation_id = any($1)";
 
-/// For each send whether its id is taken and whether its sender is a member: by look-ups, never by
-/// a join that might read a whole table.
-const EVIDENCE: &str = "
-    select earlier.seq, earlier.created_at, earlier.sender_id, earlier.request_hash,
-           (select true from members p
-            where p.conversation_id = s.conversation_id and p.user_id = s.sender_id
-              and p.left_seq is null) as is_member
-    from unnest($1::uuid[], $2::uuid[], $3::uuid[])
-             with ordinality as s (conversation_id, message_id, sender_id, place)
-    left join lateral (
+/// How long batches look for repeats first after one was met. A swarm of repeats makes each node
+/// trip once in this time.
+const LOOK_FIRST_MS: i64 = 5_000;
+
+/// The sends, by place from 1, whose sender is no member. By look-ups, never by a join that the
+/// planner might turn round and read a whole table for.
+const STRANGERS: &str = "
+    select s.place from unnest($1::uuid[], $2::uuid[])
+        with ordinality as s (conversation_id, sender_id, place)
+    where (select true from members p
+           where p.conversation_id = s.conversation_id and p.user_id = s.sender_id
+             and p.left_seq is null) is null";
+
+/// The sends whose `message_id` is taken, with the entry that has it.
+const REPEATS: &str = "
+    select s.place, earlier.seq, earlier.created_at, earlier.sender_id, earlier.request_hash
+    from unnest($1::uuid[], $2::uuid[])
+        with ordinality as s (conversation_id, message_id, place)
+    cross join lateral (
         select m.seq, m.created_at, m.sender_id, m.request_hash from messages m
         where m.conversation_id = s.conversation_id and m.message_id = s.message_id
-        limit 1) earlier on true
-    order by s.place";
+        limit 1) earlier";
 
 /// The entries, the new ends of their logs, and the journal's row.
 const WRITE: &str = "
@@ -74,18 +88,27 @@ pub(super) async fn append(
 ) -> Result<Vec<Outcome>> {
     let (store, batch) = (store.clone(), batch.to_vec());
     detached(async move {
-        match attempt(&store, &batch, wait, at).await {
-            // Behind the locks nobody else can take an id or a number; should it happen all the
-            // same, the second attempt sees who did.
-            Err(StoreError::Refused(sqlx::Error::Database(error)))
-                if error.is_unique_violation() =>
-            {
-                attempt(&store, &batch, wait, at).await
+        if !store.repeats.are_expected(at) {
+            match attempt(&store, &batch, wait, at, Look::IfRefused).await {
+                Err(StoreError::Refused(sqlx::Error::Database(error)))
+                    if error.is_unique_violation() =>
+                {
+                    store.repeats.expect_until(at.plus_millis(LOOK_FIRST_MS));
+                }
+                result => return result,
             }
-            result => result,
         }
+        attempt(&store, &batch, wait, at, Look::First).await
     })
     .await
+}
+
+/// When to look for repeats.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    First,
+    /// Before a send is refused: it may be the repeat of one that was stored.
+    IfRefused,
 }
 
 async fn attempt(
@@ -93,13 +116,21 @@ async fn attempt(
     batch: &[NewMessage],
     wait: Wait,
     at: Timestamp,
+    look: Look,
 ) -> Result<Vec<Outcome>> {
     let mut tx = store.begin().await?;
     let heads = lock_heads(&mut tx, batch, wait).await?;
-    // A later statement than the lock: it sees what was committed while the lock was waited for,
+    // Later statements than the lock: they see what was committed while the lock was waited for,
     // such as the sender's removal.
-    let evidence = gather_evidence(&mut tx, batch).await?;
-    let plan = decide(batch, &heads, &evidence, at);
+    let mut evidence = members_only(&mut tx, batch).await?;
+    if look == Look::First {
+        find_repeats(&mut tx, batch, &mut evidence).await?;
+    }
+    let mut plan = decide(batch, &heads, &evidence, at);
+    if look == Look::IfRefused && plan.refuses() {
+        find_repeats(&mut tx, batch, &mut evidence).await?;
+        plan = decide(batch, &heads, &evidence, at);
+    }
     if plan.entries.is_empty() {
         tx.rollback().await?;
     } else {
@@ -152,42 +183,74 @@ async fn lock_heads(
     Ok(heads)
 }
 
-type EvidenceRow = (
-    Option<Seq>,
-    Option<Timestamp>,
-    Option<UserId>,
-    Option<Vec<u8>>,
-    Option<bool>,
-);
-
-async fn gather_evidence(tx: &mut Tx, batch: &[NewMessage]) -> Result<Vec<Evidence>> {
-    let column = |id: fn(&NewMessage) -> &Uuid| -> Vec<Uuid> {
-        batch.iter().map(|send| *id(send)).collect()
-    };
-    let rows: Vec<EvidenceRow> = sqlx::query_as(EVIDENCE)
-        .bind(column(|send| send.conversation_id.as_uuid()))
-        .bind(column(|send| send.message_id.as_uuid()))
-        .bind(column(|send| send.sender_id.as_uuid()))
+async fn members_only(tx: &mut Tx, batch: &[NewMessage]) -> Result<Vec<Evidence>> {
+    let strangers: Vec<i64> = sqlx::query_scalar(STRANGERS)
+        .bind(column(batch, |send| send.conversation_id.as_uuid()))
+        .bind(column(batch, |send| send.sender_id.as_uuid()))
         .fetch_all(&mut **tx)
         .await?;
-    let evidence = rows
-        .into_iter()
-        .map(|(seq, created_at, sender_id, request_hash, is_member)| {
-            let earlier =
-                seq.zip(created_at)
-                    .zip(sender_id)
-                    .map(|((seq, created_at), sender_id)| Earlier {
-                        seq,
-                        created_at,
-                        sender_id,
-                        request_hash,
-                    });
-            Evidence {
-                earlier,
-                is_member: is_member.unwrap_or(false),
-            }
-        });
-    Ok(evidence.collect())
+    let mut evidence = vec![
+        Evidence {
+            earlier: None,
+            is_member: true
+        };
+        batch.len()
+    ];
+    for place in strangers {
+        if let Some(send) = at_place(&mut evidence, place) {
+            send.is_member = false;
+        }
+    }
+    Ok(evidence)
+}
+
+type RepeatRow = (i64, Seq, Timestamp, UserId, Option<Vec<u8>>);
+
+async fn find_repeats(tx: &mut Tx, batch: &[NewMessage], evidence: &mut [Evidence]) -> Result<()> {
+    let repeats: Vec<RepeatRow> = sqlx::query_as(REPEATS)
+        .bind(column(batch, |send| send.conversation_id.as_uuid()))
+        .bind(column(batch, |send| send.message_id.as_uuid()))
+        .fetch_all(&mut **tx)
+        .await?;
+    for (place, seq, created_at, sender_id, request_hash) in repeats {
+        if let Some(send) = at_place(evidence, place) {
+            send.earlier = Some(Earlier {
+                seq,
+                created_at,
+                sender_id,
+                request_hash,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn column(batch: &[NewMessage], id: fn(&NewMessage) -> &Uuid) -> Vec<Uuid> {
+    batch.iter().map(|send| *id(send)).collect()
+}
+
+/// Places count from 1.
+fn at_place(evidence: &mut [Evidence], place: i64) -> Option<&mut Evidence> {
+    usize::try_from(place - 1)
+        .ok()
+        .and_then(|index| evidence.get_mut(index))
+}
+
+/// Whether repeats are about: set when one was met, shared by all batches of this node.
+#[derive(Debug, Default)]
+pub(in super::super) struct Repeats {
+    expected_until_ms: AtomicI64,
+}
+
+impl Repeats {
+    fn are_expected(&self, at: Timestamp) -> bool {
+        at.as_millis() < self.expected_until_ms.load(Ordering::Relaxed)
+    }
+
+    fn expect_until(&self, until: Timestamp) {
+        self.expected_until_ms
+            .fetch_max(until.as_millis(), Ordering::Relaxed);
+    }
 }
 
 async fn write(tx: &mut Tx, batch: &[NewMessage], plan: &Plan, at: Timestamp) -> Result<()> {

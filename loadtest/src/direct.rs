@@ -1,0 +1,329 @@
+//! Pairs of users write to each other, the two of a pair on different nodes.
+//!
+//! Saturated, each pair keeps a window of messages in flight: a message leaves it when it has been
+//! acknowledged *and* delivered. At a rate, messages are due at fixed times whatever the server
+//! does, and their latency counts from when they were due (no coordinated omission).
+
+mod pacer;
+mod pair;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use rookery_protocol::Format;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::LocalSet;
+
+use crate::latency::Latencies;
+use crate::meter::{CpuTimes, Meter};
+use crate::oracle::Verdict;
+use crate::population::Couple;
+use crate::progress;
+use crate::report::{Direct, Load};
+use crate::schedule::{Counters, Counts, Schedule};
+use pacer::Due;
+use pair::Pair;
+
+/// Connections that one thread opens at a time: quick, and far from a node's admission limit.
+const CONNECTING: usize = 32;
+
+/// One run.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub name: String,
+    pub targets: Vec<String>,
+    pub couples: Vec<Couple>,
+    pub load: Load,
+    /// Both of a pair write, not only the first.
+    pub both_ways: bool,
+    pub warmup: Duration,
+    pub measure: Duration,
+    pub format: Format,
+    pub content_bytes: usize,
+    pub threads: usize,
+}
+
+/// What all pairs share.
+#[derive(Debug)]
+struct Shared {
+    plan: Plan,
+    /// Names this run in every message.
+    run: u64,
+    counters: Vec<Counters>,
+}
+
+/// The latencies of one thread.
+#[derive(Debug)]
+struct Books {
+    to_ack: Latencies,
+    to_delivery: Latencies,
+}
+
+impl Books {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            to_ack: Latencies::new()?,
+            to_delivery: Latencies::new()?,
+        })
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.to_ack.add(&other.to_ack);
+        self.to_delivery.add(&other.to_delivery);
+    }
+}
+
+/// How it went for a pair, or for all of them.
+#[derive(Debug, Default)]
+struct Tally {
+    verdict: Verdict,
+    /// Sockets that ended during the run, by close code.
+    closed: BTreeMap<u16, u64>,
+    problem: Option<String>,
+}
+
+impl Tally {
+    fn add(&mut self, other: Self) {
+        self.verdict += other.verdict;
+        for (code, count) in other.closed {
+            *self.closed.entry(code).or_default() += count;
+        }
+        self.problem = self.problem.take().or(other.problem);
+    }
+}
+
+/// Runs the plan.
+///
+/// # Errors
+/// No connection, or an open loop that this machine cannot keep up with. A broken promise is no
+/// error: it stands in the report's verdict.
+pub(crate) async fn run(plan: Plan, meter: &Meter) -> anyhow::Result<Direct> {
+    let threads = plan.threads.clamp(1, plan.couples.len().max(1));
+    let counters = (0..threads).map(|_| Counters::default()).collect();
+    let run = u64::try_from(std::time::UNIX_EPOCH.elapsed()?.as_millis())?;
+    let shared = Arc::new(Shared {
+        plan,
+        run,
+        counters,
+    });
+    let (pacer, dues) = pacer::queues(&shared.plan);
+    let mut shares: Vec<Share> = (0..threads).map(|_| Share::new()).collect();
+    for (index, due) in dues.into_iter().enumerate() {
+        shares[index % threads].push((index, due));
+    }
+    let (begin, started) = watch::channel(None);
+    let (connected, connections) = mpsc::channel(1_024);
+    let workers: Vec<_> = shares
+        .into_iter()
+        .enumerate()
+        .map(|(thread, share)| {
+            let worker = Worker {
+                shared: Arc::clone(&shared),
+                thread,
+                started: started.clone(),
+            };
+            let connected = connected.clone();
+            tokio::task::spawn_blocking(move || worker.run(share, connected))
+        })
+        .collect();
+    drop(connected);
+    all_connected(&shared.plan, connections).await?;
+
+    let schedule = Schedule::new(shared.plan.warmup, shared.plan.measure);
+    begin
+        .send(Some(schedule))
+        .context("the connections were given up")?;
+    let pacing = pacer.map(|pacer| tokio::task::spawn_blocking(move || pacer.run(&schedule)));
+    let measured = measure(&shared, &schedule, meter).await;
+    let (mut tally, mut books) = (Tally::default(), Books::new()?);
+    for worker in workers {
+        let (its_tally, its_books) = worker.await??;
+        tally.add(its_tally);
+        books.add(&its_books);
+    }
+    if let Some(pacing) = pacing {
+        pacing.await??;
+    }
+    if let Some(problem) = &tally.problem {
+        eprintln!("the server refused something: {problem}");
+    }
+    Ok(report(&shared.plan, &measured, tally, &books, meter))
+}
+
+/// The pairs of one thread, and when their messages are due.
+type Share = Vec<(usize, Option<Due>)>;
+
+async fn all_connected(
+    plan: &Plan,
+    mut connections: mpsc::Receiver<anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let wanted = plan.couples.len();
+    let mut line = progress::Line::new("connecting", wanted as u64 * 2);
+    for done in 1..=wanted {
+        match connections.recv().await {
+            Some(outcome) => outcome?,
+            None => bail!("a thread of the load test ended"),
+        }
+        line.show(done as u64 * 2);
+    }
+    line.end();
+    Ok(())
+}
+
+/// What was counted within the measured time.
+struct Measured {
+    seconds: f64,
+    counts: Counts,
+    cpu: BTreeMap<String, Duration>,
+}
+
+/// Shows progress, and takes the measures at their times.
+async fn measure(shared: &Shared, schedule: &Schedule, meter: &Meter) -> Measured {
+    let look = || -> (Instant, Counts, CpuTimes) {
+        (
+            Instant::now(),
+            Counters::total(&shared.counters),
+            meter.cpu(),
+        )
+    };
+    progress::until(schedule.measure_from, "warm-up", &shared.counters).await;
+    let (from, before, cpu_before) = look();
+    progress::until(schedule.measure_to, "measuring", &shared.counters).await;
+    let (to, after, cpu_after) = look();
+    Measured {
+        seconds: to.duration_since(from).as_secs_f64(),
+        counts: Counts {
+            sent: after.sent - before.sent,
+            acked: after.acked - before.acked,
+            delivered: after.delivered - before.delivered,
+        },
+        cpu: cpu_after.since(&cpu_before),
+    }
+}
+
+fn report(plan: &Plan, measured: &Measured, tally: Tally, books: &Books, meter: &Meter) -> Direct {
+    let rate = |count: u64| count as f64 / measured.seconds;
+    let messages = measured.counts.delivered.max(1) as f64;
+    let per_message = |(role, time): (&String, &Duration)| {
+        (role.clone(), time.as_secs_f64() * 1_000_000.0 / messages)
+    };
+    let cores =
+        |(role, time): (&String, &Duration)| (role.clone(), time.as_secs_f64() / measured.seconds);
+    Direct {
+        name: plan.name.clone(),
+        load: plan.load,
+        pairs: plan.couples.len(),
+        both_ways: plan.both_ways,
+        content_bytes: plan.content_bytes,
+        format: plan.format.subprotocol().to_owned(),
+        seconds: measured.seconds,
+        sent_per_second: rate(measured.counts.sent),
+        acked_per_second: rate(measured.counts.acked),
+        delivered_per_second: rate(measured.counts.delivered),
+        to_ack: books.to_ack.quantiles(),
+        to_delivery: books.to_delivery.quantiles(),
+        cpu_us_per_message: measured.cpu.iter().map(per_message).collect(),
+        cpu_cores: measured.cpu.iter().map(cores).collect(),
+        memory_bytes: meter.memory(),
+        verdict: tally.verdict,
+        closed: tally.closed,
+    }
+}
+
+/// One thread with a runtime of its own, and its share of the pairs.
+struct Worker {
+    shared: Arc<Shared>,
+    thread: usize,
+    started: watch::Receiver<Option<Schedule>>,
+}
+
+impl Worker {
+    fn run(
+        self,
+        share: Share,
+        connected: mpsc::Sender<anyhow::Result<()>>,
+    ) -> anyhow::Result<(Tally, Books)> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let local = LocalSet::new();
+        let connecting = Rc::new(Semaphore::new(CONNECTING));
+        let books = Rc::new(RefCell::new(Books::new()?));
+        let pairs: Vec<_> = share
+            .into_iter()
+            .map(|(index, due)| {
+                let task = drive(
+                    Arc::clone(&self.shared),
+                    (index, self.thread),
+                    due,
+                    Rc::clone(&books),
+                    Gate {
+                        connecting: Rc::clone(&connecting),
+                        connected: connected.clone(),
+                        started: self.started.clone(),
+                    },
+                );
+                local.spawn_local(task)
+            })
+            .collect();
+        drop(connected);
+        let tally = local.block_on(&runtime, async {
+            let mut tally = Tally::default();
+            for pair in pairs {
+                tally.add(pair.await??);
+            }
+            anyhow::Ok(tally)
+        })?;
+        Ok((tally, books.replace(Books::new()?)))
+    }
+}
+
+/// What a pair passes on its way to the start.
+struct Gate {
+    connecting: Rc<Semaphore>,
+    connected: mpsc::Sender<anyhow::Result<()>>,
+    started: watch::Receiver<Option<Schedule>>,
+}
+
+async fn drive(
+    shared: Arc<Shared>,
+    (index, thread): (usize, usize),
+    due: Option<Due>,
+    books: Rc<RefCell<Books>>,
+    mut gate: Gate,
+) -> anyhow::Result<Tally> {
+    let permit = gate.connecting.acquire().await?;
+    let pair = Pair::connect(shared, index, thread, due, books).await;
+    drop(permit);
+    let mut pair = match pair {
+        Ok(pair) => {
+            gate.connected.send(Ok(())).await?;
+            pair
+        }
+        Err(error) => {
+            // Fails only when another pair has failed before.
+            let _ = gate.connected.send(Err(error)).await;
+            return Ok(Tally::default());
+        }
+    };
+    let Ok(schedule) = gate
+        .started
+        .wait_for(Option::is_some)
+        .await
+        .map(|schedule| *schedule)
+    else {
+        return Ok(Tally::default());
+    };
+    let Some(schedule) = schedule else {
+        return Ok(Tally::default());
+    };
+    drop(gate);
+    tokio::time::sleep_until(schedule.start.into()).await;
+    // What is missing at the end is in the oracle's books.
+    let _ = tokio::time::timeout_at(schedule.give_up.into(), pair.run(&schedule)).await;
+    Ok(pair.finish().await)
+}

@@ -1,0 +1,357 @@
+//! Two people, their two sockets, and one task: whatever arrives is checked, and answered by the
+//! next sends in one write.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use futures_util::FutureExt;
+use rookery_client::socket::RawMessage;
+use rookery_client::{ClientCommand, Connect, Socket, SocketError};
+use rookery_protocol::command::Sync;
+use rookery_protocol::{CloseCode, ConversationId, Seq};
+
+use super::pacer::Due;
+use super::{Books, Shared, Tally};
+use crate::oracle::{Conversation, Side};
+use crate::report::Load;
+use crate::schedule::Schedule;
+use crate::source::{self, READ_BUFFER_BYTES};
+use crate::wire::{self, LightMessage, Payload, Tag, Writer};
+
+/// Between two attempts to come back.
+const RETURN: Duration = Duration::from_millis(250);
+/// After a refusal: a server that sheds load is not to be asked again at once.
+const REFUSED: Duration = Duration::from_millis(100);
+
+/// When a message was sent, or was due to be.
+#[derive(Clone, Copy, Debug)]
+struct Stamp {
+    at: Instant,
+    measured: bool,
+}
+
+struct End {
+    socket: Socket,
+    writer: Writer,
+    token: String,
+    /// Which target it is connected to.
+    target: usize,
+}
+
+pub(super) struct Pair {
+    shared: Arc<Shared>,
+    index: usize,
+    thread: usize,
+    conversation: ConversationId,
+    conversation_text: String,
+    ends: [End; 2],
+    watch: Conversation<Stamp>,
+    due: Option<Due>,
+    books: Rc<RefCell<Books>>,
+    tally: Tally,
+}
+
+impl Pair {
+    /// Both connections, on different targets where there are several.
+    pub(super) async fn connect(
+        shared: Arc<Shared>,
+        index: usize,
+        thread: usize,
+        due: Option<Due>,
+        books: Rc<RefCell<Books>>,
+    ) -> anyhow::Result<Self> {
+        let plan = &shared.plan;
+        let couple = &plan.couples[index];
+        let conversation = couple.conversation;
+        let end = async |side: Side| -> anyhow::Result<End> {
+            let target = (index + side as usize) % plan.targets.len();
+            let token = couple.people[side as usize].token.clone();
+            let tag = Tag {
+                run: shared.run,
+                pair: u32::try_from(index)?,
+                from: side,
+                counter: 0,
+            };
+            let writer = Writer::new(plan.format, conversation, plan.content_bytes, tag);
+            let socket = open(&shared, index * 2 + side as usize, target, &token, false).await?;
+            Ok(End {
+                socket,
+                writer,
+                token,
+                target,
+            })
+        };
+        Ok(Self {
+            ends: [end(Side::A).await?, end(Side::B).await?],
+            watch: Conversation::new(couple.base),
+            index,
+            thread,
+            conversation,
+            conversation_text: conversation.to_string(),
+            due,
+            books,
+            tally: Tally::default(),
+            shared: Arc::clone(&shared),
+        })
+    }
+
+    /// Writes and reads until everything sent is settled and nothing more is to be sent.
+    pub(super) async fn run(&mut self, schedule: &Schedule) {
+        while let Err((side, error)) = self.exchange(schedule).await {
+            let code = error.close_code().unwrap_or(0);
+            *self.tally.closed.entry(code).or_default() += 1;
+            if !CloseCode::reconnects(code) {
+                self.tally.problem = Some(error.to_string());
+                return;
+            }
+            self.come_back(side).await;
+        }
+    }
+
+    async fn exchange(&mut self, schedule: &Schedule) -> Result<(), (Side, SocketError)> {
+        loop {
+            self.fill(schedule).await?;
+            if self.finished(schedule) {
+                return Ok(());
+            }
+            let [a, b] = &mut self.ends;
+            let (side, frame) = tokio::select! {
+                biased;
+                frame = a.socket.recv_raw() => (Side::A, frame),
+                frame = b.socket.recv_raw() => (Side::B, frame),
+                due = next_due(&mut self.due) => {
+                    match due {
+                        Some(due) => self.send(Side::A, due, schedule).await?,
+                        None => self.due = None,
+                    }
+                    continue;
+                }
+            };
+            self.on_frame(side, &frame.map_err(|error| (side, error))?)
+                .await?;
+            // What has arrived already is read before anything is written.
+            for side in Side::BOTH {
+                while let Some(frame) = self.ends[side as usize].socket.recv_raw().now_or_never() {
+                    self.on_frame(side, &frame.map_err(|error| (side, error))?)
+                        .await?;
+                }
+            }
+        }
+    }
+
+    fn finished(&self, schedule: &Schedule) -> bool {
+        let more = match self.shared.plan.load {
+            Load::Window { .. } => Instant::now() < schedule.measure_to,
+            Load::Rate { .. } => self.due.is_some(),
+        };
+        !more && self.watch.is_settled()
+    }
+
+    /// Fills the window, or sends all that is due; then writes everything in one go.
+    async fn fill(&mut self, schedule: &Schedule) -> Result<(), (Side, SocketError)> {
+        match self.shared.plan.load {
+            Load::Window { messages } => {
+                let sides = if self.shared.plan.both_ways {
+                    &Side::BOTH[..]
+                } else {
+                    &[Side::A]
+                };
+                for &side in sides {
+                    while self.watch.in_flight(side) < messages {
+                        let now = Instant::now();
+                        if now >= schedule.measure_to {
+                            break;
+                        }
+                        self.send(side, now, schedule).await?;
+                    }
+                }
+            }
+            Load::Rate { .. } => {
+                while let Some(Ok(due)) = self.due.as_mut().map(Due::try_recv) {
+                    self.send(Side::A, due, schedule).await?;
+                }
+            }
+        }
+        for side in Side::BOTH {
+            let flushed = self.ends[side as usize].socket.flush().await;
+            flushed.map_err(|error| (side, error))?;
+        }
+        Ok(())
+    }
+
+    async fn send(
+        &mut self,
+        side: Side,
+        at: Instant,
+        schedule: &Schedule,
+    ) -> Result<(), (Side, SocketError)> {
+        let counter = self.watch.sent(
+            side,
+            Stamp {
+                at,
+                measured: schedule.measures(at),
+            },
+        );
+        self.shared.counters[self.thread].sent();
+        let end = &mut self.ends[side as usize];
+        let frame = end.writer.send(counter);
+        end.socket
+            .feed_raw(frame)
+            .await
+            .map_err(|error| (side, error))
+    }
+
+    async fn on_frame(
+        &mut self,
+        side: Side,
+        frame: &RawMessage,
+    ) -> Result<(), (Side, SocketError)> {
+        let Some(light) = wire::read(frame) else {
+            return Ok(());
+        };
+        match light.kind {
+            "message.ack" => match light
+                .message_id
+                .and_then(|id| self.tag(Tag::of_message_id(id)?))
+            {
+                Some(tag) => self.on_ack(tag, light.seq),
+                None => self.watch.foreign(),
+            },
+            "message.new" => match &light.message {
+                Payload::Message(message) => self.on_message(side, message),
+                _ => self.watch.foreign(),
+            },
+            "message.batch" => light.messages.iter().for_each(|m| self.on_message(side, m)),
+            "sync.done" => return self.send_again(side).await,
+            "error" => {
+                let id = light.message_id.and_then(Tag::of_message_id);
+                if let Some(tag) = id.and_then(|tag| self.tag(tag)) {
+                    self.watch.refused(tag.from, tag.counter);
+                }
+                let sentence = match &light.message {
+                    Payload::Sentence(sentence) => sentence.as_str(),
+                    _ => "",
+                };
+                self.tally.problem = Some(format!("{}: {sentence}", light.code.unwrap_or("error")));
+                tokio::time::sleep(REFUSED).await;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn on_message(&mut self, side: Side, message: &LightMessage<'_>) {
+        let ours = message.conversation_id == self.conversation_text;
+        match message.tag().and_then(|tag| self.tag(tag)).filter(|_| ours) {
+            None => self.watch.foreign(),
+            // One's own, in a replay: as good as an acknowledgement.
+            Some(tag) if tag.from == side => self.on_ack(tag, message.seq),
+            Some(tag) => {
+                if let Some(stamp) = self.watch.delivered(tag.from, tag.counter, message.seq) {
+                    self.shared.counters[self.thread].delivered();
+                    if stamp.measured {
+                        self.books
+                            .borrow_mut()
+                            .to_delivery
+                            .record(stamp.at.elapsed());
+                    }
+                }
+            }
+        }
+    }
+
+    fn on_ack(&mut self, tag: Tag, seq: i64) {
+        if let Some(stamp) = self.watch.acked(tag.from, tag.counter, seq) {
+            self.shared.counters[self.thread].acked();
+            if stamp.measured {
+                self.books.borrow_mut().to_ack.record(stamp.at.elapsed());
+            }
+        }
+    }
+
+    /// The tag, if it is of this run and pair.
+    fn tag(&self, tag: Tag) -> Option<Tag> {
+        let ours = tag.run == self.shared.run && tag.pair as usize == self.index;
+        ours.then_some(tag)
+    }
+
+    /// After a lost connection: another node, from the cursor on.
+    async fn come_back(&mut self, side: Side) {
+        let socket_index = self.index * 2 + side as usize;
+        let cursors = [(self.conversation, Seq(self.watch.cursor(side)))].into();
+        let sync = ClientCommand::Sync(Sync {
+            reference: None,
+            cursors: Some(cursors),
+        });
+        let end = &mut self.ends[side as usize];
+        loop {
+            tokio::time::sleep(RETURN).await;
+            end.target = (end.target + 1) % self.shared.plan.targets.len();
+            let opened = open(&self.shared, socket_index, end.target, &end.token, true).await;
+            if let Ok(socket) = opened {
+                end.socket = socket;
+                if end.socket.send(&sync).await.is_ok() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The replay is over: what is still without an answer is sent once more, under its old ids.
+    async fn send_again(&mut self, side: Side) -> Result<(), (Side, SocketError)> {
+        for counter in self.watch.unanswered(side) {
+            let end = &mut self.ends[side as usize];
+            let frame = end.writer.send(counter);
+            end.socket
+                .feed_raw(frame)
+                .await
+                .map_err(|error| (side, error))?;
+        }
+        Ok(())
+    }
+
+    /// Says good-bye, and hands over the books.
+    pub(super) async fn finish(self) -> Tally {
+        let [a, b] = self.ends;
+        tokio::join!(a.socket.close(), b.socket.close());
+        Tally {
+            verdict: self.watch.verdict(),
+            ..self.tally
+        }
+    }
+}
+
+async fn next_due(due: &mut Option<Due>) -> Option<Instant> {
+    match due {
+        Some(due) => due.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn open(
+    shared: &Shared,
+    index: usize,
+    target: usize,
+    token: &str,
+    resume: bool,
+) -> anyhow::Result<Socket> {
+    let url = &shared.plan.targets[target];
+    let how = Connect {
+        format: shared.plan.format,
+        resume,
+        source: source::address(url, index),
+        read_buffer_bytes: READ_BUFFER_BYTES,
+        ..Connect::with_token(token)
+    };
+    let mut socket = Socket::connect(url, &how)
+        .await
+        .with_context(|| format!("connecting to {url}"))?;
+    socket
+        .ready()
+        .await
+        .with_context(|| format!("waiting for ready from {url}"))?;
+    Ok(socket)
+}

@@ -1,0 +1,251 @@
+//! The people of a load test, and their conversations.
+//!
+//! Against any server, people are registered over REST, a few at a time: 14 ms of CPU each, for
+//! their passwords. On nodes that the load test started itself, they are written to the database in
+//! bulk, and their tokens are made with the nodes' own secret (`bulk`).
+
+pub(crate) mod bulk;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use rookery_client::{Api, ApiError};
+use rookery_protocol::rest::Register;
+use rookery_protocol::{ConversationId, ErrorCode, UserId};
+
+use crate::progress::Line;
+use bulk::Bulk;
+
+/// Calls under way at once: enough for two cores of hashing, too few to trouble a server.
+const CALLS: usize = 8;
+/// How often a server that is too busy to register somebody is asked again, and when.
+const ATTEMPTS: u32 = 20;
+const LATER: Duration = Duration::from_secs(1);
+/// A token older than this is refreshed before a run; it lives for 15 minutes.
+const FRESH: Duration = Duration::from_secs(4 * 60);
+/// Longest run on one registered token.
+pub(crate) const LONGEST_RUN: Duration = Duration::from_secs(10 * 60);
+
+#[derive(Clone, Debug)]
+pub(crate) struct Person {
+    pub user_id: UserId,
+    pub token: String,
+    /// Registered people only.
+    refresh_token: Option<String>,
+    since: Instant,
+}
+
+/// Two people with a direct conversation.
+#[derive(Clone, Debug)]
+pub(crate) struct Couple {
+    pub conversation: ConversationId,
+    /// Entries that its log has already.
+    pub base: i64,
+    pub people: [Person; 2],
+}
+
+pub(crate) struct Population {
+    apis: Vec<Api>,
+    bulk: Option<Bulk>,
+    /// Begins all usernames of this run.
+    prefix: String,
+    people: Vec<Person>,
+}
+
+impl Population {
+    pub(crate) fn new(targets: &[String], bulk: Option<Bulk>) -> anyhow::Result<Self> {
+        let millis = std::time::UNIX_EPOCH.elapsed()?.as_millis();
+        Ok(Self {
+            apis: targets.iter().map(|target| Api::new(target)).collect(),
+            bulk,
+            prefix: format!("load-{millis:x}"),
+            people: Vec::new(),
+        })
+    }
+
+    /// Whether tokens end before a run of this length does.
+    ///
+    /// # Errors
+    /// Says so.
+    pub(crate) fn outlives(&self, run: Duration) -> anyhow::Result<()> {
+        ensure!(
+            self.bulk.is_some() || run <= LONGEST_RUN,
+            "tokens of registered users live 15 minutes: a run may take {} s at most",
+            LONGEST_RUN.as_secs(),
+        );
+        Ok(())
+    }
+
+    /// This many people, made if there are fewer, with fresh tokens.
+    ///
+    /// # Errors
+    /// The server refuses to register somebody.
+    pub(crate) async fn people(&mut self, count: usize) -> anyhow::Result<&[Person]> {
+        let known = self.people.len();
+        if known < count {
+            let names = (known..count)
+                .map(|number| format!("{}-{number}", self.prefix))
+                .collect();
+            let made = match &self.bulk {
+                Some(bulk) => bulk.people(names, &self.apis[0]).await?,
+                None => self.register(names).await?,
+            };
+            self.people.extend(made);
+        }
+        self.refresh().await?;
+        Ok(&self.people[..count])
+    }
+
+    /// Pairs of people and their direct conversations.
+    ///
+    /// # Errors
+    /// As [`Population::people`].
+    pub(crate) async fn couples(&mut self, count: usize) -> anyhow::Result<Vec<Couple>> {
+        let people = self.people(count * 2).await?.to_vec();
+        let apis = &self.apis;
+        let mut line = Line::new("conversations", count as u64);
+        let mut couples = stream::iter(people.chunks_exact(2).enumerate())
+            .map(async |(index, pair)| -> anyhow::Result<Couple> {
+                let people = [pair[0].clone(), pair[1].clone()];
+                let api = apis[index % apis.len()].with_token(&people[0].token);
+                let made = api.create_direct(people[1].user_id).await;
+                let made = made.context("making a direct conversation")?;
+                Ok(Couple {
+                    conversation: made.conversation_id,
+                    base: made.last_seq.0,
+                    people,
+                })
+            })
+            .buffered(CALLS);
+        let mut all = Vec::with_capacity(count);
+        while let Some(couple) = couples.try_next().await? {
+            all.push(couple);
+            line.show(all.len() as u64);
+        }
+        line.end();
+        Ok(all)
+    }
+
+    /// People with `each` new conversations: groups of `each`, each of them in as many groups.
+    ///
+    /// # Errors
+    /// As [`Population::people`].
+    pub(crate) async fn sociable(
+        &mut self,
+        count: usize,
+        each: usize,
+    ) -> anyhow::Result<Vec<Person>> {
+        let people = self.people(count).await?.to_vec();
+        ensure!(
+            each <= count,
+            "{each} conversations each need at least {each} people"
+        );
+        if each > 0 {
+            let circle = |start: usize| (0..each).map(move |step| (start + step) % count);
+            let groups: Vec<Vec<&Person>> = (0..count)
+                .map(|start| circle(start).map(|index| &people[index]).collect())
+                .collect();
+            match &self.bulk {
+                Some(bulk) => bulk.groups(&groups).await?,
+                None => self.found(&groups).await?,
+            }
+        }
+        Ok(people)
+    }
+
+    async fn register(&self, names: Vec<String>) -> anyhow::Result<Vec<Person>> {
+        let mut line = Line::new("registering", names.len() as u64);
+        let mut people = Vec::with_capacity(names.len());
+        let mut made = stream::iter(names.into_iter().enumerate())
+            .map(|(index, name)| register(&self.apis[index % self.apis.len()], name))
+            .buffered(CALLS);
+        while let Some(person) = made.try_next().await? {
+            people.push(person);
+            line.show(people.len() as u64);
+        }
+        line.end();
+        Ok(people)
+    }
+
+    /// Trades tokens that have become old.
+    async fn refresh(&mut self) -> anyhow::Result<()> {
+        let apis = &self.apis;
+        let old = self
+            .people
+            .iter_mut()
+            .filter(|person| person.since.elapsed() > FRESH);
+        let old = old.filter(|person| person.refresh_token.is_some());
+        stream::iter(old.enumerate())
+            .map(Ok::<_, anyhow::Error>)
+            .try_for_each_concurrent(CALLS, async |(index, person)| {
+                let Some(token) = &person.refresh_token else {
+                    return Ok(());
+                };
+                let tokens = apis[index % apis.len()].refresh(token).await;
+                let tokens = tokens.context("refreshing a token")?;
+                person.token = tokens.access_token;
+                person.refresh_token = Some(tokens.refresh_token);
+                person.since = Instant::now();
+                Ok(())
+            })
+            .await
+    }
+
+    async fn found(&self, groups: &[Vec<&Person>]) -> anyhow::Result<()> {
+        let mut line = Line::new("groups", groups.len() as u64);
+        let mut made = stream::iter(groups.iter().enumerate())
+            .map(async |(index, group)| {
+                let others: Vec<UserId> = group[1..].iter().map(|person| person.user_id).collect();
+                let api = self.apis[index % self.apis.len()].with_token(&group[0].token);
+                api.create_group("load test", &others)
+                    .await
+                    .context("making a group")
+            })
+            .buffer_unordered(CALLS);
+        let mut count = 0;
+        while made.try_next().await?.is_some() {
+            count += 1;
+            line.show(count);
+        }
+        line.end();
+        Ok(())
+    }
+}
+
+async fn register(api: &Api, username: String) -> anyhow::Result<Person> {
+    let register = Register {
+        email: format!("{username}@example.org"),
+        password: format!("{username} is not a person"),
+        username,
+        full_name: None,
+        device_name: None,
+    };
+    let mut attempts = 0;
+    let tokens = loop {
+        match api.register(&register).await {
+            Ok(tokens) => break tokens,
+            // The hashing of passwords is bounded: a busy server asks to come again.
+            Err(error) if error.status == 503 && attempts < ATTEMPTS => {
+                attempts += 1;
+                tokio::time::sleep(error.retry_after.unwrap_or(LATER)).await;
+            }
+            Err(error) => return Err(explain(error, api.base())),
+        }
+    };
+    Ok(Person {
+        user_id: tokens.user.user_id,
+        token: tokens.access_token,
+        refresh_token: Some(tokens.refresh_token),
+        since: Instant::now(),
+    })
+}
+
+fn explain(error: ApiError, target: &str) -> anyhow::Error {
+    let hint = match error.code {
+        _ if error.status == 0 => "is it running?",
+        ErrorCode::RateLimited => "start the nodes with ROOKERY_RATES_ENABLED=false",
+        _ => "registering a user failed",
+    };
+    anyhow::Error::new(error).context(format!("{target}: {hint}"))
+}

@@ -1,0 +1,82 @@
+//! One line on stderr that says how far things are: each second, overwritten at a terminal.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use crate::schedule::{Counters, Counts};
+
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Progress of something that has an end.
+#[derive(Debug)]
+pub(crate) struct Line {
+    what: &'static str,
+    of: u64,
+    shown_at: Option<Instant>,
+}
+
+impl Line {
+    pub(crate) fn new(what: &'static str, of: u64) -> Self {
+        Self {
+            what,
+            of,
+            shown_at: Some(Instant::now()),
+        }
+    }
+
+    /// Shows it, at most once a second.
+    pub(crate) fn show(&mut self, done: u64) {
+        if self.shown_at.is_none_or(|at| at.elapsed() >= EVERY) {
+            self.shown_at = Some(Instant::now());
+            write(&format!("{}: {done} of {}", self.what, self.of));
+        }
+    }
+
+    pub(crate) fn end(self) {
+        write(&format!("{}: {} of {}", self.what, self.of, self.of));
+        end_line();
+    }
+}
+
+/// Shows rates each second until then.
+pub(crate) async fn until(then: Instant, what: &str, counters: &[Counters]) {
+    let (mut before, mut at) = (Counters::total(counters), Instant::now());
+    while at < then {
+        tokio::time::sleep_until(then.min(at + EVERY).into()).await;
+        let (now, elapsed) = (Counters::total(counters), at.elapsed().as_secs_f64());
+        at = Instant::now();
+        let rate = |field: fn(&Counts) -> u64| (field(&now) - field(&before)) as f64 / elapsed;
+        let left = then.saturating_duration_since(at).as_secs_f64();
+        write(&format!(
+            "{what}: {:.0} acked/s, {:.0} delivered/s, {} under way, {left:.0} s left",
+            rate(|counts| counts.acked),
+            rate(|counts| counts.delivered),
+            now.sent.saturating_sub(now.acked.min(now.delivered)),
+        ));
+        before = now;
+    }
+    end_line();
+}
+
+/// Waits and says what for.
+pub(crate) async fn wait(time: Duration, what: &str) {
+    write(&format!("{what}: {} s", time.as_secs()));
+    tokio::time::sleep(time).await;
+    end_line();
+}
+
+fn write(text: &str) {
+    let mut stderr = std::io::stderr().lock();
+    // A closed stderr must not end a measurement.
+    let _ = match stderr.is_terminal() {
+        true => write!(stderr, "\r\x1b[K{text}"),
+        false => writeln!(stderr, "{text}"),
+    };
+    let _ = stderr.flush();
+}
+
+fn end_line() {
+    if std::io::stderr().is_terminal() {
+        eprintln!();
+    }
+}

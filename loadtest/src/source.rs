@@ -1,0 +1,39 @@
+//! Where connections come from.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Small: events of a chat are short, and tungstenite zero-fills this at every poll.
+pub(crate) const READ_BUFFER_BYTES: usize = 2 * 1_024;
+/// Connections from one address: Linux has 28,232 ports for them by default.
+const PER_ADDRESS: usize = 20_000;
+
+/// The source address of a connection: the usual one for the first 20,000, then 127.0.0.2 and on.
+/// Only the loopback network has so many addresses by itself.
+pub(crate) fn address(url: &str, index: usize) -> Option<IpAddr> {
+    let number = u8::try_from(index / PER_ADDRESS).ok()?;
+    let loopback = ["://127.", "://localhost"]
+        .iter()
+        .any(|host| url.contains(host));
+    (number > 0 && loopback && number < 254)
+        .then(|| IpAddr::V4(Ipv4Addr::new(127, 0, 0, number + 1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_change_before_ports_run_out() {
+        let url = "http://127.0.0.1:80";
+        assert_eq!(address(url, 19_999), None);
+        assert_eq!(
+            address(url, 20_000),
+            Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)))
+        );
+        assert_eq!(
+            address(url, 40_000),
+            Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3)))
+        );
+        assert_eq!(address("http://[::1]:80", 40_000), None);
+    }
+}

@@ -1,0 +1,139 @@
+//! Migrations.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use rookery::store::{self, StoreError, StoreOptions};
+
+use crate::fixture::{Fixture, contract, options};
+use rookery_test_support::servers::Postgres;
+
+/// Tables with their columns, but for those of the databases and of the migrator.
+async fn tables(fixture: &Fixture) -> BTreeMap<String, BTreeSet<String>> {
+    let rows: Vec<(String, String)> = if fixture.options.is_postgres() {
+        let columns = "select c.relname::text, a.attname::text from pg_class c \
+            join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped \
+            where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') \
+              and not c.relispartition and c.relname <> '_sqlx_migrations'";
+        sqlx::query_as(columns)
+            .fetch_all(&mut fixture.postgres_connection().await)
+            .await
+            .unwrap()
+    } else {
+        let columns = "select t.name, c.name from sqlite_schema t, pragma_table_info(t.name) c \
+            where t.type = 'table' and t.name not like 'sqlite\\_%' escape '\\' \
+              and t.name <> '_sqlx_migrations'";
+        sqlx::query_as(columns)
+            .fetch_all(&mut fixture.sqlite_connection().await)
+            .await
+            .unwrap()
+    };
+    let mut tables: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (table, column) in rows {
+        tables.entry(table).or_default().insert(column);
+    }
+    tables
+}
+
+async fn unmigrated(is_postgres: bool, folder: &Path) -> StoreOptions {
+    if is_postgres {
+        options(Postgres::shared().await.fresh_database().await)
+    } else {
+        options(format!("sqlite://{}", folder.join("rookery.db").display()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_databases_have_the_same_tables_and_columns() {
+    let (postgres, sqlite) = (Fixture::postgres().await, Fixture::sqlite().await);
+    let tables_here = tables(&postgres).await;
+    assert_eq!(tables_here, tables(&sqlite).await);
+    assert!(tables_here["messages"].contains("content_key_id"));
+    assert_eq!(tables_here.len(), 11, "{:?}", tables_here.keys());
+}
+
+/// The files are compiled in; a new one that was not would be missed in production only.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_migration_file_is_compiled_in() {
+    let folder = tempfile::tempdir().unwrap();
+    for (is_postgres, name) in [(true, "postgres"), (false, "sqlite")] {
+        let files = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("migrations")
+            .join(name);
+        let mut names: Vec<String> = std::fs::read_dir(files)
+            .unwrap()
+            .map(|file| {
+                file.unwrap()
+                    .path()
+                    .file_stem()
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned()
+            })
+            .collect();
+        names.sort();
+        let options = unmigrated(is_postgres, folder.path()).await;
+        let pending = store::pending(&options).await.unwrap();
+        let pending: Vec<String> = pending.iter().map(|name| name.replace(' ', "_")).collect();
+        assert_eq!(pending, names);
+        store::migrate(&options).await.unwrap();
+        assert!(store::pending(&options).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_nodes_may_migrate_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    for is_postgres in [true, false] {
+        let options = unmigrated(is_postgres, folder.path()).await;
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..6 {
+            let options = options.clone();
+            tasks.spawn(async move { store::migrate(&options).await });
+        }
+        for result in tasks.join_all().await {
+            result.unwrap();
+        }
+    }
+}
+
+contract! {
+    async fn migrating_again_keeps_everything(fixture: Fixture) {
+        let alice = fixture.user("alice").await;
+        let epoch = fixture.store.epoch().await.unwrap();
+        store::migrate(&fixture.options).await.unwrap();
+        assert!(fixture.store.user(alice).await.unwrap().is_some());
+        assert_eq!(fixture.store.epoch().await.unwrap(), epoch);
+    }
+
+    async fn a_schema_of_the_next_release_is_good_and_of_a_later_one_is_not(fixture: Fixture) {
+        let release = async |number: i64| {
+            let statement =
+                format!("update meta set value = '{number}' where key = 'schema_release'");
+            fixture.sql(&statement).await;
+        };
+        // The next release has a migration that this binary has never heard of.
+        let unknown = if fixture.options.is_postgres() {
+            "insert into _sqlx_migrations (version, description, success, checksum, execution_time) \
+             values (9999, 'later', true, ''::bytea, 1)"
+        } else {
+            "insert into _sqlx_migrations (version, description, success, checksum, execution_time) \
+             values (9999, 'later', true, x'', 1)"
+        };
+        fixture.sql(unknown).await;
+        release(2).await;
+        store::migrate(&fixture.options).await.unwrap();
+        assert!(store::pending(&fixture.options).await.unwrap().is_empty());
+        release(3).await;
+        for refused in [
+            store::migrate(&fixture.options).await,
+            store::pending(&fixture.options).await.map(drop),
+        ] {
+            match refused {
+                Err(StoreError::Schema(why)) => assert!(why.contains("release 3"), "{why}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
