@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{bail, ensure};
 
-use crate::meter::{self, Meter};
+use crate::meter::{self, GATEWAY, Meter};
 use crate::options::{Common, DirectOptions, IdleOptions, Scenario};
 use crate::population::Population;
 use crate::report::{Load, Report};
@@ -88,6 +88,8 @@ impl<'a> Bench<'a> {
     }
 
     async fn idle(&mut self, options: &IdleOptions) -> anyhow::Result<()> {
+        let hint = "idle needs the nodes' process ids, for instance --pids gateway=12,13";
+        ensure!(self.meter.has(GATEWAY), hint);
         self.population
             .outlives(Duration::from_secs(options.watch))?;
         let (count, each) = (options.connections as usize, options.conversations as usize);

@@ -19,6 +19,9 @@ use bulk::Bulk;
 
 /// Calls under way at once: enough for two cores of hashing, too few to trouble a server.
 const CALLS: usize = 8;
+/// How often a server that is too busy to register somebody is asked again, and when.
+const ATTEMPTS: u32 = 20;
+const LATER: Duration = Duration::from_secs(1);
 /// A token older than this is refreshed before a run; it lives for 15 minutes.
 const FRESH: Duration = Duration::from_secs(4 * 60);
 /// Longest run on one registered token.
@@ -218,10 +221,18 @@ async fn register(api: &Api, username: String) -> anyhow::Result<Person> {
         full_name: None,
         device_name: None,
     };
-    let tokens = api
-        .register(&register)
-        .await
-        .map_err(|error| explain(error, api.base()))?;
+    let mut attempts = 0;
+    let tokens = loop {
+        match api.register(&register).await {
+            Ok(tokens) => break tokens,
+            // The hashing of passwords is bounded: a busy server asks to come again.
+            Err(error) if error.status == 503 && attempts < ATTEMPTS => {
+                attempts += 1;
+                tokio::time::sleep(error.retry_after.unwrap_or(LATER)).await;
+            }
+            Err(error) => return Err(explain(error, api.base())),
+        }
+    };
     Ok(Person {
         user_id: tokens.user.user_id,
         token: tokens.access_token,

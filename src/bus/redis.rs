@@ -8,21 +8,23 @@
 //!
 //! fred answers a SUBSCRIBE before it is written and does not resubscribe reliably, so this file
 //! keeps its own set of wanted channels and trusts a subscription only once a PING sent behind it
-//! on the same connection came back while the connection's generation stayed the same.
+//! came back and no connection was made meanwhile. One rule keeps that simple: a connection is used
+//! from its birth to the first doubt, then there is a new one.
 
+mod connection;
 mod publisher;
 mod supervisor;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use dashmap::DashSet;
 use fred::prelude::*;
-use fred::types::config::{TcpConfig, UnresponsiveConfig};
-use fred::types::{Message, RespVersion};
+use fred::types::Message;
+use fred::types::config::Server;
 use tokio::sync::{Mutex, broadcast, mpsc};
 
 use super::{BreakReason, Bus, BusDown, Channel, Ingress, Sink};
@@ -33,11 +35,14 @@ use crate::metrics;
 /// Publications that may wait for the publisher: two seconds of a node's best rate. Beyond it they
 /// are dropped and repaired from the store.
 const PUBLISH_QUEUE: usize = 65_536;
-/// fred's default of 32 loses messages in any burst; at 32,768 the drain may pause for a second.
-const RECEIVE_QUEUE: usize = 32_768;
+/// fred's default of 32 loses messages in any burst. It makes nine queues of this size at once, of
+/// 0.8 KiB for each place: 6 MiB. The drain may pause for 100 ms at a node's best rate.
+const RECEIVE_QUEUE: usize = 8_192;
+/// Nothing is received here but the publisher's own errors.
+const PUBLISHER_EVENTS: usize = 32;
 /// Channels in one SUBSCRIBE, so that no command holds Redis for long.
 const SUBSCRIBE_CHUNK: usize = 1_000;
-/// A PING that takes longer means the link is not working.
+/// A chunk whose PING takes longer means the link is not working.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How to reach Redis, and as whom.
@@ -64,13 +69,33 @@ struct Link {
     /// Channels this node wants to hear. Changed only with `changing` held.
     wanted: DashSet<Channel>,
     /// Serialises SUBSCRIBE, UNSUBSCRIBE and resubscription, so that none undoes another's work.
-    changing: Mutex<()>,
-    /// Counts connections lost and made; a confirmation is good only within one generation.
-    generation: AtomicU64,
-    /// Connected, subscribed and confirmed.
-    up: AtomicBool,
-    /// The canary that came back last.
-    canary_heard: AtomicU64,
+    changing: Mutex<Changing>,
+    /// The subscriber hears every wanted channel, as far as is known. False from the first doubt
+    /// on; only a resubscription makes it true.
+    in_step: AtomicBool,
+    /// When the canary came back last, in milliseconds since `started`.
+    canary_heard_ms: AtomicU64,
+    started: Instant,
+}
+
+/// The right to change subscriptions, and the means to tell whether it was one connection that
+/// heard of a change.
+struct Changing {
+    /// fred announces a connection here before it writes the first command to it.
+    made: broadcast::Receiver<Server>,
+}
+
+impl Changing {
+    /// Whether connections were made since the last call.
+    fn reconnected(&mut self) -> bool {
+        let mut any = false;
+        loop {
+            match self.made.try_recv() {
+                Ok(_) | Err(broadcast::error::TryRecvError::Lagged(_)) => any = true,
+                Err(_) => return any,
+            }
+        }
+    }
 }
 
 impl RedisBus {
@@ -84,18 +109,21 @@ impl RedisBus {
         clock: Clock,
         tasks: &Tasks,
     ) -> Result<Self, Error> {
-        let subscriber = client(&options.url, "subscriber")?;
-        let publisher = client(&options.url, "publisher")?;
+        let subscriber = connection::client(&options.url, RECEIVE_QUEUE)?;
+        let publisher = connection::client(&options.url, PUBLISHER_EVENTS)?;
+        let changing = Changing {
+            made: subscriber.reconnect_rx(),
+        };
         let link = Arc::new(Link {
             subscriber,
             publisher,
             sink,
             own_channel: Channel::Node(options.node_id.clone()),
             wanted: DashSet::new(),
-            changing: Mutex::new(()),
-            generation: AtomicU64::new(0),
-            up: AtomicBool::new(false),
-            canary_heard: AtomicU64::new(0),
+            changing: Mutex::new(changing),
+            in_step: AtomicBool::new(false),
+            canary_heard_ms: AtomicU64::new(0),
+            started: Instant::now(),
         });
         link.wanted.insert(link.own_channel.clone());
         let (queue, waiting) = mpsc::channel(PUBLISH_QUEUE);
@@ -118,8 +146,9 @@ impl RedisBus {
             "bus-publisher",
             publisher::run(link.publisher.clone(), waiting, tasks.clone()),
         );
-        link.subscriber.connect();
-        link.publisher.connect();
+        for client in [&link.subscriber, &link.publisher] {
+            tasks.spawn_vital("bus-link", connection::keep(client.clone(), tasks.clone()));
+        }
         Ok(Self { link, queue })
     }
 }
@@ -133,16 +162,17 @@ impl Bus for RedisBus {
     }
 
     async fn subscribe(&self, channels: &[Channel]) -> Result<(), BusDown> {
-        let _changing = self.link.changing.lock().await;
+        let mut changing = self.link.changing.lock().await;
         for channel in channels {
             self.link.wanted.insert(channel.clone());
         }
-        if !self.is_up() {
+        if !self.link.is_in_step() {
+            // The resubscription to come includes them.
             return Err(BusDown);
         }
-        let confirmed = self.link.subscribe_confirmed(channels).await;
+        let confirmed = self.link.subscribe_confirmed(&mut changing, channels).await;
         if confirmed.is_err() {
-            // Nobody knows what this connection hears: the supervisor subscribes to all anew.
+            // Nobody knows what this connection hears: the supervisor makes a new one.
             self.link.lost();
         }
         confirmed
@@ -153,8 +183,11 @@ impl Bus for RedisBus {
         for channel in channels {
             self.link.wanted.remove(channel);
         }
-        if !channels.is_empty() && self.is_up() {
-            let names: Vec<String> = channels.iter().map(Channel::name).collect();
+        if !self.link.is_in_step() {
+            return;
+        }
+        for chunk in channels.chunks(SUBSCRIBE_CHUNK) {
+            let names: Vec<String> = chunk.iter().map(Channel::name).collect();
             if let Err(error) = self.link.subscriber.unsubscribe(names).await {
                 tracing::debug!(%error, "unsubscribing failed; the next connection will not ask");
             }
@@ -162,7 +195,7 @@ impl Bus for RedisBus {
     }
 
     fn is_up(&self) -> bool {
-        self.link.up.load(Ordering::SeqCst)
+        self.link.is_in_step() && self.link.publisher.is_connected()
     }
 
     fn subscription_count(&self) -> usize {
@@ -171,31 +204,44 @@ impl Bus for RedisBus {
 }
 
 impl Link {
-    /// Subscribes and waits until Redis has confirmed. Call with `changing` held.
-    async fn subscribe_confirmed(&self, channels: &[Channel]) -> Result<(), BusDown> {
-        let generation = self.generation.load(Ordering::SeqCst);
+    /// Subscribes and waits until Redis has confirmed.
+    async fn subscribe_confirmed(
+        &self,
+        changing: &mut Changing,
+        channels: &[Channel],
+    ) -> Result<(), BusDown> {
+        changing.reconnected();
         for chunk in channels.chunks(SUBSCRIBE_CHUNK) {
             let names: Vec<String> = chunk.iter().map(Channel::name).collect();
-            if let Err(error) = self.subscriber.subscribe(names).await {
-                tracing::warn!(%error, "subscribing failed");
-                return Err(BusDown);
+            let confirmed = async {
+                // Answered by fred, not by Redis; the PING behind it is Redis' answer.
+                self.subscriber.subscribe(names).await?;
+                self.subscriber.ping::<Value>(None).await
+            };
+            match tokio::time::timeout(CONFIRM_TIMEOUT, confirmed).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "a subscription was not confirmed");
+                    return Err(BusDown);
+                }
+                Err(_) => {
+                    tracing::warn!("Redis does not confirm a subscription");
+                    return Err(BusDown);
+                }
             }
         }
-        let pong = self.subscriber.ping::<Value>(None);
-        match tokio::time::timeout(CONFIRM_TIMEOUT, pong).await {
-            Ok(Ok(_)) if self.generation.load(Ordering::SeqCst) == generation => Ok(()),
-            Ok(Ok(_)) => Err(BusDown),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "a subscription was not confirmed");
-                Err(BusDown)
-            }
-            Err(_) => Err(BusDown),
+        if changing.reconnected() {
+            return Err(BusDown);
         }
+        Ok(())
+    }
+
+    fn is_in_step(&self) -> bool {
+        self.in_step.load(Ordering::SeqCst)
     }
 
     fn lost(&self) {
-        self.generation.fetch_add(1, Ordering::SeqCst);
-        if self.up.swap(false, Ordering::SeqCst) {
+        if self.in_step.swap(false, Ordering::SeqCst) {
             metrics::bus_connected().set(0.0);
             tracing::warn!("the bus is down; messages travel through the store until it is back");
         }
@@ -236,37 +282,8 @@ async fn drain(link: Arc<Link>, mut messages: broadcast::Receiver<Message>, task
 fn bytes_of(value: Value) -> Option<Bytes> {
     match value {
         Value::Bytes(bytes) => Some(bytes),
-        Value::String(text) => Some(Bytes::copy_from_slice(text.as_bytes())),
+        // What happens to be UTF-8 comes as text.
+        Value::String(text) => Some(text.into_inner()),
         _ => None,
     }
-}
-
-fn client(url: &str, role: &str) -> Result<Client, Error> {
-    let mut config = Config::from_url(url)?;
-    config.version = RespVersion::RESP3;
-    config.fail_fast = false;
-    let mut builder = Builder::from_config(config);
-    builder.with_performance_config(|performance| {
-        performance.default_command_timeout = CONFIRM_TIMEOUT;
-        performance.broadcast_channel_capacity = RECEIVE_QUEUE;
-    });
-    builder.with_connection_config(|connection| {
-        connection.connection_timeout = Duration::from_secs(2);
-        connection.internal_command_timeout = Duration::from_secs(2);
-        // A repeated PUBLISH is harmless but late; a repeated SUBSCRIBE would be confirmed on
-        // the wrong connection.
-        connection.max_command_attempts = 1;
-        connection.unresponsive = UnresponsiveConfig {
-            max_timeout: Some(Duration::from_secs(3)),
-            interval: Duration::from_millis(500),
-        };
-        connection.tcp = TcpConfig {
-            nodelay: Some(true),
-            ..TcpConfig::default()
-        };
-    });
-    builder.set_policy(ReconnectPolicy::new_exponential(0, 50, 1_000, 2));
-    let client = builder.build()?;
-    tracing::debug!(role, "bus client made");
-    Ok(client)
 }

@@ -1,0 +1,110 @@
+//! How this node connects to Redis: settings of fred, and who sees to it that there is a connection.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use fred::prelude::*;
+use fred::types::RespVersion;
+use fred::types::config::{TcpConfig, UnresponsiveConfig};
+
+use super::CONFIRM_TIMEOUT;
+use crate::lifecycle::Tasks;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Written bytes that nobody acknowledges for so long: the kernel gives the connection up, and with
+/// it a write that waits for room.
+const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(5);
+/// First and longest pause between two attempts to connect.
+const PAUSE_MIN_MS: u32 = 50;
+const PAUSE_MAX_MS: u32 = 1_000;
+/// Before a client that gave up is started again.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
+/// `events`: how many events of each kind may wait. fred makes room for all of them at once.
+pub(super) fn client(url: &str, events: usize) -> Result<Client, Error> {
+    let mut config = Config::from_url(url)?;
+    config.version = RespVersion::RESP3;
+    config.fail_fast = false;
+    let mut builder = Builder::from_config(config);
+    builder.with_performance_config(|performance| {
+        performance.default_command_timeout = CONFIRM_TIMEOUT;
+        performance.broadcast_channel_capacity = events;
+    });
+    builder.with_connection_config(|connection| {
+        connection.connection_timeout = CONNECT_TIMEOUT;
+        connection.internal_command_timeout = CONNECT_TIMEOUT;
+        // A repeated PUBLISH is harmless but late; a repeated SUBSCRIBE would be confirmed on
+        // the wrong connection.
+        connection.max_command_attempts = 1;
+        // Helps only while nothing more is written: each write starts its clock anew. The canary
+        // is what finds dead links.
+        connection.unresponsive = UnresponsiveConfig {
+            max_timeout: Some(Duration::from_secs(3)),
+            interval: Duration::from_millis(500),
+        };
+        connection.tcp = TcpConfig {
+            nodelay: Some(true),
+            user_timeout: Some(UNACKNOWLEDGED_TIMEOUT),
+            ..TcpConfig::default()
+        };
+    });
+    builder.set_policy(ReconnectPolicy::new_exponential(
+        0,
+        PAUSE_MIN_MS,
+        PAUSE_MAX_MS,
+        2,
+    ));
+    builder.build()
+}
+
+/// Runs a client until the node stops. fred reconnects by itself; on errors that it takes for a
+/// mistake of ours it ends its task instead, and nobody would notice.
+pub(super) async fn keep(client: Client, tasks: Tasks) {
+    loop {
+        tokio::select! {
+            ended = client.connect() => {
+                tracing::warn!(?ended, "a bus client gave up; starting it again");
+            }
+            () = tasks.stopping().cancelled() => return,
+        }
+        tokio::time::sleep(RESTART_PAUSE).await;
+    }
+}
+
+/// Replaces a client's connection that does not say itself that it is dead.
+pub(super) struct Renewal {
+    client: Client,
+    under_way: Arc<AtomicBool>,
+}
+
+impl Renewal {
+    pub(super) fn of(client: &Client) -> Self {
+        Self {
+            client: client.clone(),
+            under_way: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    /// Makes a new connection, unless fred is about to anyway. Does not wait: it may take as long
+    /// as Redis is away.
+    pub(super) fn begin(&self, tasks: &Tasks) {
+        if !self.client.is_connected() || self.under_way.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let client = self.client.clone();
+        let under_way = Arc::clone(&self.under_way);
+        let stopping = tasks.stopping().clone();
+        tasks.spawn("bus-renewal", async move {
+            tokio::select! {
+                renewed = client.force_reconnection() => {
+                    if let Err(error) = renewed {
+                        tracing::debug!(%error, "a connection could not be replaced");
+                    }
+                }
+                () = stopping.cancelled() => {}
+            }
+            under_way.store(false, Ordering::SeqCst);
+        });
+    }
+}
