@@ -1,7 +1,5 @@
 //! One raw connection, against a scripted server.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
