@@ -244,7 +244,10 @@ mod tests {
         let before = meter.cpu();
         let started = std::time::Instant::now();
         while meter.cpu().since(&before)[GENERATOR] < Duration::from_millis(30) {
-            assert!(started.elapsed() < Duration::from_secs(30), "work that costs nothing");
+            assert!(
+                started.elapsed() < Duration::from_secs(30),
+                "work that costs nothing"
+            );
         }
         assert!(Meter::new(vec!["gateway=4194305".parse().unwrap()]).is_err());
     }

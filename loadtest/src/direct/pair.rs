@@ -2,12 +2,14 @@
 //! next sends in one write.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use futures_util::FutureExt;
 use rookery_client::socket::RawMessage;
 use rookery_client::{ClientCommand, Connect, Socket, SocketError};
 use rookery_protocol::command::Sync;
@@ -37,6 +39,8 @@ struct End {
     socket: Socket,
     writer: Writer,
     token: String,
+    /// Frames wait to be written.
+    fed: bool,
     /// Which target it is connected to.
     target: usize,
 }
@@ -81,6 +85,7 @@ impl Pair {
                 socket,
                 writer,
                 token,
+                fed: false,
                 target,
             })
         };
@@ -134,7 +139,7 @@ impl Pair {
                 .await?;
             // What has arrived already is read before anything is written.
             for side in Side::BOTH {
-                while let Some(frame) = self.ends[side as usize].socket.recv_raw().now_or_never() {
+                while let Some(frame) = at_once(self.ends[side as usize].socket.recv_raw()).await {
                     self.on_frame(side, &frame.map_err(|error| (side, error))?)
                         .await?;
                 }
@@ -176,8 +181,10 @@ impl Pair {
             }
         }
         for side in Side::BOTH {
-            let flushed = self.ends[side as usize].socket.flush().await;
-            flushed.map_err(|error| (side, error))?;
+            let end = &mut self.ends[side as usize];
+            if std::mem::take(&mut end.fed) {
+                end.socket.flush().await.map_err(|error| (side, error))?;
+            }
         }
         Ok(())
     }
@@ -197,6 +204,7 @@ impl Pair {
         );
         self.shared.counters[self.thread].sent();
         let end = &mut self.ends[side as usize];
+        end.fed = true;
         let frame = end.writer.send(counter);
         end.socket
             .feed_raw(frame)
@@ -304,6 +312,7 @@ impl Pair {
     async fn send_again(&mut self, side: Side) -> Result<(), (Side, SocketError)> {
         for counter in self.watch.unanswered(side) {
             let end = &mut self.ends[side as usize];
+            end.fed = true;
             let frame = end.writer.send(counter);
             end.socket
                 .feed_raw(frame)
@@ -322,6 +331,16 @@ impl Pair {
             ..self.tally
         }
     }
+}
+
+/// What the future has to say without waiting. Unlike `now_or_never`, the task stays its waker.
+async fn at_once<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let poll = poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Poll::Ready(None),
+    });
+    poll.await
 }
 
 async fn next_due(due: &mut Option<Due>) -> Option<Instant> {

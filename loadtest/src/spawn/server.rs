@@ -37,6 +37,8 @@ kill -KILL 0
 
 /// A cold start on a busy machine takes a few seconds; beyond this it is broken.
 const READY_WITHIN: Duration = Duration::from_secs(60);
+/// Longer than the supervisor's own patience.
+const END_WITHIN: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// What is shown of a log.
 const LAST_LINES: usize = 15;
@@ -124,6 +126,9 @@ impl Drop for Server {
     fn drop(&mut self) {
         // Closes the pipe. The supervisor ends by killing its whole group, itself included.
         drop(self.supervisor.stdin.take());
-        let _ = self.supervisor.wait();
+        let deadline = Instant::now() + END_WITHIN;
+        while matches!(self.supervisor.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(LOOK_EVERY);
+        }
     }
 }
