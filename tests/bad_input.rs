@@ -1,6 +1,8 @@
 //! What a node answers to input that is wrong, odd or hostile: a code from the table, the field
 //! concerned, and nobody else notices. Frames that are broken as such are in `frames.rs`.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 #[path = "bad_input_cases/commands.rs"]
 mod commands;
 #[path = "bad_input_cases/formats.rs"]

@@ -190,6 +190,7 @@ async fn each_subprotocol_has_its_kind_of_frame() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "most of it is a table")]
 async fn bad_msgpack_is_refused_like_bad_json() {
     let mut stage = Stage::set().await;
     let ping = pack(&json!({"type": "ping", "ref": "r"}));

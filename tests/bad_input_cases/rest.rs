@@ -112,6 +112,7 @@ async fn bodies_that_are_no_json_are_bad_frames() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "most of it is a table")]
 async fn fields_of_the_wrong_shape_are_named() {
     let mut stage = Stage::set().await;
     let group = format!("/conversations/{}", stage.group);
@@ -415,6 +416,7 @@ async fn garbage_in_the_query_is_named() {
 
 /// PostgreSQL cannot store U+0000 in text and fails on it: no field may let it through.
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "most of it is a table")]
 async fn u_0000_reaches_no_database() {
     let cluster = TestCluster::start(env!("CARGO_BIN_EXE_rookery"), 1).await;
     let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
