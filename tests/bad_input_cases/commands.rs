@@ -64,6 +64,11 @@ async fn fields_of_the_wrong_shape_are_named() {
         let error = stage.refused(&frame, &frame, "INVALID", field).await;
         assert_eq!(error["ref"], "r", "{frame}: {error}");
     }
+}
+
+#[tokio::test]
+async fn cursors_and_refs_are_named_too() {
+    let mut stage = Stage::set().await;
     // Cursors are named down to the conversation.
     let own = stage.group.to_string();
     for (key, value) in [

@@ -45,7 +45,7 @@ impl Mint {
     }
 
     /// Every kind of token that must not be taken for a genuine one.
-#[expect(clippy::too_many_lines, reason = "most of it is a table")]
+    #[expect(clippy::too_many_lines, reason = "most of it is a table")]
     fn forged(&self) -> Vec<(String, String)> {
         let [head, payload, signature] = self
             .token
