@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use crate::stage::{Stage, is_error, send_to, with};
 
 #[tokio::test]
-#[expect(clippy::too_many_lines, reason = "most of it is a table")]
 async fn fields_of_the_wrong_shape_are_named() {
     let mut stage = Stage::set().await;
     let send = send_to(stage.group, "x");
