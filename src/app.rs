@@ -122,6 +122,9 @@ impl Node {
         let in_order = async {
             if asked {
                 self.drain(config).await;
+            } else {
+                // Half a node is worse than none: whoever is here is better off elsewhere, at once.
+                gateway::drain(&self.gateway, Duration::ZERO).await;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             self.tasks.stop(left).await

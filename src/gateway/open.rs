@@ -90,6 +90,11 @@ pub(super) async fn open(
     gateway
         .registry
         .join(Arc::clone(&session), gateway.options.sockets_per_user);
+    // Either the drain finds this socket in the registry, or it is seen here.
+    if gateway.is_draining() {
+        gateway.registry.leave(&session);
+        return Err(CloseCode::ServiceRestart.into());
+    }
     let subscribed = gateway.subscriptions.join(access.user_id).await;
     if subscribed.is_err() {
         tracing::debug!("a socket opens while the bus is down");
