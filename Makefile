@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test cluster bench fmt lint
+.PHONY: help run test autobahn cluster bench fmt lint
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
@@ -10,6 +10,9 @@ run: ## Serve on http://127.0.0.1:8080 with SQLite in ./data
 test: ## Run all tests against real PostgreSQL, Redis and nginx
 	scripts/install-test-deps.sh
 	cargo test --workspace --locked
+
+autobahn: ## Run Autobahn's suite of the WebSocket protocol (needs Python 2.7)
+	scripts/autobahn.sh
 
 cluster: ## Run three nodes behind nginx, with PostgreSQL and Redis, until Ctrl-C
 	scripts/cluster.sh

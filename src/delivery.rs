@@ -20,6 +20,7 @@ mod base;
 mod fill;
 mod hold;
 mod reconcile;
+mod tell;
 mod worker;
 
 use std::sync::Arc;

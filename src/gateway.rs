@@ -8,6 +8,7 @@
 mod admission;
 mod connection;
 mod drain;
+mod echo;
 mod frame;
 mod heartbeat;
 mod listener;
@@ -28,6 +29,8 @@ use rookery_protocol::limits;
 
 pub use admission::{Admission, AdmissionOptions};
 pub use drain::drain;
+#[doc(hidden)]
+pub use echo::echo;
 pub use frame::{Frame, SharedFrame};
 pub use listener::{Listener, bind};
 pub(crate) use open::noted;

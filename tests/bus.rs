@@ -1,5 +1,7 @@
 //! What every bus promises, asked of both, and what the one over Redis does when Redis fails.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 #[path = "bus_cases/bench.rs"]
 mod bench;
 #[path = "bus_cases/contract.rs"]

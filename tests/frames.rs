@@ -442,6 +442,7 @@ async fn refused(handshake: &Handshake) -> (u16, Value, Value, Value) {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "most of it is a table")]
 async fn bad_handshakes_are_refused_in_plain_http() {
     let stage = Stage::set().await;
     let good = Handshake::to(&stage.cluster.url()).token(&stage.user.tokens.access_token);
@@ -489,6 +490,14 @@ async fn bad_handshakes_are_refused_in_plain_http() {
         assert_eq!((got, got_field), (status, json!(field)), "{handshake:?}");
         assert_eq!(code, "INVALID", "{handshake:?}");
     }
+
+    stage.ends_with_only_the_bystander().await;
+}
+
+#[tokio::test]
+async fn subprotocols_are_agreed_on_or_refused_by_name() {
+    let stage = Stage::set().await;
+    let good = Handshake::to(&stage.cluster.url()).token(&stage.user.tokens.access_token);
 
     for protocol in ["rookery.v2.json", "chat", "rookery.v1.jso", ""] {
         let handshake = good.clone().header("Sec-WebSocket-Protocol", protocol);

@@ -2,6 +2,7 @@
 //! [`contract!`]; what only one of them can do has a file of its own.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::disallowed_methods, reason = "tests start tasks of their own")]
 
 #[path = "store/accounts.rs"]
 mod accounts;

@@ -1,4 +1,4 @@
-//! Conversations: making, listing and reading them. What changes a group is in [`super::groups`].
+//! Conversations: making, listing and reading them. What changes a group is in `groups.rs`.
 
 use std::collections::HashSet;
 use std::sync::Arc;

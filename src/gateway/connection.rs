@@ -91,7 +91,7 @@ async fn websocket(upgraded: Upgraded) -> Option<Socket> {
 }
 
 /// How a socket ended.
-enum Ended {
+pub(super) enum Ended {
     /// The server closes it.
     Close(CloseCode),
     /// The client closed it, with this code, or went away.
@@ -99,7 +99,7 @@ enum Ended {
 }
 
 impl Ended {
-    fn of_error(error: &WsError) -> Self {
+    pub(super) fn of_error(error: &WsError) -> Self {
         match error {
             WsError::Capacity(CapacityError::MessageTooLong { .. }) => {
                 Self::Close(CloseCode::FrameTooLarge)
@@ -241,7 +241,7 @@ pub(super) async fn write_event(socket: &mut Socket, format: Format, event: &Ser
 }
 
 /// Says goodbye and waits a moment for the answer, so that the last frames arrive.
-async fn finish(socket: Socket, ended: Ended) {
+pub(super) async fn finish(socket: Socket, ended: Ended) {
     let code = match ended {
         Ended::Close(code) => code.code(),
         Ended::Peer(code) => code.unwrap_or(CUT_OFF),

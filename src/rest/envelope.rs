@@ -1,8 +1,8 @@
 //! What every answer looks like.
 //!
-//! Successes are written where they are made ([`ok`], [`made`]). Failures come from everywhere:
+//! Successes are written where they are made (`ok`, `made`). Failures come from everywhere:
 //! handlers, extractors, the router, panics. Each leaves its [`AppError`] in the response, and
-//! [`seal`], around all of them, writes the one body there is for it.
+//! `seal`, around all of them, writes the one body there is for it.
 
 use std::panic::AssertUnwindSafe;
 
@@ -90,7 +90,7 @@ fn status_of(code: ErrorCode) -> StatusCode {
     StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-/// Carries the error out to [`seal`], which knows the time.
+/// Carries the error out to `seal`, which knows the time.
 impl IntoResponse for AppError {
     fn into_response(self) -> Response {
         let mut response = status_of(self.code).into_response();

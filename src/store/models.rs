@@ -357,10 +357,11 @@ pub struct JournalPage {
     pub next: JournalPosition,
 }
 
-/// What one commit changed.
+/// What commits changed. A look tells memberships and sessions commit by commit, then all logs that
+/// grew in one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JournalRow {
-    /// Logs that grew, with their new ends.
+    /// Logs that grew, each once, with its furthest end.
     Entries(Vec<(ConversationId, Seq)>),
     /// Memberships that began or ended.
     Members {

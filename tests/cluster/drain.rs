@@ -30,7 +30,9 @@ async fn keep_talking(
                 Ok(_) => break,
                 Err(SendFailure::Refused(error)) => assert!(error.retryable, "{error:?}"),
                 Err(SendFailure::Closed(code)) => {
-                    assert_eq!(code, 1012, "the code that says: come back");
+                    device.read(|record| {
+                        assert_eq!(code, 1012, "not the code that says come back:\n{record}");
+                    });
                     device.resume_on(cluster.node(1)).await;
                 }
             }

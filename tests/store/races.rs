@@ -181,11 +181,44 @@ contract! {
         assert_eq!(seen.member_count, 1);
     }
 
-    async fn marks_raised_by_two_nodes_at_once_do_not_deadlock(fixture: Fixture) {
+    /// Each waits for locks that the others hold, and they name the conversations in any order.
+    async fn batches_that_wait_for_each_other_do_not_deadlock(fixture: Fixture) {
         let alice = fixture.user("alice").await;
         let mut groups = Vec::new();
-        for _ in 0..20 {
+        for _ in 0..8 {
             groups.push(fixture.group(alice, &[]).await);
+        }
+        let mut tasks = JoinSet::new();
+        for number in 0..4 {
+            let (node, mut groups) = (fixture.another_node().await, groups.clone());
+            groups.rotate_left(number * 2);
+            if number % 2 == 1 {
+                groups.reverse();
+            }
+            tasks.spawn(async move {
+                for _ in 0..15 {
+                    let batch: Vec<NewMessage> =
+                        groups.iter().map(|id| message(*id, alice, "x")).collect();
+                    let outcomes = node.append(&batch, Wait::Yes, NOW).await.unwrap();
+                    assert!(outcomes.iter().all(|outcome| !stored(outcome).duplicate));
+                }
+            });
+        }
+        tasks.join_all().await;
+        for group in groups {
+            assert_eq!(seqs(&fixture.log(group).await), (1..=61).collect::<Vec<_>>());
+        }
+    }
+
+    async fn marks_raised_by_several_nodes_at_once_do_not_deadlock(fixture: Fixture) {
+        const ROUNDS: i64 = 25;
+        let alice = fixture.user("alice").await;
+        let mut groups = Vec::new();
+        for _ in 0..10 {
+            let group = fixture.group(alice, &[]).await;
+            let batch: Vec<NewMessage> = (0..99).map(|_| message(group, alice, "x")).collect();
+            fixture.append(&batch).await;
+            groups.push(group);
         }
         let mut tasks = JoinSet::new();
         for number in 0..4 {
@@ -194,17 +227,13 @@ contract! {
                 groups.reverse();
             }
             tasks.spawn(async move {
-                for round in 0..10 {
-                    let kind = if round % 2 == 0 { MarkKind::Delivered } else { MarkKind::Read };
-                    let marks: Vec<MarkRaise> = groups
-                        .iter()
-                        .map(|id| MarkRaise {
-                            conversation_id: *id,
-                            user_id: alice,
-                            kind,
-                            seq: Seq(1),
-                        })
-                        .collect();
+                for round in 0..ROUNDS {
+                    let kind = if round % 2 == 0 { MarkKind::Read } else { MarkKind::Delivered };
+                    // Whoever comes first: it is further than what was raised before.
+                    let seq = Seq(4 * round + number + 1);
+                    let mark =
+                        |id: &ConversationId| MarkRaise { conversation_id: *id, user_id: alice, kind, seq };
+                    let marks: Vec<MarkRaise> = groups.iter().map(mark).collect();
                     node.raise_marks(&marks, NOW).await.unwrap();
                 }
             });
@@ -212,7 +241,7 @@ contract! {
         tasks.join_all().await;
         for group in groups {
             let membership = fixture.store.membership(alice, group).await.unwrap().unwrap();
-            assert_eq!((membership.delivered_seq, membership.read_seq), (Seq(1), Seq(1)));
+            assert_eq!((membership.delivered_seq, membership.read_seq), (Seq(100), Seq(100)));
         }
     }
 

@@ -252,7 +252,16 @@ impl Wire {
     ///
     /// # Panics
     /// None comes.
-    pub async fn answer(mut self) -> Answer {
+    pub async fn answer(self) -> Answer {
+        let answer = self.answer_or_end().await;
+        answer.expect("an answer instead of the end of the connection")
+    }
+
+    /// The same; `None` if the connection ends instead.
+    ///
+    /// # Panics
+    /// Neither comes.
+    pub async fn answer_or_end(mut self) -> Option<Answer> {
         let end = loop {
             if let Some(at) = self
                 .waiting
@@ -261,8 +270,9 @@ impl Wire {
             {
                 break at + 4;
             }
-            let so_far = String::from_utf8_lossy(&self.waiting).into_owned();
-            assert!(self.more().await, "the connection ended after {so_far:?}");
+            if !self.more().await {
+                return None;
+            }
         };
         let head: Vec<u8> = self.waiting.drain(..end).collect();
         let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
@@ -283,12 +293,12 @@ impl Wire {
             let bytes: Vec<u8> = self.waiting.drain(..taken).collect();
             body = String::from_utf8_lossy(&bytes).into_owned();
         }
-        Answer {
+        Some(Answer {
             status,
             head,
             body,
             wire: self,
-        }
+        })
     }
 
     /// The next frame; `None` at the end of the connection.

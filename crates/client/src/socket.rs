@@ -152,6 +152,8 @@ pub enum Received {
 pub struct Socket {
     stream: WebSocketStream<TcpStream>,
     format: Format,
+    /// What the server's close frame said.
+    farewell: Option<(u16, String)>,
 }
 
 impl Socket {
@@ -168,6 +170,7 @@ impl Socket {
         let mut socket = Self {
             stream,
             format: how.format,
+            farewell: None,
         };
         if let TokenIn::FirstFrame(token) = &how.token {
             let auth = Auth {
@@ -289,19 +292,23 @@ impl Socket {
     /// # Errors
     /// [`SocketError::Closed`].
     pub async fn recv_raw(&mut self) -> Result<RawMessage, SocketError> {
-        match self.stream.next().await {
-            Some(Ok(RawMessage::Close(frame))) => {
-                // The answer to the close frame leaves with the next poll.
-                let _ = self.stream.next().await;
-                Err(SocketError::Closed {
-                    code: frame.as_ref().map_or(1005, |frame| frame.code.into()),
-                    reason: frame.map_or_else(String::new, |frame| frame.reason.to_string()),
-                })
+        if self.farewell.is_none() {
+            match self.stream.next().await {
+                Some(Ok(RawMessage::Close(frame))) => {
+                    let code = frame.as_ref().map_or(1005, |frame| frame.code.into());
+                    let reason = frame.map_or_else(String::new, |frame| frame.reason.to_string());
+                    self.farewell = Some((code, reason));
+                }
+                Some(Ok(message)) => return Ok(message),
+                Some(Err(error)) => return Err(closed(&error)),
+                None => return Err(SocketError::cut("the connection ended")),
             }
-            Some(Ok(message)) => Ok(message),
-            Some(Err(error)) => Err(closed(&error)),
-            None => Err(SocketError::cut("the connection ended")),
         }
+        // The answer to the close frame leaves with this poll. A caller may go away meanwhile; the
+        // next one must still learn the code.
+        let _ = self.stream.next().await;
+        let (code, reason) = self.farewell.clone().unwrap_or_default();
+        Err(SocketError::Closed { code, reason })
     }
 
     /// Says good-bye with 1000, and waits up to a second for the server's answer.

@@ -53,11 +53,22 @@ impl Format {
     }
 
     fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, DecodeError> {
-        let decoded = match self {
+        self.read(bytes).ok_or_else(|| self.explain::<T>(bytes))
+    }
+
+    fn read<'a, T: Deserialize<'a>>(self, bytes: &'a [u8]) -> Option<T> {
+        match self {
             Self::Json => serde_json::from_slice(bytes).ok(),
-            Self::MsgPack => rmp_serde::from_slice(bytes).ok(),
-        };
-        decoded.ok_or_else(|| self.explain::<T>(bytes))
+            Self::MsgPack => T::deserialize(&mut msgpack(bytes)).ok(),
+        }
+    }
+
+    /// Whether this could be a map. Serde would also take a list, and its items for the fields.
+    fn starts_as_map(self, bytes: &[u8]) -> bool {
+        match self {
+            Self::Json => bytes.trim_ascii_start().starts_with(b"{"),
+            Self::MsgPack => matches!(bytes.first(), Some(0x80..=0x8f | 0xde | 0xdf)),
+        }
     }
 
     /// Decodes once more, slowly, to say which field was wrong.
@@ -71,7 +82,7 @@ impl Format {
                 }
             }
             Self::MsgPack => {
-                let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
+                let mut deserializer = msgpack(bytes);
                 match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
                     Err(e) => (e.path().to_string(), e.inner().to_string()),
                     Ok(_) => (".".to_owned(), "trailing bytes".to_owned()),
@@ -85,6 +96,16 @@ impl Format {
             vec![detail],
         )
     }
+}
+
+/// rmp-serde goes 1,024 levels down by itself, for which a thread's stack may not do; serde_json
+/// stops at 128. No frame of ours has more than a handful.
+const MSGPACK_DEPTH: usize = 64;
+
+fn msgpack(bytes: &[u8]) -> rmp_serde::Deserializer<rmp_serde::decode::ReadRefReader<'_, [u8]>> {
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
+    deserializer.set_max_depth(MSGPACK_DEPTH);
+    deserializer
 }
 
 /// A value could not be written as a frame.
@@ -114,9 +135,14 @@ impl DecodeError {
     }
 }
 
+/// Longest field name and reason in an error, in characters.
+const DETAIL_CHARS: usize = 120;
+
 /// Turns serde's words into a field, a reason and what is allowed. Also used for REST bodies.
 #[must_use]
 pub fn detail_of(path: &str, message: &str) -> ErrorDetail {
+    // Both may quote the sender at any length.
+    let path: &str = &path.chars().take(DETAIL_CHARS).collect::<String>();
     let message = message.split(" at line ").next().unwrap_or(message);
     if let Some(rest) = message.strip_prefix("missing field `") {
         let name = rest.trim_end_matches('`');
@@ -135,7 +161,7 @@ pub fn detail_of(path: &str, message: &str) -> ErrorDetail {
         Some((reason, allowed)) => (reason, Some(allowed.to_owned())),
         None => (message, None),
     };
-    let reason: String = reason.chars().take(120).collect();
+    let reason: String = reason.chars().take(DETAIL_CHARS).collect();
     ErrorDetail {
         field: path.to_owned(),
         reason,
@@ -158,9 +184,10 @@ struct RefOnly {
 }
 
 pub(crate) fn decode_head(format: Format, bytes: &[u8]) -> Result<Head<'_>, DecodeError> {
-    let head = match format {
-        Format::Json => serde_json::from_slice(bytes).ok(),
-        Format::MsgPack => rmp_serde::from_slice(bytes).ok(),
+    let head = if format.starts_as_map(bytes) {
+        format.read(bytes)
+    } else {
+        None
     };
     head.ok_or_else(|| {
         let allowed = format!("a {} map with a `type`", format.subprotocol());
@@ -199,10 +226,7 @@ pub(crate) fn unknown_type(format: Format, bytes: &[u8], kind: &str) -> DecodeEr
 }
 
 fn reference_of(format: Format, bytes: &[u8]) -> Option<String> {
-    let only: Option<RefOnly> = match format {
-        Format::Json => serde_json::from_slice(bytes).ok(),
-        Format::MsgPack => rmp_serde::from_slice(bytes).ok(),
-    };
+    let only: Option<RefOnly> = format.read(bytes);
     only?
         .reference
         .filter(|reference| reference.len() <= limits::REF_BYTES)
@@ -272,6 +296,19 @@ mod tests {
     }
 
     #[test]
+    fn nesting_exhausts_no_stack() {
+        let nested = |levels: usize| {
+            let fields = [&[0x82, 0xa4][..], b"type", &[0xa4], b"ping", &[0xa1, b'x']].concat();
+            let bytes = [fields, vec![0x91; levels], vec![0xc0]].concat();
+            ClientCommand::decode(Format::MsgPack, &bytes)
+        };
+        assert!(nested(20).is_ok());
+        for levels in [100, 1_000, 60_000] {
+            assert_eq!(nested(levels).unwrap_err().code, ErrorCode::BadFrame);
+        }
+    }
+
+    #[test]
     fn a_refused_field_is_named() {
         let decode = |text: &str| ClientCommand::decode(Format::Json, text.as_bytes()).unwrap_err();
         let missing = decode(r#"{"type":"message.send","ref":"a","content":"x"}"#);
@@ -287,6 +324,11 @@ mod tests {
         assert_eq!(wrong.details[0].field, "content");
         assert_eq!(wrong.details[0].allowed.as_deref(), Some("a string"));
         assert_eq!(decode("[]").code, ErrorCode::BadFrame);
+        assert_eq!(
+            decode("[\"ping\"]").code,
+            ErrorCode::BadFrame,
+            "fields have names"
+        );
         assert_eq!(decode("{\"type\":\"dance\"}").code, ErrorCode::UnknownType);
         assert_eq!(decode("\u{0}").code, ErrorCode::BadFrame);
     }

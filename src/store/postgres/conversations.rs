@@ -23,14 +23,18 @@ const MEMBERS_BY_ID: &str = concat!(member!(), "and m.user_id = any($2)");
 const MEMBER_LISTS: &str = concat!(member_list!(), "= any($1) order by h.conversation_id");
 /// One statement for all marks: the marks that may be raised are merged, their rows are locked in
 /// one order (two nodes may raise marks of the same people), then written where they grow.
+/// `offset 0` keeps the look-up of a member a look-up by its whole key.
 const RAISE_MARKS: &str = "
     with wanted as (
         select w.conversation_id, w.user_id,
                max(w.seq) as delivered, max(w.seq) filter (where w.is_read) as read
         from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::boolean[])
                  as w (conversation_id, user_id, seq, is_read)
+        cross join lateral (
+            select m.left_seq from members m
+            where m.conversation_id = w.conversation_id and m.user_id = w.user_id
+            offset 0) m
         join conversation_heads h on h.conversation_id = w.conversation_id
-        join members m on m.conversation_id = w.conversation_id and m.user_id = w.user_id
         where w.seq <= coalesce(m.left_seq, h.last_seq)
         group by w.conversation_id, w.user_id
     ), locked as (

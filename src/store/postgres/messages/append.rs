@@ -134,7 +134,11 @@ async fn attempt(
     if plan.entries.is_empty() {
         tx.rollback().await?;
     } else {
-        write(&mut tx, batch, &plan, at).await?;
+        if let Err(error) = write(&mut tx, batch, &plan, at).await {
+            // Now, not whenever the pool comes to it: the next attempt needs these locks.
+            tx.rollback().await.ok();
+            return Err(error);
+        }
         tx.commit().await?;
     }
     Ok(plan.outcomes)

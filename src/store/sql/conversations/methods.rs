@@ -1,0 +1,269 @@
+//! The methods of `ConversationStore`.
+
+/// Implements `ConversationStore`; needs `CONVERSATIONS_OF`, `CONVERSATION_OF`, `MEMBERSHIPS_OF`,
+/// `PRESENT_MEMBERSHIPS_OF`, `MEMBERSHIPS_IN`, `MEMBERS_BY_ID`, `MEMBER_LISTS` and `raise_marks`.
+macro_rules! conversation_store {
+    ($store:ty) => {
+        use async_trait::async_trait;
+        use rookery_protocol::conversation::{Conversation, Member};
+        use rookery_protocol::{ConversationId, Timestamp, UserId};
+        use uuid::Uuid;
+
+        use super::groups;
+        use $crate::store::sql::conversations::{
+            self as sql, ListedRecord, MemberListRecord, MemberRecord, MembershipRecord,
+        };
+        use $crate::store::sql::journal::{self, INSERT as INSERT_JOURNAL};
+        use $crate::store::sql::{contains_pattern, detached};
+        use $crate::store::{
+            ConversationFilter, ConversationStore, DirectConversation, GroupChange, GroupChanged,
+            GroupCreated, GroupRule, JournalRow, ListedConversation, MarkRaise, MemberList,
+            Membership, NewGroup, Refusal, Result,
+        };
+
+        #[async_trait]
+        impl ConversationStore for $store {
+            async fn ensure_direct(
+                &self,
+                creator: UserId,
+                other: UserId,
+                at: Timestamp,
+            ) -> Result<Option<DirectConversation>> {
+                let conversation_id = ConversationId::direct(creator, other);
+                let exists: bool = sqlx::query_scalar(sql::DIRECT_EXISTS)
+                    .bind(conversation_id)
+                    .fetch_one(self.reader())
+                    .await?;
+                if exists {
+                    return Ok(Some(DirectConversation {
+                        conversation_id,
+                        created: false,
+                    }));
+                }
+                let store = self.clone();
+                detached(async move { make_direct(&store, creator, other, at).await }).await
+            }
+
+            async fn create_group(
+                &self,
+                group: &NewGroup,
+                at: Timestamp,
+            ) -> Result<std::result::Result<GroupCreated, Refusal>> {
+                let (store, group) = (self.clone(), group.clone());
+                detached(async move { groups::create(&store, &group, at).await }).await
+            }
+
+            async fn change_group(
+                &self,
+                change: &GroupChange,
+                rule: GroupRule,
+                at: Timestamp,
+            ) -> Result<std::result::Result<Option<GroupChanged>, Refusal>> {
+                let (store, change) = (self.clone(), change.clone());
+                detached(async move { groups::change(&store, &change, rule, at).await }).await
+            }
+
+            async fn conversations_of(
+                &self,
+                user: UserId,
+                filter: &ConversationFilter,
+            ) -> Result<Vec<ListedConversation>> {
+                let records: Vec<ListedRecord> = sqlx::query_as(CONVERSATIONS_OF)
+                    .bind(user)
+                    .bind(filter.changed_since)
+                    .bind(filter.before.map(|(at, _)| at))
+                    .bind(filter.before.map(|(_, id)| id))
+                    .bind(filter.query.as_deref().map(contains_pattern))
+                    .bind(filter.limit)
+                    .fetch_all(self.reader())
+                    .await?;
+                records
+                    .into_iter()
+                    .map(ListedConversation::try_from)
+                    .collect()
+            }
+
+            async fn conversation(
+                &self,
+                user: UserId,
+                id: ConversationId,
+            ) -> Result<Option<Conversation>> {
+                let record: Option<ListedRecord> = sqlx::query_as(CONVERSATION_OF)
+                    .bind(user)
+                    .bind(id)
+                    .fetch_optional(self.reader())
+                    .await?;
+                let listed = record.map(ListedConversation::try_from).transpose()?;
+                Ok(listed.map(|listed| listed.conversation))
+            }
+
+            async fn membership(
+                &self,
+                user: UserId,
+                id: ConversationId,
+            ) -> Result<Option<Membership>> {
+                let record: Option<MembershipRecord> = sqlx::query_as(sql::MEMBERSHIP)
+                    .bind(user)
+                    .bind(id)
+                    .fetch_optional(self.reader())
+                    .await?;
+                record.map(Membership::try_from).transpose()
+            }
+
+            async fn memberships_of(
+                &self,
+                users: &[UserId],
+                and_past: bool,
+            ) -> Result<Vec<Membership>> {
+                let statement = if and_past {
+                    MEMBERSHIPS_OF
+                } else {
+                    PRESENT_MEMBERSHIPS_OF
+                };
+                let records: Vec<MembershipRecord> = sqlx::query_as(statement)
+                    .bind(super::list(users.iter().map(UserId::as_uuid)))
+                    .fetch_all(self.reader())
+                    .await?;
+                records.into_iter().map(Membership::try_from).collect()
+            }
+
+            async fn memberships_in(
+                &self,
+                id: ConversationId,
+                users: &[UserId],
+            ) -> Result<Vec<Membership>> {
+                let records: Vec<MembershipRecord> = sqlx::query_as(MEMBERSHIPS_IN)
+                    .bind(id)
+                    .bind(super::list(users.iter().map(UserId::as_uuid)))
+                    .fetch_all(self.reader())
+                    .await?;
+                records.into_iter().map(Membership::try_from).collect()
+            }
+
+            async fn members(
+                &self,
+                id: ConversationId,
+                after: Option<UserId>,
+                limit: i64,
+            ) -> Result<Vec<Member>> {
+                let records: Vec<MemberRecord> = sqlx::query_as(sql::MEMBERS)
+                    .bind(id)
+                    // No account has the nil id: all come after it.
+                    .bind(after.unwrap_or(UserId::from_uuid(Uuid::nil())))
+                    .bind(limit)
+                    .fetch_all(self.reader())
+                    .await?;
+                records.into_iter().map(Member::try_from).collect()
+            }
+
+            async fn members_by_id(
+                &self,
+                id: ConversationId,
+                users: &[UserId],
+            ) -> Result<Vec<Member>> {
+                let records: Vec<MemberRecord> = sqlx::query_as(MEMBERS_BY_ID)
+                    .bind(id)
+                    .bind(super::list(users.iter().map(UserId::as_uuid)))
+                    .fetch_all(self.reader())
+                    .await?;
+                records.into_iter().map(Member::try_from).collect()
+            }
+
+            async fn member_lists(&self, ids: &[ConversationId]) -> Result<Vec<MemberList>> {
+                let records: Vec<MemberListRecord> = sqlx::query_as(MEMBER_LISTS)
+                    .bind(super::list(ids.iter().map(ConversationId::as_uuid)))
+                    .fetch_all(self.reader())
+                    .await?;
+                Ok(sql::group_members(records))
+            }
+
+            async fn raise_marks(&self, marks: &[MarkRaise], at: Timestamp) -> Result<()> {
+                if marks.is_empty() {
+                    return Ok(());
+                }
+                raise_marks(self, marks, at).await
+            }
+        }
+
+        async fn make_direct(
+            store: &$store,
+            creator: UserId,
+            other: UserId,
+            at: Timestamp,
+        ) -> Result<Option<DirectConversation>> {
+            let conversation_id = ConversationId::direct(creator, other);
+            let mut tx = store.begin().await?;
+            let accounts: i64 = sqlx::query_scalar(sql::ACCOUNTS_OF_PAIR)
+                .bind(creator)
+                .bind(other)
+                .fetch_one(&mut *tx)
+                .await?;
+            if accounts != 2 {
+                tx.rollback().await?;
+                return Ok(None);
+            }
+            let inserted = sqlx::query(sql::INSERT_DIRECT)
+                .bind(conversation_id)
+                .bind(creator)
+                .bind(at)
+                .execute(&mut *tx)
+                .await?;
+            if inserted.rows_affected() == 1 {
+                let head = sqlx::query(sql::INSERT_DIRECT_HEAD)
+                    .bind(conversation_id)
+                    .bind(at);
+                head.execute(&mut *tx).await?;
+                sqlx::query(sql::INSERT_PAIR)
+                    .bind(conversation_id)
+                    .bind(creator)
+                    .bind(other)
+                    .bind(at)
+                    .execute(&mut *tx)
+                    .await?;
+            } else if !revive_direct(&mut tx, conversation_id, at).await? {
+                // Somebody else made it meanwhile.
+                tx.rollback().await?;
+                return Ok(Some(DirectConversation {
+                    conversation_id,
+                    created: false,
+                }));
+            }
+            let user_ids = vec![creator, other];
+            let (kind, payload) = journal::pack(&JournalRow::Members {
+                conversation_id,
+                user_ids,
+            });
+            let journal = sqlx::query(INSERT_JOURNAL)
+                .bind(kind)
+                .bind(payload)
+                .bind(at);
+            journal.execute(&mut *tx).await?;
+            tx.commit().await?;
+            Ok(Some(DirectConversation {
+                conversation_id,
+                created: true,
+            }))
+        }
+
+        /// True if there was a deleted one. The head's row is locked first, as by every change of
+        /// memberships.
+        async fn revive_direct(
+            tx: &mut super::Tx,
+            id: ConversationId,
+            at: Timestamp,
+        ) -> Result<bool> {
+            let head = sqlx::query(sql::REVIVE_HEAD).bind(id).bind(at);
+            head.execute(&mut **tx).await?;
+            let revived = sqlx::query(sql::REVIVE_DIRECT)
+                .bind(id)
+                .execute(&mut **tx)
+                .await?;
+            sqlx::query(sql::REVIVE_PAIR)
+                .bind(id)
+                .execute(&mut **tx)
+                .await?;
+            Ok(revived.rows_affected() == 1)
+        }
+    };
+}
+pub(in crate::store) use conversation_store;
