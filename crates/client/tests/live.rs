@@ -11,8 +11,10 @@ use rookery_protocol::event::{
     Limits, MessageAck, MessageBatch, MessageNew, Ready, ServerDraining, ServerEvent, SyncDone,
 };
 use rookery_protocol::message::{Message, MessageKind, MessageStatus};
+use rookery_protocol::rest::{Success, Tokens};
 use rookery_protocol::user::{User, UserRole};
 use rookery_protocol::{ConversationId, Format, MessageId, Seq, SessionId, Timestamp, UserId};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -31,11 +33,18 @@ struct Peer(WebSocketStream<TcpStream>);
 impl Peer {
     /// Takes the next connection, which must resume and ask for these cursors.
     async fn accept(listener: &TcpListener, node: &str, cursor: i64) -> Self {
+        Self::accept_with(listener, "token", cursor, ready(node)).await
+    }
+
+    async fn accept_with(listener: &TcpListener, token: &str, cursor: i64, ready: Ready) -> Self {
         let (tcp, _) = listener.accept().await.unwrap();
         #[expect(clippy::result_large_err, reason = "the library's signature")]
         let check = |request: &Request, mut response: Response| {
             assert!(request.uri().query().unwrap().contains("resume=1"));
-            assert_eq!(request.headers()["authorization"], "Bearer token");
+            assert_eq!(
+                request.headers()["authorization"],
+                format!("Bearer {token}")
+            );
             let name = http::HeaderValue::from_static(Format::Json.subprotocol());
             response
                 .headers_mut()
@@ -43,7 +52,7 @@ impl Peer {
             Ok::<_, ErrorResponse>(response)
         };
         let mut peer = Self(accept_hdr_async(tcp, check).await.unwrap());
-        peer.say(ServerEvent::Ready(ready(node))).await;
+        peer.say(ServerEvent::Ready(ready)).await;
         match peer.hear().await {
             ClientCommand::Sync(sync) => {
                 assert_eq!(sync.cursors.unwrap(), HashMap::from([(ROOM, Seq(cursor))]));
@@ -89,8 +98,8 @@ impl Peer {
     }
 }
 
-fn ready(node: &str) -> Ready {
-    let user = User {
+fn ann() -> User {
+    User {
         user_id: ME,
         username: "ann".into(),
         full_name: None,
@@ -99,10 +108,53 @@ fn ready(node: &str) -> Ready {
         created_at: START,
         last_seen_at: None,
         email: None,
+    }
+}
+
+/// Answers the next request, which must trade this refresh token, with new ones.
+async fn refresh(listener: &TcpListener, old: &str, new: &str) {
+    let (mut tcp, _) = listener.accept().await.unwrap();
+    let mut request = Vec::new();
+    while !request.ends_with(b"}") {
+        assert_ne!(
+            tcp.read_buf(&mut request).await.unwrap(),
+            0,
+            "the request is not complete"
+        );
+    }
+    let request = String::from_utf8(request).unwrap();
+    assert!(
+        request.starts_with("POST /api/v1/auth/refresh "),
+        "{request}"
+    );
+    assert!(
+        request.contains(&format!("\"refresh_token\":\"{old}\"")),
+        "{request}"
+    );
+    let data = Tokens {
+        user: ann(),
+        access_token: format!("access-{new}"),
+        refresh_token: new.into(),
+        token_type: "Bearer".into(),
+        expires_in: 900,
     };
+    let body = Success {
+        success: true,
+        data,
+        message: None,
+        timestamp: START,
+    };
+    let body = serde_json::to_string(&body).unwrap();
+    let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length:";
+    tcp.write_all(format!("{head} {}\r\n\r\n{body}", body.len()).as_bytes())
+        .await
+        .unwrap();
+}
+
+fn ready(node: &str) -> Ready {
     Ready {
         reference: None,
-        user,
+        user: ann(),
         session_id: SessionId::from_uuid(Uuid::from_u128(4)),
         node_id: node.into(),
         epoch: "1".into(),
@@ -154,11 +206,15 @@ fn ack(message_id: MessageId, seq: i64) -> ServerEvent {
 }
 
 async fn start() -> (TcpListener, Live) {
+    start_with(None).await
+}
+
+async fn start_with(refresh_token: Option<&str>) -> (TcpListener, Live) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let credentials = Credentials {
         access_token: "token".into(),
-        refresh_token: None,
+        refresh_token: refresh_token.map(Into::into),
     };
     let mut config = LiveConfig::new([url], credentials);
     config.start = Start::Cursors(HashMap::from([(ROOM, Seq(4))]));
@@ -180,6 +236,7 @@ async fn next(live: &mut Live) -> String {
         Some(Update::Disconnected { code, .. }) => format!("disconnected {code}"),
         Some(Update::Stopped { code, .. }) => format!("stopped {code}"),
         Some(Update::Draining { .. }) => "draining".into(),
+        Some(Update::Refreshed(tokens)) => format!("refreshed {}", tokens.refresh_token),
         Some(other) => format!("{other:?}"),
     }
 }
@@ -285,4 +342,42 @@ async fn a_draining_node_is_left_with_its_hint_and_resumed_elsewhere() {
     let unsent = live.close().await;
     assert_eq!(unsent.len(), 1);
     assert_eq!(unsent[0].content, "never synced");
+}
+
+#[tokio::test]
+async fn tokens_are_renewed_when_they_ran_out_and_before_they_do() {
+    let (listener, mut live) = start_with(Some("first")).await;
+    let mut peer = Peer::accept(&listener, "a", 4).await;
+    peer.synced().await;
+    peer.close(4103).await;
+    refresh(&listener, "first", "second").await;
+    expect!(
+        &mut live,
+        "connected a",
+        "synced",
+        "disconnected 4103",
+        "refreshed second"
+    );
+
+    let soon = Ready {
+        token_expires_at: START.plus_millis(500),
+        ..ready("b")
+    };
+    let mut peer = Peer::accept_with(&listener, "access-second", 4, soon).await;
+    refresh(&listener, "second", "third").await;
+    match peer.hear().await {
+        ClientCommand::Auth(auth) => assert_eq!(auth.token, "access-third"),
+        other => panic!("an auth was expected, not {other:?}"),
+    }
+    expect!(&mut live, "connected b", "refreshed third");
+}
+
+#[tokio::test]
+async fn a_refused_token_without_another_ends_it() {
+    let (listener, mut live) = start().await;
+    let (mut tcp, _) = listener.accept().await.unwrap();
+    tcp.write_all(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n")
+        .await
+        .unwrap();
+    expect!(&mut live, "disconnected 1006", "stopped 4001", "end");
 }

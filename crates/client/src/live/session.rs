@@ -44,16 +44,14 @@ impl Driver {
     pub(super) async fn session(&mut self, ready: &Ready) -> Result<Infallible, End> {
         let now = Instant::now();
         let mut session = Session {
-            timers: Timers::new(now, ready.heartbeat_seconds),
+            timers: Timers::new(now, ready.server_time, ready.heartbeat_seconds),
             synced: false,
             sync_at: Some(now),
             window: WINDOW.min(ready.limits.in_flight.max(1)),
             renewal: None,
         };
         if self.config.credentials.refresh_token.is_some() {
-            session
-                .timers
-                .token_lives(now, ready.server_time, ready.token_expires_at);
+            session.timers.token_lives(now, ready.token_expires_at);
         }
         let mut open = true;
         loop {
@@ -169,11 +167,9 @@ impl Driver {
             ServerEvent::MemberRemoved(change) => self.on_member(change, false).await,
             ServerEvent::ConversationRead(read) => self.say(Update::Read(read)).await,
             ServerEvent::AuthOk(renewed) => {
-                // The life of the new token by this clock: good enough for a share of it.
-                let lives = renewed.token_expires_at;
                 session
                     .timers
-                    .token_lives(Instant::now(), now_by_wall_clock(), lives);
+                    .token_lives(Instant::now(), renewed.token_expires_at);
             }
             ServerEvent::ServerDraining(drain) => {
                 let reconnect_after = Duration::from_millis(drain.reconnect_after_ms);
@@ -311,10 +307,4 @@ fn ack_of(message: &Message) -> MessageAck {
         status: message.status.unwrap_or(MessageStatus::Sent),
         duplicate: true,
     }
-}
-
-fn now_by_wall_clock() -> rookery_protocol::Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let millis = since.map_or(0, |since| since.as_millis());
-    rookery_protocol::Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
 }

@@ -7,6 +7,8 @@ use tokio::time::Instant;
 
 /// How long a new token that is not granted may be asked for again.
 const RENEW_AGAIN: Duration = Duration::from_secs(10);
+/// No renewal follows a token sooner than this, however short its life.
+const RENEW_LEAST: Duration = Duration::from_secs(1);
 /// A token is renewed when this share of its life is left, in per cent.
 const RENEW_LEFT_PERCENT: u32 = 20;
 /// How long a `ping` may be unanswered.
@@ -27,6 +29,8 @@ pub(super) enum Due {
 /// Liveness and token expiry of one connection.
 #[derive(Debug)]
 pub(super) struct Timers {
+    /// One moment by both clocks: this device's own may be hours off.
+    began_at: (Instant, Timestamp),
     heard_at: Instant,
     /// A little more than the server's own heartbeat.
     silence: Duration,
@@ -35,9 +39,10 @@ pub(super) struct Timers {
 }
 
 impl Timers {
-    pub(super) fn new(now: Instant, heartbeat_seconds: u32) -> Self {
+    pub(super) fn new(now: Instant, server_time: Timestamp, heartbeat_seconds: u32) -> Self {
         let silence = Duration::from_secs(u64::from(heartbeat_seconds.clamp(1, 300)) + 5);
         Self {
+            began_at: (now, server_time),
             heard_at: now,
             silence,
             pinged: false,
@@ -51,11 +56,14 @@ impl Timers {
         self.pinged = false;
     }
 
-    /// The token's life by the server's clock.
-    pub(super) fn token_lives(&mut self, now: Instant, from: Timestamp, until: Timestamp) {
-        let millis = until.as_millis().saturating_sub(from.as_millis());
-        let life = Duration::from_millis(u64::try_from(millis).unwrap_or(0));
-        self.renew_at = Some(now + life * (100 - RENEW_LEFT_PERCENT) / 100);
+    /// The token runs out then, by the server's clock.
+    pub(super) fn token_lives(&mut self, now: Instant, until: Timestamp) {
+        let (began_at, server_time) = self.began_at;
+        let whole = until.as_millis().saturating_sub(server_time.as_millis());
+        let whole = Duration::from_millis(u64::try_from(whole).unwrap_or(0));
+        let life = whole.saturating_sub(now.duration_since(began_at));
+        let share = life * (100 - RENEW_LEFT_PERCENT) / 100;
+        self.renew_at = Some(now + share.max(RENEW_LEAST));
     }
 
     /// The renewal is under way, or failed and may be tried again later.
@@ -105,7 +113,7 @@ mod tests {
     #[test]
     fn silence_is_asked_about_and_then_believed() {
         let start = Instant::now();
-        let mut timers = Timers::new(start, 25);
+        let mut timers = Timers::new(start, Timestamp::from_millis(0), 25);
         assert_eq!(timers.due(start + Duration::from_secs(29)), Due::Nothing);
         assert_eq!(timers.due(start + Duration::from_secs(30)), Due::Ping);
         assert_eq!(timers.due(start + Duration::from_secs(39)), Due::Nothing);
@@ -118,13 +126,17 @@ mod tests {
     #[test]
     fn a_token_is_renewed_before_it_runs_out() {
         let start = Instant::now();
-        let mut timers = Timers::new(start, 300);
-        let from = Timestamp::from_millis(1_000);
-        timers.token_lives(start, from, from.plus_millis(100_000));
+        let server_time = Timestamp::from_millis(1_000);
+        let mut timers = Timers::new(start, server_time, 300);
+        timers.token_lives(start, server_time.plus_millis(100_000));
         assert_eq!(timers.due(start + Duration::from_secs(79)), Due::Nothing);
         assert_eq!(timers.due(start + Duration::from_secs(80)), Due::Renew);
         timers.renewing(start + Duration::from_secs(80));
         assert_eq!(timers.due(start + Duration::from_secs(81)), Due::Nothing);
-        assert_eq!(timers.due(start + Duration::from_secs(90)), Due::Renew);
+        let later = start + Duration::from_secs(90);
+        assert_eq!(timers.due(later), Due::Renew);
+        timers.token_lives(later, server_time.plus_millis(190_000));
+        assert_eq!(timers.due(later + Duration::from_secs(79)), Due::Nothing);
+        assert_eq!(timers.due(later + Duration::from_secs(80)), Due::Renew);
     }
 }
