@@ -442,7 +442,6 @@ async fn refused(handshake: &Handshake) -> (u16, Value, Value, Value) {
 }
 
 #[tokio::test]
-#[expect(clippy::too_many_lines, reason = "most of it is a table")]
 async fn bad_handshakes_are_refused_in_plain_http() {
     let stage = Stage::set().await;
     let good = Handshake::to(&stage.cluster.url()).token(&stage.user.tokens.access_token);
