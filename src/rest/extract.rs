@@ -109,10 +109,16 @@ fn unreadable(rejection: BytesRejection) -> AppError {
 
 /// Decodes; only a bad body pays for finding out which field is wrong.
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, AppError> {
+    let is_json = || serde_json::from_slice::<IgnoredAny>(bytes).is_ok();
+    // A list would be read by position, and fields have names here.
+    if bytes.trim_ascii_start().first() != Some(&b'{') && is_json() {
+        let detail = ErrorDetail::new("body", "is not an object", "a JSON object");
+        return Err(AppError::invalid(detail));
+    }
     if let Ok(value) = serde_json::from_slice(bytes) {
         return Ok(value);
     }
-    if serde_json::from_slice::<IgnoredAny>(bytes).is_err() {
+    if !is_json() {
         return Err(AppError::new(
             ErrorCode::BadFrame,
             "the request body is not JSON",

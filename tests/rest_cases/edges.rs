@@ -53,6 +53,10 @@ async fn bad_bodies_are_told_apart() {
         .refused(400, "BAD_FRAME");
     post(b"{}".to_vec()).await.invalid("login");
     post(b"7".to_vec()).await.refused(400, "INVALID");
+    // Fields have names: their order in a list means nothing.
+    post(br#"["ann","0123456789"]"#.to_vec())
+        .await
+        .invalid("body");
     post(br#"{"login":"ann","password":{}}"#.to_vec())
         .await
         .invalid("password");
