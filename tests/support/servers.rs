@@ -36,15 +36,15 @@ pub use redis::Redis;
 /// Lines on stdin are names of signals to send. End of file means that the test process is gone or
 /// has dropped the server: stop it, by force after 10 s, and remove the folder. CONT wakes a
 /// server that a test left stopped; HUP is what the kernel sends a group with such a member when
-/// its parent dies. The server's exit code is left in the folder. `kill -KILL 0` ends the whole
-/// process group, which takes nginx's workers along when their master was killed, and this shell
-/// too.
+/// its parent dies. The exit code goes to a file that is opened at the start, since a new one could
+/// get in the way of the folder's removal. `kill -KILL 0` ends the whole process group, which takes
+/// nginx's workers along when their master was killed, and this shell too.
 const SUPERVISOR: &str = r#"
 trap '' HUP
 stop=$1 folder=$2
 shift 2
-exec 3<&0
-"$@" </dev/null 3<&- &
+exec 3<&0 4>"$folder/exit_code"
+"$@" </dev/null 3<&- 4>&- &
 server=$!
 {
     while read -r signal <&3; do kill -s "$signal" "$server"; done
@@ -55,7 +55,7 @@ server=$!
     kill -KILL "$server"
 } 2>/dev/null &
 wait "$server"
-echo "$?" >"$folder/exit_code"
+echo "$?" >&4
 if [ -e "$folder/orphaned" ]; then rm -rf "$folder"; fi
 kill -KILL 0
 "#;
@@ -87,7 +87,6 @@ impl Supervised {
     ) -> Result<Self> {
         let log = folder.join(format!("{name}.txt"));
         let exit_code = folder.join("exit_code");
-        std::fs::remove_file(&exit_code).ok();
         let output = File::options().create(true).append(true).open(&log)?;
         let mut supervisor = Command::new("/bin/sh")
             .args(["-c", SUPERVISOR, "supervisor", stop])
