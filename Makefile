@@ -18,6 +18,7 @@ cluster: ## Run three nodes behind nginx, with PostgreSQL and Redis, until Ctrl-
 	scripts/cluster.sh
 
 bench: ## Measure against the budgets
+	cargo build --release --locked --workspace
 	cargo run --release --locked -p rookery-loadtest -- bench
 
 fmt: ## Format the code
