@@ -88,8 +88,9 @@ impl Node {
         let (store, alone) = open_store(config, options).await?;
         let clock = Clock::system();
         let auth = auth(config, &store, &clock, &tasks)?;
-        auth.load_revocations().await?;
         let path = MessagePath::start(config, &store, &auth, &clock, &tasks).await?;
+        // After the journal's position was taken: an end that falls between is in either.
+        auth.load_revocations().await?;
         let rest = rest_state(config, &path);
 
         let status = Arc::new(NodeStatus::new(&config.node.id, config.redis.url.is_some()));

@@ -171,6 +171,13 @@ impl Delivery {
         self.put(&key, Work::Behind(behind));
     }
 
+    /// As [`Self::put`], for tasks that may wait: their work is in no later look of the reconciler.
+    async fn put_patiently(&self, key: &[u8; 16], work: Work) {
+        let worker = usize::from(key[15]) % self.workers.len();
+        // The worker is gone only when the node is.
+        self.workers[worker].send(work).await.ok();
+    }
+
     fn put(&self, key: &[u8; 16], work: Work) {
         let worker = usize::from(key[15]) % self.workers.len();
         if self.workers[worker].try_send(work).is_err() {

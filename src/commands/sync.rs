@@ -87,7 +87,19 @@ async fn run(gateway: &Gateway, session: &Session, command: Sync) -> Result<(), 
     let plan = plan::make(&memberships, command.cursors.as_ref());
     let newer = plan.apply(&mut session.positions());
     crate::gateway::noted(gateway, session, newer);
-    replay::run(gateway, session, plan, command.reference).await
+    replay::run(gateway, session, plan, command.reference).await?;
+    // What a look into the journal passed over while this sync had the conversations.
+    let memberships = gateway
+        .store
+        .memberships_of(&[session.user_id], false)
+        .await?;
+    let ends = memberships
+        .iter()
+        .map(|m| (m.conversation_id, m.last_seq))
+        .collect();
+    let behind: Vec<_> = session.positions().behind(&ends).collect();
+    crate::gateway::noted(gateway, session, behind);
+    Ok(())
 }
 
 /// Queues an event at the pace of the reader.

@@ -107,7 +107,7 @@ impl<F: Fn() -> bool + Send + Sync + 'static> Reconciler<F> {
             GRACE_WHILE_DOWN
         };
         tokio::time::sleep(grace).await;
-        self.learn(&changes);
+        self.learn(&changes).await;
         let found = self.revoke(&changes) + self.catch_up(&changes).await;
         if found > 0 {
             metrics::reconcile_found_total().increment(found as u64);
@@ -136,7 +136,7 @@ impl<F: Fn() -> bool + Send + Sync + 'static> Reconciler<F> {
 
     /// Tells the workers of memberships that sockets here do not know. Not counted as found: rows
     /// of memberships that ended look the same, and there is nothing to tell of those.
-    fn learn(&self, changes: &Changes) {
+    async fn learn(&self, changes: &Changes) {
         for (conversation_id, user_ids) in &changes.members {
             let unaware = |user: &&UserId| {
                 let sessions = self.parts.registry.of(**user);
@@ -152,7 +152,7 @@ impl<F: Fn() -> bool + Send + Sync + 'static> Reconciler<F> {
                     .get(conversation_id)
                     .copied()
                     .unwrap_or(Seq::ZERO);
-                self.behind(*conversation_id, users, target);
+                self.behind(*conversation_id, users, target).await;
             }
         }
     }
@@ -174,19 +174,22 @@ impl<F: Fn() -> bool + Send + Sync + 'static> Reconciler<F> {
         let found = lacking.len();
         for (id, users) in lacking {
             let target = changes.ends.get(&id).copied().unwrap_or(Seq::ZERO);
-            self.behind(id, users.into_iter().collect(), target);
+            self.behind(id, users.into_iter().collect(), target).await;
         }
         found
     }
 
-    fn behind(&self, conversation_id: ConversationId, users: Vec<UserId>, target: Seq) {
+    async fn behind(&self, conversation_id: ConversationId, users: Vec<UserId>, target: Seq) {
         let path = Path::Reconcile;
-        self.delivery.behind(Behind {
+        let key = *conversation_id.as_bytes();
+        let behind = Behind {
             conversation_id,
             users,
             target,
             path,
-        });
+        };
+        let work = super::Work::Behind(behind);
+        self.delivery.put_patiently(&key, work).await;
     }
 
     async fn prune(&mut self) {

@@ -201,7 +201,8 @@ impl Worker {
             match fill::read(store.as_ref(), &request).await {
                 Ok(filled) => {
                     metrics::fills_total().filled.increment(1);
-                    delivery.put(id.as_bytes(), Work::Filled(Box::new(filled)));
+                    let work = Work::Filled(Box::new(filled));
+                    delivery.put_patiently(id.as_bytes(), work).await;
                 }
                 Err(error) => {
                     metrics::fills_total().failed.increment(1);
@@ -213,7 +214,9 @@ impl Worker {
                         target,
                         path,
                     } = request.into();
-                    delivery.put(id.as_bytes(), Work::FillFailed(id));
+                    delivery
+                        .put_patiently(id.as_bytes(), Work::FillFailed(id))
+                        .await;
                     delivery.behind(Behind {
                         conversation_id,
                         users,

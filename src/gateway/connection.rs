@@ -62,6 +62,8 @@ pub(super) async fn run(gateway: Gateway, upgrade: OnUpgrade, opening: Opening, 
     let ended = match opened {
         Ok(session) => {
             let ended = serve(&gateway, &mut socket, &session).await;
+            // Whoever still waits for room in the outbox must not wait for ever.
+            session.close(CloseCode::Resynchronise);
             open::left(&gateway, &session).await;
             ended
         }

@@ -1,10 +1,10 @@
 //! Carries out a sync's plan, at the pace of the reader.
 
-use rookery_protocol::Seq;
 use rookery_protocol::event::{
     ConversationChanged, MemberChanged, MessageBatch, ServerEvent, SyncDone, SyncStart,
 };
 use rookery_protocol::message::{Message, MessageStatus, SystemNotice};
+use rookery_protocol::{CloseCode, Seq};
 
 use super::plan::{Plan, Replay};
 use super::{Stopped, tell};
@@ -102,22 +102,48 @@ async fn messages(
         };
         tell(session, &ServerEvent::MessageBatch(batch)).await?;
         changes(gateway, session, replay, &notices).await?;
+        if position < target || replay.left {
+            continue;
+        }
         // Asked only after the batch is queued: what passes live from now on comes behind it.
-        if position >= target
-            && !replay.left
-            && let Some(raised) = session.positions().synced_to(id, position)
-        {
-            target = raised;
+        let raised = session.positions().synced_to(id, position);
+        if let Some(raised) = raised {
+            target = window_end(gateway, session, replay, position, raised).await?;
+            if target <= position {
+                session.positions().forget(id);
+            }
         }
     }
     Ok(count)
+}
+
+/// How far a raised target may be read: one who left and came back meanwhile has a hole in their
+/// window on the log, and starts over.
+async fn window_end(
+    gateway: &Gateway,
+    session: &Session,
+    replay: &Replay,
+    position: Seq,
+    raised: Seq,
+) -> Result<Seq, Stopped> {
+    let id = replay.conversation_id;
+    let membership = gateway.store.membership(session.user_id, id).await?;
+    match membership {
+        Some(membership) if membership.visible_from <= position => {
+            Ok(raised.min(membership.visible_to()))
+        }
+        _ => {
+            session.close(CloseCode::Resynchronise);
+            Err(Stopped::Gone)
+        }
+    }
 }
 
 /// Shortens a page so that its batch stays a frame of bounded size; at least one message stays.
 fn cut(mut entries: Vec<Message>) -> Vec<Message> {
     let mut bytes = 0;
     let fits = entries.iter().take_while(|message| {
-        bytes += message.content.len() + 512;
+        bytes += serde_json::to_vec(message).map_or(BATCH_BYTES, |encoded| encoded.len());
         bytes <= BATCH_BYTES
     });
     let fits = fits.count().max(1);
