@@ -317,7 +317,12 @@ fn rest_state(config: &Config, path: &MessagePath) -> RestState {
         Arc::clone(fanout),
         clock.clone(),
     );
-    let conversations = Conversations::new(Arc::clone(store), Arc::clone(fanout), clock.clone());
+    let conversations = Conversations::new(
+        Arc::clone(store),
+        Arc::clone(fanout),
+        clock.clone(),
+        config.fanout.direct_max,
+    );
     RestState {
         accounts: Arc::new(accounts),
         conversations: Arc::new(conversations),

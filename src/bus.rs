@@ -19,10 +19,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use channel::Channel;
-pub use envelope::{BusEvent, Envelope, EnvelopeError, VERSION};
+pub use envelope::{BusEvent, BusPresence, BusReceipt, Envelope, EnvelopeError, OwnRead, VERSION};
 pub use memory::MemoryBus;
 pub use redis::{RedisBus, RedisOptions};
-pub use subscriptions::Subscriptions;
+pub use subscriptions::{Joined, Subscriptions};
 
 /// What arrives from the bus.
 #[derive(Clone, Debug)]

@@ -51,6 +51,16 @@ pub async fn frame(
         ClientCommand::MessageDelivered(mark) => mark::delivered(gateway, session, &mark).await,
         ClientCommand::MessageRead(mark) => mark::read(gateway, session, &mark).await,
         ClientCommand::Sync(sync) => sync::handle(gateway, session, sync),
+        ClientCommand::MessageEdit(_)
+        | ClientCommand::MessageDelete(_)
+        | ClientCommand::ReactionAdd(_)
+        | ClientCommand::ReactionRemove(_)
+        | ClientCommand::Typing(_)
+        | ClientCommand::PresenceSubscribe(_)
+        | ClientCommand::PresenceUnsubscribe(_)
+        | ClientCommand::PresenceSet(_)
+        | ClientCommand::ConversationWatch(_)
+        | ClientCommand::ConversationUnwatch(_) => Err(AppError::unavailable()),
         ClientCommand::Ping(ping) => Ok(Some(ServerEvent::Pong(Reply {
             reference: ping.reference,
         }))),

@@ -12,6 +12,7 @@
 mod auth;
 mod database;
 mod drain;
+mod fanout;
 mod http;
 mod key;
 mod limits;
@@ -32,6 +33,7 @@ use serde_json::Value;
 pub use auth::AuthConfig;
 pub use database::DatabaseConfig;
 pub use drain::DrainConfig;
+pub use fanout::FanoutConfig;
 pub use http::HttpConfig;
 pub use key::Key;
 pub use limits::LimitsConfig;
@@ -53,18 +55,20 @@ pub struct Config {
     pub auth: AuthConfig,
     pub limits: LimitsConfig,
     pub rates: RatesConfig,
+    pub fanout: FanoutConfig,
     pub drain: DrainConfig,
     pub log: LogConfig,
     pub node: NodeConfig,
 }
 
-const SECTIONS: [&[Key]; 9] = [
+const SECTIONS: [&[Key]; 10] = [
     &database::KEYS,
     &redis::KEYS,
     &http::KEYS,
     &auth::KEYS,
     &limits::KEYS,
     &rates::KEYS,
+    &fanout::KEYS,
     &drain::KEYS,
     &log::KEYS,
     &node::KEYS,
@@ -120,6 +124,7 @@ impl Config {
         let auth = keep(problems, AuthConfig::read(sources));
         let limits = keep(problems, LimitsConfig::read(sources));
         let rates = keep(problems, RatesConfig::read(sources));
+        let fanout = keep(problems, FanoutConfig::read(sources));
         let drain = keep(problems, DrainConfig::read(sources));
         let log = keep(problems, LogConfig::read(sources));
         problems.extend(worker_threads(env));
@@ -132,6 +137,7 @@ impl Config {
             auth: auth?,
             limits: limits?,
             rates: rates?,
+            fanout: fanout?,
             drain: drain?,
             log: log?,
             node,
@@ -211,6 +217,7 @@ impl Config {
         values.extend(self.auth.values());
         values.extend(self.limits.values());
         values.extend(self.rates.values());
+        values.extend(self.fanout.values());
         values.extend(self.drain.values());
         values.extend(self.log.values());
         values.extend(self.node.values());

@@ -145,7 +145,7 @@ impl Delivery {
                 self.put(&key, Work::News { user, payload });
             }
             Ingress::Message {
-                channel: Channel::Node(_),
+                channel: Channel::Conversation(_) | Channel::Presence(_) | Channel::Node(_),
                 ..
             } => {}
             Ingress::Break(reason) => self.broke(reason),

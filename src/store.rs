@@ -170,13 +170,14 @@ pub trait MessageStore {
     async fn append(&self, batch: &[NewMessage], wait: Wait, at: Timestamp)
     -> Result<Vec<Outcome>>;
     /// The entries `after < seq <= to` of a log, ascending, at most `limit`, from the primary.
+    /// Entries that changed a message come with that message as it is now.
     async fn entries(
         &self,
         id: ConversationId,
         after: Seq,
         to: Seq,
         limit: i64,
-    ) -> Result<Vec<Message>>;
+    ) -> Result<Vec<LogEntry>>;
     /// A page of messages within `after < seq < before`, ascending: the newest of them with
     /// [`Direction::Backward`], the oldest with `Forward`. Uses the replica where there is one and
     /// its copy of the log reaches `known_head`, the primary otherwise.

@@ -1,9 +1,10 @@
 //! Channel names; the only place that writes or reads them.
 //!
-//! `rookery:v1:{p}:user:<uuid>`: `p` is the last byte of the uuid & 127 and the braces are literal,
-//! a hash tag, so that channels spread over the shards of a Redis Cluster by partition.
+//! `rookery:v1:{p}:user:<uuid>`, and the same with `conv` and `presence`: `p` is the last byte of
+//! the uuid & 127 and the braces are literal, a hash tag, so that channels spread over the shards
+//! of a Redis Cluster by partition.
 
-use rookery_protocol::UserId;
+use rookery_protocol::{ConversationId, UserId};
 
 const PREFIX: &str = "rookery:v1:";
 
@@ -12,6 +13,10 @@ const PREFIX: &str = "rookery:v1:";
 pub enum Channel {
     /// Everything one user's devices must hear.
     User(UserId),
+    /// What all members of a large conversation must hear, once for all of them.
+    Conversation(ConversationId),
+    /// How a user appears, for the nodes whose sockets watch that user.
+    Presence(UserId),
     /// A node's own sign of life.
     Node(String),
 }
@@ -21,10 +26,9 @@ impl Channel {
     #[must_use]
     pub fn name(&self) -> String {
         match self {
-            Self::User(id) => {
-                let partition = id.as_bytes()[15] & 127;
-                format!("{PREFIX}{{{partition}}}:user:{id}")
-            }
+            Self::User(id) => partitioned(id.as_bytes(), "user", id),
+            Self::Conversation(id) => partitioned(id.as_bytes(), "conv", id),
+            Self::Presence(id) => partitioned(id.as_bytes(), "presence", id),
             Self::Node(id) => format!("{PREFIX}node:{id}"),
         }
     }
@@ -36,9 +40,20 @@ impl Channel {
         if let Some(node) = rest.strip_prefix("node:") {
             return Some(Self::Node(node.to_owned()));
         }
-        let (_, user) = rest.split_once(":user:")?;
-        user.parse().ok().map(Self::User)
+        let (_, rest) = rest.split_once(':')?;
+        let (kind, id) = rest.split_once(':')?;
+        match kind {
+            "user" => id.parse().ok().map(Self::User),
+            "conv" => id.parse().ok().map(Self::Conversation),
+            "presence" => id.parse().ok().map(Self::Presence),
+            _ => None,
+        }
     }
+}
+
+fn partitioned(bytes: &[u8; 16], kind: &str, id: impl std::fmt::Display) -> String {
+    let partition = bytes[15] & 127;
+    format!("{PREFIX}{{{partition}}}:{kind}:{id}")
 }
 
 #[cfg(test)]
@@ -56,6 +71,11 @@ mod tests {
             "rookery:v1:{127}:user:00000000-0000-0000-0000-0000000000ff"
         );
         assert_eq!(Channel::parse(&channel.name()), Some(channel));
+        let conversation = Channel::Conversation(ConversationId::from_uuid(Uuid::from_u128(1)));
+        assert!(conversation.name().starts_with("rookery:v1:{1}:conv:"));
+        assert_eq!(Channel::parse(&conversation.name()), Some(conversation));
+        let presence = Channel::Presence(user);
+        assert_eq!(Channel::parse(&presence.name()), Some(presence));
         let node = Channel::Node("a:b".into());
         assert_eq!(Channel::parse(&node.name()), Some(node));
         assert_eq!(Channel::parse("other"), None);

@@ -2,9 +2,12 @@
 //! read each other. An event of the bus is never an event for clients: `delivery` makes those.
 
 use bytes::Bytes;
-use rookery_protocol::message::Message;
-use rookery_protocol::{ConversationId, SessionId, Timestamp, UserId};
+use rookery_protocol::message::{ChangeKind, Message};
+use rookery_protocol::user::PresenceStatus;
+use rookery_protocol::{ConversationId, Seq, SessionId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
+
+use crate::store::MarkKind;
 
 /// The version this node writes. A node skips versions it does not know and reconciles.
 pub const VERSION: u8 = 1;
@@ -34,8 +37,36 @@ pub struct Envelope {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BusEvent {
-    /// A log has a new entry.
+    /// A log has a new entry: this message.
     Entry { message: Message },
+    /// A log has a new entry that changed this message.
+    Changed {
+        /// Of the entry.
+        seq: Seq,
+        by: UserId,
+        kind: ChangeKind,
+        /// The message as it is now; its `status` is for its sender only.
+        message: Message,
+        /// Some members do not see the message, only the log behind it: whoever receives this
+        /// reads their windows first.
+        windowed: bool,
+    },
+    /// Marks of members grew.
+    Receipts { receipts: Vec<BusReceipt> },
+    /// The receiving user's own read marks grew.
+    OwnRead { reads: Vec<OwnRead> },
+    /// The receiving user changed its own settings of a conversation.
+    OwnSettings { conversation_id: ConversationId },
+    /// A member writes, or ceased to.
+    Typing {
+        conversation_id: ConversationId,
+        user_id: UserId,
+        active: bool,
+    },
+    /// A user appears otherwise than before.
+    Presence(BusPresence),
+    /// Whether `by` blocks the receiving user.
+    Blocked { by: UserId, blocked: bool },
     /// The receiving user has a new direct conversation.
     DirectCreated { conversation_id: ConversationId },
     /// Sessions of a user were ended.
@@ -45,6 +76,34 @@ pub enum BusEvent {
     },
     /// A node's sign of life.
     Canary { count: u64 },
+}
+
+/// How far a member is in a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BusReceipt {
+    pub conversation_id: ConversationId,
+    pub user_id: UserId,
+    pub kind: MarkKind,
+    pub seq: Seq,
+    pub at: Timestamp,
+}
+
+/// How far the receiving user has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnRead {
+    pub conversation_id: ConversationId,
+    pub seq: Seq,
+    pub at: Timestamp,
+    pub unread_count: i64,
+}
+
+/// How a user appears to those who may know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BusPresence {
+    pub user_id: UserId,
+    pub status: PresenceStatus,
+    pub online_since: Option<Timestamp>,
+    pub last_seen_at: Option<Timestamp>,
 }
 
 /// Something arrived that is no envelope of this version.

@@ -1,5 +1,6 @@
-//! Which users' channels this node hears: subscribed with a user's first socket, unsubscribed some
-//! time after the last one, both decided by one task, so that they cannot overtake each other.
+//! Which channels this node hears: subscribed with the first who needs one (a user's first socket,
+//! the first member of a large conversation, the first watcher), unsubscribed some time after the
+//! last, both decided by one task, so that they cannot overtake each other.
 //!
 //! Requests that arrive while a subscription is under way share the next one.
 
@@ -7,7 +8,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rookery_protocol::UserId;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Bus, BusDown, Channel};
@@ -24,8 +24,17 @@ const LINGER: Duration = Duration::from_secs(30);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 enum Request {
-    Join(UserId, oneshot::Sender<Result<(), BusDown>>),
-    Leave(UserId),
+    Join(Vec<Channel>, oneshot::Sender<Result<Joined, BusDown>>),
+    Leave(Vec<Channel>),
+}
+
+/// Whether a join had to subscribe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Joined {
+    /// All channels were heard already, since before the call.
+    Heard,
+    /// Some are heard only from now on.
+    New,
 }
 
 /// The entrance to the owning task. Cloning shares it.
@@ -40,7 +49,7 @@ impl Subscriptions {
         let (requests, waiting) = mpsc::channel(QUEUE);
         let owner = Owner {
             bus,
-            users: HashMap::new(),
+            entries: HashMap::new(),
         };
         let stop = tasks.clone();
         tasks.spawn_vital("subscriptions", async move {
@@ -52,39 +61,35 @@ impl Subscriptions {
         Self { requests }
     }
 
-    /// One more socket of this user. Resolves once the user's channel is confirmed.
+    /// One more who needs each of these channels. Resolves once all of them are confirmed.
     ///
     /// # Errors
-    /// The bus is down; the channel is subscribed when it is back.
-    pub async fn join(&self, user: UserId) -> Result<(), BusDown> {
+    /// The bus is down; the channels are subscribed when it is back.
+    pub async fn join(&self, channels: Vec<Channel>) -> Result<Joined, BusDown> {
         let (answer, answered) = oneshot::channel();
-        if self
-            .requests
-            .send(Request::Join(user, answer))
-            .await
-            .is_err()
-        {
+        let request = Request::Join(channels, answer);
+        if self.requests.send(request).await.is_err() {
             return Err(BusDown);
         }
         answered.await.unwrap_or(Err(BusDown))
     }
 
-    /// One socket of this user less; pairs with a `join`, whatever that answered.
-    pub async fn leave(&self, user: UserId) {
+    /// One less who needs each of these channels; pairs with a `join`, whatever that answered.
+    pub async fn leave(&self, channels: Vec<Channel>) {
         // Fails only when the node stops, and its subscriptions with it.
-        self.requests.send(Request::Leave(user)).await.ok();
+        self.requests.send(Request::Leave(channels)).await.ok();
     }
 }
 
 struct Entry {
-    sockets: usize,
-    /// Since when there is no socket.
+    needed_by: usize,
+    /// Since when nobody needs it.
     empty_since: Option<Instant>,
 }
 
 struct Owner {
     bus: Arc<dyn Bus>,
-    users: HashMap<UserId, Entry>,
+    entries: HashMap<Channel, Entry>,
 }
 
 impl Owner {
@@ -110,24 +115,22 @@ impl Owner {
         let mut answers = Vec::new();
         for request in batch.drain(..) {
             match request {
-                Request::Join(user, answer) => {
-                    let entry = self.users.entry(user).or_insert_with(|| {
-                        channels.push(Channel::User(user));
-                        Entry {
-                            sockets: 0,
-                            empty_since: None,
-                        }
-                    });
-                    entry.sockets += 1;
-                    entry.empty_since = None;
-                    answers.push(answer);
+                Request::Join(wanted, answer) => {
+                    let before = channels.len();
+                    for channel in wanted {
+                        self.need(channel, &mut channels);
+                    }
+                    // What another join of this batch subscribes to is new to this one as well.
+                    let joined = if before == 0 && channels.is_empty() {
+                        Joined::Heard
+                    } else {
+                        Joined::New
+                    };
+                    answers.push((answer, joined));
                 }
-                Request::Leave(user) => {
-                    if let Some(entry) = self.users.get_mut(&user) {
-                        entry.sockets = entry.sockets.saturating_sub(1);
-                        if entry.sockets == 0 {
-                            entry.empty_since = Some(Instant::now());
-                        }
+                Request::Leave(left) => {
+                    for channel in &left {
+                        self.release(channel);
                     }
                 }
             }
@@ -139,27 +142,47 @@ impl Owner {
         } else {
             Err(BusDown)
         };
-        for answer in answers {
+        for (answer, joined) in answers {
             // The socket may be gone by now; its `leave` follows.
-            answer.send(result).ok();
+            answer.send(result.map(|()| joined)).ok();
+        }
+    }
+
+    fn need(&mut self, channel: Channel, new: &mut Vec<Channel>) {
+        let entry = self.entries.entry(channel).or_insert_with_key(|channel| {
+            new.push(channel.clone());
+            Entry {
+                needed_by: 0,
+                empty_since: None,
+            }
+        });
+        entry.needed_by += 1;
+        entry.empty_since = None;
+    }
+
+    fn release(&mut self, channel: &Channel) {
+        if let Some(entry) = self.entries.get_mut(channel) {
+            entry.needed_by = entry.needed_by.saturating_sub(1);
+            if entry.needed_by == 0 {
+                entry.empty_since = Some(Instant::now());
+            }
         }
     }
 
     async fn sweep(&mut self) {
         let over = |entry: &Entry| entry.empty_since.is_some_and(|at| at.elapsed() > LINGER);
-        let gone: Vec<UserId> = self
-            .users
+        let gone: Vec<Channel> = self
+            .entries
             .iter()
             .filter(|(_, entry)| over(entry))
-            .map(|(user, _)| *user)
+            .map(|(channel, _)| channel.clone())
             .collect();
         if gone.is_empty() {
             return;
         }
-        for user in &gone {
-            self.users.remove(user);
+        for channel in &gone {
+            self.entries.remove(channel);
         }
-        let channels: Vec<Channel> = gone.into_iter().map(Channel::User).collect();
-        self.bus.unsubscribe(&channels).await;
+        self.bus.unsubscribe(&gone).await;
     }
 }

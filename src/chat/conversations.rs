@@ -20,6 +20,8 @@ pub struct Conversations {
     pub(super) store: Arc<dyn Store>,
     pub(super) fanout: Arc<Fanout>,
     pub(super) clock: Clock,
+    /// More members than this are told on the conversation's channel.
+    pub(super) direct_max: i64,
 }
 
 /// A wanted group, as decoded.
@@ -42,11 +44,12 @@ pub struct Made {
 
 impl Conversations {
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, fanout: Arc<Fanout>, clock: Clock) -> Self {
+    pub fn new(store: Arc<dyn Store>, fanout: Arc<Fanout>, clock: Clock, direct_max: i64) -> Self {
         Self {
             store,
             fanout,
             clock,
+            direct_max,
         }
     }
 
@@ -104,6 +107,7 @@ impl Conversations {
             description: request.description,
             history_visible: request.history_visible,
             member_ids,
+            direct_max: self.direct_max,
         };
         let made = self.store.create_group(&group, self.clock.now()).await??;
         if let Some(entry) = &made.entry {

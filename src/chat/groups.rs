@@ -124,6 +124,7 @@ impl Conversations {
             actor: actor.user_id,
             message_id: MessageId::from_uuid(new_id()),
             action,
+            direct_max: self.direct_max,
         };
         let changed = self
             .store

@@ -9,7 +9,7 @@ use rookery_protocol::{ConversationId, Seq, UserId};
 use serde_json::Value;
 
 use super::Path;
-use crate::store::{Membership, Result, Store};
+use crate::store::{LogEntry, Membership, Result, Store};
 
 /// Entries read at once.
 const PAGE: i64 = 200;
@@ -34,7 +34,7 @@ pub(super) struct Filled {
     /// Windows of those asked for who are or were members.
     pub(super) memberships: Vec<Membership>,
     pub(super) users: Vec<UserId>,
-    pub(super) entries: Vec<Message>,
+    pub(super) entries: Vec<LogEntry>,
     /// The conversation as each user sees it, where they have to be told.
     pub(super) views: HashMap<UserId, Conversation>,
     /// Members named by the entries' notices.
@@ -61,15 +61,16 @@ pub(super) async fn read(store: &dyn Store, request: &Request) -> Result<Filled>
         .max()
         .unwrap_or(Seq::ZERO);
     let target = request.target.min(end);
-    let mut entries: Vec<Message> = Vec::new();
+    let mut entries: Vec<LogEntry> = Vec::new();
     let mut after = from;
     while after < target && after.0 - from.0 < FILL_MAX {
         let page = store.entries(id, after, target, PAGE).await?;
         let Some(last) = page.last() else { break };
-        after = last.seq;
+        after = last.seq();
         entries.extend(page);
     }
-    let notices: Vec<SystemNotice> = entries.iter().filter_map(notice_of).collect();
+    let messages = entries.iter().filter_map(LogEntry::message);
+    let notices: Vec<SystemNotice> = messages.filter_map(notice_of).collect();
     let members = members_named(store, id, &notices).await?;
     let views = views(store, request, &memberships, &notices).await?;
     Ok(Filled {

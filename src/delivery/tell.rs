@@ -4,19 +4,21 @@
 use std::sync::Arc;
 
 use rookery_protocol::CloseCode;
-use rookery_protocol::UserId;
-use rookery_protocol::event::{ConversationChanged, MemberChanged, MessageNew, ServerEvent};
-use rookery_protocol::message::{Message, MessageStatus, SystemNotice};
+use rookery_protocol::event::{
+    ConversationChanged, MemberChanged, MessageChanged, MessageNew, ServerEvent,
+};
+use rookery_protocol::message::{ChangeKind, Message, MessageStatus, SystemNotice};
+use rookery_protocol::{ConversationId, UserId};
 
 use super::Path;
 use super::fill::{self, Filled};
 use crate::gateway::{Session, SharedFrame, Verdict};
-use crate::store::Membership;
+use crate::store::{LogEntry, Membership};
 
 /// An entry and what its envelope said about it.
 #[derive(Clone)]
 pub(super) struct Entry {
-    pub(super) message: Arc<Message>,
+    pub(super) log: Arc<LogEntry>,
     /// The local socket that has it as its ack.
     pub(super) skip: Option<u64>,
 }
@@ -33,20 +35,22 @@ pub(super) enum Passed {
 }
 
 /// Passes one entry on to those of a user's sockets for which it is the next.
-pub(super) fn pass_on(sessions: &[Arc<Session>], entry: &Entry, path: Path) -> Passed {
+pub(super) fn pass_on(
+    sessions: &[Arc<Session>],
+    id: ConversationId,
+    entry: &Entry,
+    path: Path,
+) -> Passed {
     let mut passed = Passed::Yes;
-    let message = &entry.message;
-    let mut frame = new_message_frame(message);
+    let seq = entry.log.seq();
+    let mut frame = EntryFrame::of(&entry.log);
     for session in sessions {
         // Held until the frame is queued: no sync may come between.
         let mut positions = session.positions();
-        match positions.advance(message.conversation_id, message.seq) {
+        match positions.advance(id, seq) {
             Verdict::Pass => {
-                if entry.skip != Some(session.id)
-                    && let Some(frame) = frame.for_viewer(session.user_id, session.format)
-                {
-                    session.outbox.push(frame);
-                    path.delivered().increment(1);
+                if entry.skip != Some(session.id) {
+                    frame.push_to(session, path);
                 }
             }
             Verdict::Old | Verdict::Noted => {}
@@ -58,16 +62,52 @@ pub(super) fn pass_on(sessions: &[Arc<Session>], entry: &Entry, path: Path) -> P
     passed
 }
 
-fn new_message_frame(message: &Message) -> SharedFrame<impl Fn(bool) -> ServerEvent + '_> {
-    SharedFrame::new(message.sender_id, move |own| {
-        let status = own.then_some(MessageStatus::Sent);
-        ServerEvent::MessageNew(MessageNew {
-            message: Message {
-                status,
-                ..message.clone()
-            },
-        })
-    })
+/// The frames of one entry, for all who see it; none for an entry that says nothing.
+struct EntryFrame<'a>(Option<SharedFrame<Box<dyn Fn(bool) -> ServerEvent + 'a>>>);
+
+impl<'a> EntryFrame<'a> {
+    fn of(entry: &'a LogEntry) -> Self {
+        let message = match entry {
+            LogEntry::Message(message) => message,
+            LogEntry::Change(change) => &change.message,
+            LogEntry::Blank { .. } => return Self(None),
+        };
+        let event: Box<dyn Fn(bool) -> ServerEvent + 'a> =
+            Box::new(move |own| event_of(entry, message, own));
+        Self(Some(SharedFrame::new(message.sender_id, event)))
+    }
+
+    fn push_to(&mut self, session: &Session, path: Path) {
+        let frame = self.0.as_mut();
+        if let Some(frame) = frame.and_then(|f| f.for_viewer(session.user_id, session.format)) {
+            session.outbox.push(frame);
+            path.delivered().increment(1);
+        }
+    }
+}
+
+/// An entry as the sender of its message sees it, or somebody else.
+fn event_of(entry: &LogEntry, message: &Message, own: bool) -> ServerEvent {
+    let known = message.status.unwrap_or(MessageStatus::Sent);
+    let message = Message {
+        status: own.then_some(known),
+        ..message.clone()
+    };
+    let LogEntry::Change(change) = entry else {
+        return ServerEvent::MessageNew(MessageNew { message });
+    };
+    let changed = MessageChanged {
+        conversation_id: message.conversation_id,
+        seq: change.seq,
+        by: change.by,
+        message,
+    };
+    match change.kind {
+        ChangeKind::Edited => ServerEvent::MessageEdited(changed),
+        ChangeKind::Deleted => ServerEvent::MessageDeleted(changed),
+        ChangeKind::ReactionAdded => ServerEvent::ReactionAdded(changed),
+        ChangeKind::ReactionRemoved => ServerEvent::ReactionRemoved(changed),
+    }
 }
 
 /// Passes on to one socket what a fill read for it, each entry with what it means for its user.
@@ -94,12 +134,13 @@ pub(super) fn fill_session(session: &Session, membership: &Membership, filled: &
         };
         session.send(&ServerEvent::ConversationCreated(changed));
     }
-    let visible = |entry: &&Message| {
-        entry.seq > membership.visible_from && entry.seq <= membership.visible_to()
+    let visible = |entry: &&LogEntry| {
+        entry.seq() > membership.visible_from && entry.seq() <= membership.visible_to()
     };
-    for message in filled.entries.iter().filter(visible) {
-        match positions.advance(id, message.seq) {
-            Verdict::Pass => tell(session, message, filled, learned),
+    for entry in filled.entries.iter().filter(visible) {
+        match positions.advance(id, entry.seq()) {
+            Verdict::Pass if membership.sees(entry) => tell(session, entry, filled, learned),
+            Verdict::Pass => {}
             // More is missing than a fill reads: the socket starts over with its cursors.
             Verdict::Ahead => {
                 session.close(CloseCode::Resynchronise);
@@ -115,16 +156,15 @@ pub(super) fn fill_session(session: &Session, membership: &Membership, filled: &
 }
 
 /// Queues one entry for one socket and, if it reports a change of the group, that change.
-fn tell(session: &Session, message: &Message, filled: &Filled, learned: bool) {
-    let user = session.user_id;
-    if let Some(frame) = new_message_frame(message).for_viewer(user, session.format) {
-        session.outbox.push(frame);
-        filled.path.delivered().increment(1);
-    }
+fn tell(session: &Session, entry: &LogEntry, filled: &Filled, learned: bool) {
+    EntryFrame::of(entry).push_to(session, filled.path);
+    let Some(message) = entry.message() else {
+        return;
+    };
     let Some(notice) = fill::notice_of(message) else {
         return;
     };
-    for event in changes(user, message, &notice, filled, learned) {
+    for event in changes(session.user_id, message, &notice, filled, learned) {
         session.send(&event);
     }
 }

@@ -15,6 +15,7 @@ use super::{Behind, Delivery, DeliveryParts, Path, Work};
 use crate::bus::{BreakReason, BusEvent, Envelope};
 use crate::gateway::Session;
 use crate::metrics;
+use crate::store::{Change, LogEntry};
 
 /// How long a fill that failed waits before it is tried again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -104,12 +105,48 @@ impl Worker {
                     self.entry(
                         user,
                         Entry {
-                            message: Arc::new(message),
+                            log: Arc::new(LogEntry::Message(message)),
                             skip,
                         },
                     );
                 }
             }
+            BusEvent::Changed {
+                seq,
+                by,
+                kind,
+                message,
+                windowed,
+            } => {
+                if windowed {
+                    self.fill(Behind {
+                        conversation_id: message.conversation_id,
+                        users: vec![user],
+                        target: seq,
+                        path: Path::Bus,
+                    });
+                } else {
+                    let change = Change {
+                        seq,
+                        by,
+                        kind,
+                        message,
+                    };
+                    self.entry(
+                        user,
+                        Entry {
+                            log: Arc::new(LogEntry::Change(change)),
+                            skip: None,
+                        },
+                    );
+                }
+            }
+            BusEvent::Receipts { .. }
+            | BusEvent::OwnRead { .. }
+            | BusEvent::OwnSettings { .. }
+            | BusEvent::Typing { .. }
+            | BusEvent::Presence(_)
+            | BusEvent::Blocked { .. } => {}
             BusEvent::DirectCreated { conversation_id } => {
                 let users = vec![user];
                 self.fill(Behind {
@@ -133,11 +170,13 @@ impl Worker {
     /// Passes an entry and those held behind it on to a user's sockets.
     fn entry(&mut self, user: UserId, entry: Entry) {
         let sessions = self.parts.registry.of(user);
-        let id = entry.message.conversation_id;
+        let Some(id) = entry.log.conversation_id() else {
+            return;
+        };
         let mut next = Some(entry);
         while let Some(entry) = next.take() {
-            let seq = entry.message.seq;
-            match pass_on(&sessions, &entry, Path::Bus) {
+            let seq = entry.log.seq();
+            match pass_on(&sessions, id, &entry, Path::Bus) {
                 Passed::Yes => next = self.holds.take((user, id), seq.next()),
                 Passed::Hole => self.holds.keep((user, id), seq, entry),
                 Passed::Stranger => {

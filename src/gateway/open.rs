@@ -15,6 +15,7 @@ use super::connection::Socket;
 use super::session::Session;
 use super::{Gateway, HEARTBEAT_SECONDS};
 use crate::auth::{Access, TokenRefusal};
+use crate::bus::Channel;
 use crate::chat::accounts::own_view;
 use crate::delivery::{Base, Behind, Path};
 use crate::error::AppError;
@@ -95,7 +96,10 @@ pub(super) async fn open(
         gateway.registry.leave(&session);
         return Err(CloseCode::ServiceRestart.into());
     }
-    let subscribed = gateway.subscriptions.join(access.user_id).await;
+    let subscribed = gateway
+        .subscriptions
+        .join(vec![Channel::User(access.user_id)])
+        .await;
     if subscribed.is_err() {
         tracing::debug!("a socket opens while the bus is down");
     }
@@ -114,7 +118,10 @@ pub(super) async fn open(
 /// Takes a socket out of everything that knows it.
 pub(super) async fn left(gateway: &Gateway, session: &Session) {
     gateway.registry.leave(session);
-    gateway.subscriptions.leave(session.user_id).await;
+    gateway
+        .subscriptions
+        .leave(vec![Channel::User(session.user_id)])
+        .await;
 }
 
 /// Reads the base and says `ready`.

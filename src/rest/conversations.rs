@@ -32,7 +32,7 @@ pub(super) async fn create(
             history_visible,
             member_ids,
         } => {
-            let history_visible = history_visible.unwrap_or(false);
+            let history_visible = history_visible.unwrap_or(true);
             let request = GroupRequest {
                 conversation_id,
                 title,

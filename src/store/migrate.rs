@@ -14,7 +14,7 @@ use super::sqlite::file_options;
 use super::{Result, StoreError, StoreOptions};
 
 /// The schema that this binary was written for.
-const SCHEMA_RELEASE: i64 = 1;
+const SCHEMA_RELEASE: i64 = 2;
 
 const RELEASE: &str = "select value from meta where key = 'schema_release'";
 const APPLIED: &str = "select version from _sqlx_migrations";

@@ -1,7 +1,7 @@
 //! What goes into the store and comes out of it.
 
 use rookery_protocol::conversation::{Conversation, ConversationKind, MemberRole};
-use rookery_protocol::message::{Message, SystemNotice};
+use rookery_protocol::message::{ChangeKind, Message, SystemNotice};
 use rookery_protocol::user::UserRole;
 use rookery_protocol::{ConversationId, MessageId, Seq, SessionId, Timestamp, UserId};
 use serde_json::{Map, Value};
@@ -139,6 +139,8 @@ pub struct NewGroup {
     pub member_ids: Vec<UserId>,
     /// Content of the first entry.
     pub notice_text: String,
+    /// More members than this are told on the conversation's channel.
+    pub direct_max: i64,
 }
 
 #[derive(Clone, Debug)]
@@ -156,6 +158,8 @@ pub struct GroupChange {
     /// Names the entry that reports the change; made by the server.
     pub message_id: MessageId,
     pub action: GroupAction,
+    /// More members than this are told on the conversation's channel.
+    pub direct_max: i64,
 }
 
 #[derive(Clone, Debug)]
@@ -252,6 +256,8 @@ pub struct Membership {
     pub read_seq: Seq,
     /// The log's end.
     pub last_seq: Seq,
+    /// How the conversation's members are told.
+    pub fanout: FanoutMode,
 }
 
 impl Membership {
@@ -259,6 +265,17 @@ impl Membership {
     #[must_use]
     pub fn visible_to(&self) -> Seq {
         self.left_seq.unwrap_or(self.last_seq)
+    }
+
+    /// Whether this user may be told of an entry within the window: what a change shows is its
+    /// message, which may stand before the window.
+    #[must_use]
+    pub fn sees(&self, entry: &LogEntry) -> bool {
+        match entry {
+            LogEntry::Message(message) => message.seq > self.visible_from,
+            LogEntry::Change(change) => change.message.seq > self.visible_from,
+            LogEntry::Blank { .. } => false,
+        }
     }
 
     #[must_use]
@@ -274,9 +291,132 @@ pub struct MemberList {
     /// Grows with every change of the list.
     pub version: i64,
     pub user_ids: Vec<UserId>,
+    pub fanout: FanoutState,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How the members of a conversation are told of its events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum FanoutMode {
+    /// On the channel of each of them.
+    #[default]
+    Direct,
+    /// Once, on the channel of the conversation.
+    Channel,
+}
+
+impl FanoutMode {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Channel => "channel",
+        }
+    }
+
+    /// The stored text of a mode, `None` when it is none of this version.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "direct" => Some(Self::Direct),
+            "channel" => Some(Self::Channel),
+            _ => None,
+        }
+    }
+}
+
+/// The mode of a conversation, and since when. It changes only with the list of members, behind
+/// the same lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FanoutState {
+    pub mode: FanoutMode,
+    /// Zero where it never changed.
+    pub changed_at: Timestamp,
+}
+
+impl FanoutState {
+    /// The state after the list of members became this long: `Channel` above `direct_max`, and
+    /// `Direct` again below three quarters of it, so that a member who comes and goes changes
+    /// nothing.
+    #[must_use]
+    pub fn after(self, member_count: i64, direct_max: i64, at: Timestamp) -> Self {
+        let mode = if member_count > direct_max {
+            FanoutMode::Channel
+        } else if member_count * 4 < direct_max * 3 {
+            FanoutMode::Direct
+        } else {
+            self.mode
+        };
+        let changed_at = if mode == self.mode {
+            self.changed_at
+        } else {
+            at
+        };
+        Self { mode, changed_at }
+    }
+}
+
+/// One entry of a log, with the message that it is or that it changed, as that is now.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LogEntry {
+    Message(Message),
+    Change(Change),
+    /// Of a later release, or about a message that is no more: it has a place, and nothing to tell.
+    Blank {
+        seq: Seq,
+    },
+}
+
+/// An entry that changed an earlier message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// Of the entry.
+    pub seq: Seq,
+    pub by: UserId,
+    pub kind: ChangeKind,
+    /// The message as it is now.
+    pub message: Message,
+}
+
+impl LogEntry {
+    #[must_use]
+    pub fn seq(&self) -> Seq {
+        match self {
+            Self::Message(message) => message.seq,
+            Self::Change(change) => change.seq,
+            Self::Blank { seq } => *seq,
+        }
+    }
+
+    /// Known from the message that the entry is about.
+    #[must_use]
+    pub fn conversation_id(&self) -> Option<ConversationId> {
+        match self {
+            Self::Message(message) => Some(message.conversation_id),
+            Self::Change(change) => Some(change.message.conversation_id),
+            Self::Blank { .. } => None,
+        }
+    }
+
+    /// The message, if the entry is one.
+    #[must_use]
+    pub fn message(&self) -> Option<&Message> {
+        match self {
+            Self::Message(message) => Some(message),
+            Self::Change(_) | Self::Blank { .. } => None,
+        }
+    }
+
+    #[must_use]
+    pub fn into_message(self) -> Option<Message> {
+        match self {
+            Self::Message(message) => Some(message),
+            Self::Change(_) | Self::Blank { .. } => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum MarkKind {
     Delivered,
     Read,

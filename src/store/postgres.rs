@@ -121,6 +121,10 @@ fn connect_options(options: &StoreOptions, url: &str) -> Result<PgConnectOptions
 }
 
 // dialect: a list is an array.
+fn numbers(numbers: &[i64]) -> Vec<i64> {
+    numbers.to_vec()
+}
+
 fn list<'a>(ids: impl Iterator<Item = &'a Uuid>) -> Vec<Uuid> {
     ids.copied().collect()
 }

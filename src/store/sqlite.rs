@@ -84,6 +84,11 @@ pub(super) fn file_options(url: &str) -> Result<SqliteConnectOptions> {
         .busy_timeout(BUSY_WITHIN))
 }
 
+// dialect: a list is a JSON array; `value` reads its numbers.
+fn numbers(numbers: &[i64]) -> String {
+    serde_json::Value::from(numbers).to_string()
+}
+
 // dialect: a list is a JSON array of hexadecimal ids; `unhex(value)` reads them.
 fn list<'a>(ids: impl Iterator<Item = &'a Uuid>) -> String {
     let mut json = String::from("[");

@@ -147,7 +147,7 @@ impl World {
         let fanout = Fanout::new("node", store.clone(), bus.clone(), clock.clone());
         let fanout = Arc::new(fanout);
         let accounts = Accounts::new(store.clone(), auth.clone(), fanout.clone(), clock.clone());
-        let conversations = Conversations::new(store.clone(), fanout.clone(), clock.clone());
+        let conversations = Conversations::new(store.clone(), fanout.clone(), clock.clone(), 16);
         let messages = Messages::start(store.clone(), fanout, clock.clone(), &tasks);
         let router = router(RestState {
             accounts: Arc::new(accounts),

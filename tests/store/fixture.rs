@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rookery::clock::new_id;
 use rookery::store::{
-    self, GroupAction, GroupChange, GroupChanged, GroupState, MemberList, NewGroup, NewMessage,
-    NewUser, Outcome, Refusal, Store, StoreOptions, Stored, Wait,
+    self, GroupAction, GroupChange, GroupChanged, GroupState, LogEntry, MemberList, NewGroup,
+    NewMessage, NewUser, Outcome, Refusal, Store, StoreOptions, Stored, Wait,
 };
 use rookery_protocol::message::{Message, SystemNotice};
 use rookery_protocol::user::UserRole;
@@ -164,6 +164,7 @@ impl Fixture {
             actor,
             message_id,
             action,
+            direct_max: 16,
         };
         self.store
             .change_group(&change, members_may, NOW)
@@ -194,6 +195,9 @@ impl Fixture {
             .entries(conversation_id, Seq(0), Seq(i64::MAX), 100_000)
             .await
             .unwrap()
+            .into_iter()
+            .filter_map(LogEntry::into_message)
+            .collect()
     }
 
     pub(crate) async fn member_list(&self, conversation_id: ConversationId) -> MemberList {
@@ -225,6 +229,7 @@ pub(crate) fn new_group(owner: UserId, members: &[UserId]) -> NewGroup {
         history_visible: false,
         member_ids: members.to_vec(),
         notice_text: "made the group".to_owned(),
+        direct_max: 16,
     }
 }
 

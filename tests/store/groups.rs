@@ -214,6 +214,7 @@ contract! {
             actor: people[1],
             message_id: MessageId::from_uuid(new_id()),
             action: GroupAction::AddMembers { user_ids },
+            direct_max: 16,
         };
         let refused = fixture.store.change_group(&change, inspect, NOW).await.unwrap();
         assert_eq!(refused.unwrap_err(), Refusal::Forbidden("just looking"));

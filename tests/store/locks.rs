@@ -91,6 +91,7 @@ async fn a_member_removed_while_a_send_waits_does_not_post() {
             actor: alice,
             message_id: MessageId::from_uuid(new_id()),
             action: GroupAction::RemoveMember { user_id: bob },
+            direct_max: 16,
         };
         store
             .change_group(&change, members_may, NOW)

@@ -42,8 +42,8 @@ async fn follow(
             .await
             .unwrap();
         for entry in &read {
-            assert_eq!(entry.seq.0, seen.len() as i64 + 1, "a hole was visible");
-            seen.push(entry.seq.0);
+            assert_eq!(entry.seq().0, seen.len() as i64 + 1, "a hole was visible");
+            seen.push(entry.seq().0);
         }
         if was_done && read.is_empty() {
             return seen;
@@ -288,6 +288,7 @@ async fn come_write_go(node: &dyn Store, group: ConversationId, alice: UserId, u
             actor,
             message_id,
             action,
+            direct_max: 16,
         };
         node.change_group(&change, members_may, NOW)
             .await

@@ -122,16 +122,16 @@ contract! {
              values (9999, 'later', true, x'', 1)"
         };
         fixture.sql(unknown).await;
-        release(2).await;
+        release(3).await;
         store::migrate(&fixture.options).await.unwrap();
         assert!(store::pending(&fixture.options).await.unwrap().is_empty());
-        release(3).await;
+        release(4).await;
         for refused in [
             store::migrate(&fixture.options).await,
             store::pending(&fixture.options).await.map(drop),
         ] {
             match refused {
-                Err(StoreError::Schema(why)) => assert!(why.contains("release 3"), "{why}"),
+                Err(StoreError::Schema(why)) => assert!(why.contains("release 4"), "{why}"),
                 other => panic!("{other:?}"),
             }
         }

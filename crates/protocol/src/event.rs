@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::codec::frames;
 use crate::conversation::{Conversation, Member};
 use crate::message::{Message, MessageStatus};
-use crate::user::User;
-use crate::{ConversationId, ErrorCode, MessageId, Seq, SessionId, Timestamp};
+use crate::user::{PresenceStatus, User};
+use crate::{ConversationId, ErrorCode, MessageId, Seq, SessionId, Timestamp, UserId};
 
 frames! {
     /// A frame from the server, decoded.
@@ -17,6 +17,15 @@ frames! {
         "auth.ok" => AuthOk(AuthOk),
         "message.ack" => MessageAck(MessageAck),
         "message.new" => MessageNew(MessageNew),
+        "message.edited" => MessageEdited(MessageChanged),
+        "message.deleted" => MessageDeleted(MessageChanged),
+        "reaction.added" => ReactionAdded(MessageChanged),
+        "reaction.removed" => ReactionRemoved(MessageChanged),
+        "receipt.delivered" => ReceiptDelivered(Receipt),
+        "receipt.read" => ReceiptRead(Receipt),
+        "typing" => Typing(Typing),
+        "presence" => Presence(Presence),
+        "presence.state" => PresenceState(PresenceState),
         "sync.start" => SyncStart(SyncStart),
         "message.batch" => MessageBatch(MessageBatch),
         "sync.done" => SyncDone(SyncDone),
@@ -25,6 +34,7 @@ frames! {
         "conversation.member_added" => MemberAdded(MemberChanged),
         "conversation.member_removed" => MemberRemoved(MemberChanged),
         "conversation.read" => ConversationRead(ConversationRead),
+        "conversation.online" => ConversationOnline(ConversationOnline),
         "server.draining" => ServerDraining(ServerDraining),
         "ok" => Ok(Reply),
         "pong" => Pong(Reply),
@@ -83,6 +93,62 @@ pub struct MessageAck {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MessageNew {
     pub message: Message,
+}
+
+/// An entry of the log that changed an earlier message.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MessageChanged {
+    pub conversation_id: ConversationId,
+    /// This entry's place in the log; the message has its own.
+    pub seq: Seq,
+    /// Who changed it.
+    pub by: UserId,
+    /// The whole message as it is now.
+    pub message: Message,
+}
+
+/// A member has everything up to `seq`, or has read it. Only grows: keep the highest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    pub conversation_id: ConversationId,
+    pub user_id: UserId,
+    pub seq: Seq,
+    pub at: Timestamp,
+}
+
+/// Somebody is writing; forget it after 6 s without another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Typing {
+    pub conversation_id: ConversationId,
+    pub user_id: UserId,
+    pub active: bool,
+}
+
+/// How a user appears now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Presence {
+    pub user_id: UserId,
+    pub status: PresenceStatus,
+    /// Since when without a break; null while offline.
+    pub online_since: Option<Timestamp>,
+    /// When the user was last seen online; null if never, or while online.
+    pub last_seen_at: Option<Timestamp>,
+}
+
+/// The answer to `presence.subscribe` and `presence.unsubscribe`: those asked for, as they appear
+/// now. Who is left out is nobody one shares a conversation with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PresenceState {
+    #[serde(rename = "ref")]
+    pub reference: Option<String>,
+    pub users: Vec<Presence>,
+}
+
+/// How many members of a watched large group are online.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConversationOnline {
+    pub conversation_id: ConversationId,
+    pub online_count: i64,
 }
 
 /// A `sync` is about to replay `count` entries.

@@ -30,6 +30,21 @@ pub const PASSWORD_MAX_BYTES: usize = 1_024;
 pub const SENDS_IN_FLIGHT: usize = 1_024;
 /// Users whose presence one socket may watch.
 pub const PRESENCE_WATCH: usize = 200;
+/// Large groups one socket may watch.
+pub const CONVERSATION_WATCH: usize = 50;
+/// Longest emoji of a reaction, in bytes: families of four fit.
+pub const EMOJI_BYTES: usize = 32;
+/// Different emojis on one message.
+pub const EMOJIS_PER_MESSAGE: usize = 50;
+/// Users named with each emoji of a message; the others are counted.
+pub const REACTION_USERS: usize = 50;
+/// People one message mentions; further names are plain text.
+pub const MENTIONS_PER_MESSAGE: usize = 50;
+/// Marks in one bulk call.
+pub const MARKS_PER_CALL: usize = 1_000;
+/// A change of membership that names more people than this is told by its `system` message alone,
+/// without an event for each of them.
+pub const MEMBER_EVENTS: usize = 50;
 /// Members named in one call.
 pub const MEMBERS_PER_CALL: usize = 1_000;
 /// Members of one group.

@@ -16,6 +16,16 @@ pub enum MessageKind {
     System,
 }
 
+/// How an entry of the log changed an earlier message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    Edited,
+    Deleted,
+    ReactionAdded,
+    ReactionRemoved,
+}
+
 /// The furthest that one's own message got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -29,7 +39,9 @@ pub enum MessageStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reaction {
     pub emoji: String,
+    /// The first 50 of them.
     pub user_ids: Vec<UserId>,
+    /// All of them.
     pub count: i64,
 }
 

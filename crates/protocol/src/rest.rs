@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::conversation::MemberRole;
 use crate::event::ErrorDetail;
-use crate::message::Message;
+use crate::message::{Message, MessageStatus};
 use crate::user::User;
 use crate::{ConversationId, ErrorCode, MessageId, Seq, SessionId, Timestamp, UserId};
 
@@ -166,6 +166,47 @@ pub struct MarkRead {
     pub seq: Seq,
 }
 
+/// Many marks at once: `POST /receipts/read` and `/receipts/delivered`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Marks {
+    pub marks: Vec<BulkMark>,
+}
+
+/// Everything up to `seq`.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct BulkMark {
+    pub conversation_id: ConversationId,
+    pub seq: Seq,
+}
+
+/// How far the members of a conversation are with one message.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MessageReceipt {
+    pub user_id: UserId,
+    pub username: String,
+    pub full_name: Option<String>,
+    /// `delivered`, `read`, or `sent` while the member has not got it.
+    pub status: MessageStatus,
+    /// When the member's read mark moved last; null while it is before the message.
+    pub read_at: Option<Timestamp>,
+}
+
+/// Changes to one's own settings of a conversation: absent leaves, null clears.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct UpdateMembership {
+    #[serde(
+        default,
+        with = "absent_or_null",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub muted_until: Option<Option<Timestamp>>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EditMessage {
+    pub content: String,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SendMessage {
     pub message_id: MessageId,
@@ -190,8 +231,8 @@ pub struct History {
 mod absent_or_null {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(
-        value: &Option<Option<String>>,
+    pub(super) fn serialize<S: Serializer, T: Serialize>(
+        value: &Option<Option<T>>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         value
@@ -200,9 +241,9 @@ mod absent_or_null {
             .serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(super) fn deserialize<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
         deserializer: D,
-    ) -> Result<Option<Option<String>>, D::Error> {
-        Option::<String>::deserialize(deserializer).map(Some)
+    ) -> Result<Option<Option<T>>, D::Error> {
+        Option::<T>::deserialize(deserializer).map(Some)
     }
 }

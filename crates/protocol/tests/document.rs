@@ -91,6 +91,12 @@ fn limits_are_those_of_the_code() {
     has("full name, device name", limits::NAME_CHARS);
     has("avatar", limits::AVATAR_URL_BYTES);
     has("password", limits::PASSWORD_MAX_BYTES);
+    has("emoji of a reaction", limits::EMOJI_BYTES);
+    has("emojis on one message", limits::EMOJIS_PER_MESSAGE);
+    has("mentions in one message", limits::MENTIONS_PER_MESSAGE);
+    has("users watched", limits::PRESENCE_WATCH);
+    has("large groups watched", limits::CONVERSATION_WATCH);
+    has("marks in one call", limits::MARKS_PER_CALL);
     has("members in one call", limits::MEMBERS_PER_CALL);
     has("members of a group", limits::MEMBERS_PER_GROUP);
     has("users in one call", limits::USERS_PER_CALL);

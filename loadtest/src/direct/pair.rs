@@ -293,6 +293,7 @@ impl Pair {
         let sync = ClientCommand::Sync(Sync {
             reference: None,
             cursors: Some(cursors),
+            since: None,
         });
         let end = &mut self.ends[side as usize];
         loop {

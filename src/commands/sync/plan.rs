@@ -16,6 +16,8 @@ pub(super) struct Replay {
     pub(super) from: Seq,
     /// The log's (or the membership's) end as read; a live log may reach further by now.
     pub(super) to: Seq,
+    /// The start of the window on the log: nothing up to it may be shown.
+    pub(super) visible_from: Seq,
     /// The device has not heard of the conversation yet.
     pub(super) created: bool,
     /// The membership has ended.
@@ -91,6 +93,7 @@ impl Plan {
                 conversation_id,
                 from,
                 to,
+                visible_from: membership.visible_from,
                 created,
                 left,
             });
@@ -111,6 +114,7 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
+    use crate::store::FanoutMode;
     use rookery_protocol::UserId;
     use rookery_protocol::conversation::{ConversationKind, MemberRole};
     use uuid::Uuid;
@@ -133,6 +137,7 @@ mod tests {
             delivered_seq: Seq(0),
             read_seq: Seq(0),
             last_seq: Seq(last),
+            fanout: FanoutMode::Direct,
         }
     }
 

@@ -11,6 +11,7 @@ use super::{Stopped, tell};
 use crate::delivery::notice_of;
 use crate::gateway::{Gateway, Session};
 use crate::metrics;
+use crate::store::LogEntry;
 
 /// Messages in one batch.
 const BATCH: i64 = 100;
@@ -73,30 +74,47 @@ async fn messages(
     let mut count = 0;
     while position < target {
         let entries = gateway.store.entries(id, position, target, BATCH).await?;
-        let mut entries = cut(entries);
+        let entries = cut(entries);
         let Some(last) = entries.last() else {
             // Behind the window of one who left meanwhile: nothing more to be had.
             session.positions().synced_to(id, target);
             break;
         };
-        position = last.seq;
-        for message in &mut entries {
+        let told_before = position;
+        position = last.seq();
+        let mut messages = Vec::with_capacity(entries.len());
+        let mut changed: Vec<Message> = Vec::new();
+        for entry in entries {
+            match entry {
+                LogEntry::Message(message) => messages.push(message),
+                LogEntry::Change(change) => {
+                    // What this page brings is there as it is now.
+                    let older = change.message.seq <= told_before;
+                    let visible = change.message.seq > replay.visible_from;
+                    if older && visible && !changed.iter().any(|m| m.seq == change.message.seq) {
+                        changed.push(change.message);
+                    }
+                }
+                LogEntry::Blank { .. } => {}
+            }
+        }
+        for message in messages.iter_mut().chain(&mut changed) {
             let own = message.sender_id == session.user_id;
             message.status = own.then_some(MessageStatus::Sent);
         }
-        count += entries.len() as i64;
+        count += messages.len() as i64;
         metrics::delivered_total()
             .resume
-            .increment(entries.len() as u64);
-        let notices: Vec<(Seq, SystemNotice)> = entries
+            .increment(messages.len() as u64);
+        let notices: Vec<(Seq, SystemNotice)> = messages
             .iter()
             .filter_map(|m| Some((m.seq, notice_of(m)?)))
             .collect();
         let batch = MessageBatch {
             reference: reference.cloned(),
             conversation_id: id,
-            messages: entries,
-            changed: Vec::new(),
+            messages,
+            changed,
             to_seq: position,
             more: position < target,
         };
@@ -140,10 +158,15 @@ async fn window_end(
 }
 
 /// Shortens a page so that its batch stays a frame of bounded size; at least one message stays.
-fn cut(mut entries: Vec<Message>) -> Vec<Message> {
+fn cut(mut entries: Vec<LogEntry>) -> Vec<LogEntry> {
     let mut bytes = 0;
-    let fits = entries.iter().take_while(|message| {
-        bytes += serde_json::to_vec(message).map_or(BATCH_BYTES, |encoded| encoded.len());
+    let fits = entries.iter().take_while(|entry| {
+        let message = match entry {
+            LogEntry::Message(message) => Some(message),
+            LogEntry::Change(change) => Some(&change.message),
+            LogEntry::Blank { .. } => None,
+        };
+        bytes += serde_json::to_vec(&message).map_or(BATCH_BYTES, |encoded| encoded.len());
         bytes <= BATCH_BYTES
     });
     let fits = fits.count().max(1);

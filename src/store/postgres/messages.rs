@@ -14,9 +14,11 @@ pub(super) use append::Repeats;
 
 use super::PostgresStore;
 use crate::store::sql::messages::{
-    ENTRIES, MessageRecord, NEWEST, OLDEST, ascending, message_columns, message_page,
+    self as sql, MessageRecord, NEWEST, OLDEST, message_columns, message_page, message_reads,
 };
-use crate::store::{Direction, HistoryPage, MessageStore, NewMessage, Outcome, Result, Wait};
+use crate::store::{
+    Direction, HistoryPage, LogEntry, MessageStore, NewMessage, Outcome, Result, Wait,
+};
 
 /// A page together with the end of the log as the replica has it, from one snapshot. The page is
 /// ordered as it is read.
@@ -31,6 +33,12 @@ macro_rules! replica_page {
 }
 const NEWEST_ON_REPLICA: &str = replica_page!("desc");
 const OLDEST_ON_REPLICA: &str = replica_page!("asc");
+
+// dialect: lists.
+const MESSAGES_AMONG: &str = sql::messages_among!("= any($2)");
+const REACTIONS_ON: &str = sql::reactions_on!("= any($2)");
+
+message_reads!(PostgresStore);
 
 #[async_trait]
 impl MessageStore for PostgresStore {
@@ -49,21 +57,16 @@ impl MessageStore for PostgresStore {
         after: Seq,
         to: Seq,
         limit: i64,
-    ) -> Result<Vec<Message>> {
-        let records: Vec<MessageRecord> = sqlx::query_as(ENTRIES)
-            .bind(id)
-            .bind(after)
-            .bind(to)
-            .bind(limit)
-            .fetch_all(self.reader())
-            .await?;
-        records.into_iter().map(Message::try_from).collect()
+    ) -> Result<Vec<LogEntry>> {
+        read_entries(self, id, (after, to), limit).await
     }
 
     async fn history(&self, page: &HistoryPage) -> Result<Vec<Message>> {
         if let Some(replica) = &self.replica {
             match from_replica(replica, page).await {
-                Ok(Some(messages)) => return Ok(messages),
+                Ok(Some(records)) => {
+                    return with_reactions(self, page.conversation_id, records).await;
+                }
                 Ok(None) => {}
                 Err(error) => tracing::debug!(%error, "the replica did not answer"),
             }
@@ -80,7 +83,12 @@ impl MessageStore for PostgresStore {
             .bind(page.limit)
             .fetch_all(self.reader())
             .await?;
-        ascending(records, page.direction)
+        with_reactions(
+            self,
+            page.conversation_id,
+            sql::ascending(records, page.direction),
+        )
+        .await
     }
 
     fn replica_fallbacks(&self) -> u64 {
@@ -89,7 +97,7 @@ impl MessageStore for PostgresStore {
 }
 
 /// The page as the replica has it; `None` if its copy of the log is not there yet.
-async fn from_replica(replica: &PgPool, page: &HistoryPage) -> Result<Option<Vec<Message>>> {
+async fn from_replica(replica: &PgPool, page: &HistoryPage) -> Result<Option<Vec<MessageRecord>>> {
     let statement = match page.direction {
         Direction::Backward => NEWEST_ON_REPLICA,
         Direction::Forward => OLDEST_ON_REPLICA,
@@ -114,5 +122,5 @@ async fn from_replica(replica: &PgPool, page: &HistoryPage) -> Result<Option<Vec
             records.push(MessageRecord::from_row(row)?);
         }
     }
-    ascending(records, page.direction).map(Some)
+    Ok(Some(sql::ascending(records, page.direction)))
 }

@@ -7,7 +7,7 @@ use rookery_protocol::conversation::{ConversationKind, Member, MemberRole};
 use rookery_protocol::{ConversationId, Seq, Timestamp, UserId};
 
 use super::corrupt;
-use crate::store::{MemberList, Membership, Result, StoreError};
+use crate::store::{FanoutMode, FanoutState, MemberList, Membership, Result, StoreError};
 
 pub(in crate::store) use listed::{ListedRecord, conversation_of, conversations_of, listed};
 pub(in crate::store) use methods::conversation_store;
@@ -15,7 +15,7 @@ pub(in crate::store) use methods::conversation_store;
 macro_rules! membership {
     () => {
         "select m.conversation_id, m.user_id, c.kind, m.role, m.joined_seq, c.history_visible, \
-                m.left_seq, m.delivered_seq, m.read_seq, h.last_seq \
+                m.left_seq, m.delivered_seq, m.read_seq, h.last_seq, h.fanout_mode \
          from members m \
          join conversations c on c.conversation_id = m.conversation_id \
          join conversation_heads h on h.conversation_id = m.conversation_id "
@@ -33,7 +33,8 @@ macro_rules! member {
 
 macro_rules! member_list {
     () => {
-        "select h.conversation_id, h.member_version, m.user_id \
+        "select h.conversation_id, h.member_version, h.fanout_mode, h.fanout_changed_at, \
+                m.user_id \
          from conversation_heads h \
          left join members m on m.conversation_id = h.conversation_id and m.left_seq is null \
          where h.conversation_id "
@@ -89,6 +90,7 @@ pub(in crate::store) struct MembershipRecord {
     delivered_seq: Seq,
     read_seq: Seq,
     last_seq: Seq,
+    fanout_mode: String,
 }
 
 impl TryFrom<MembershipRecord> for Membership {
@@ -111,6 +113,7 @@ impl TryFrom<MembershipRecord> for Membership {
             delivered_seq: record.delivered_seq,
             read_seq: record.read_seq,
             last_seq: record.last_seq,
+            fanout: fanout_mode(record.conversation_id, &record.fanout_mode)?,
         })
     }
 }
@@ -149,10 +152,12 @@ impl TryFrom<MemberRecord> for Member {
 pub(in crate::store) struct MemberListRecord {
     conversation_id: ConversationId,
     member_version: i64,
+    fanout_mode: String,
+    fanout_changed_at: Timestamp,
     user_id: Option<UserId>,
 }
 
-pub(in crate::store) fn group_members(records: Vec<MemberListRecord>) -> Vec<MemberList> {
+pub(in crate::store) fn group_members(records: Vec<MemberListRecord>) -> Result<Vec<MemberList>> {
     let mut lists: Vec<MemberList> = Vec::new();
     for record in records {
         let conversation_id = record.conversation_id;
@@ -160,18 +165,26 @@ pub(in crate::store) fn group_members(records: Vec<MemberListRecord>) -> Vec<Mem
             .last()
             .is_none_or(|list| list.conversation_id != conversation_id)
         {
-            let version = record.member_version;
+            let fanout = FanoutState {
+                mode: fanout_mode(conversation_id, &record.fanout_mode)?,
+                changed_at: record.fanout_changed_at,
+            };
             lists.push(MemberList {
                 conversation_id,
-                version,
+                version: record.member_version,
                 user_ids: Vec::new(),
+                fanout,
             });
         }
         if let Some(list) = lists.last_mut() {
             list.user_ids.extend(record.user_id);
         }
     }
-    lists
+    Ok(lists)
+}
+
+pub(in crate::store) fn fanout_mode(id: ConversationId, text: &str) -> Result<FanoutMode> {
+    FanoutMode::parse(text).ok_or_else(|| corrupt("conversation_heads", "fanout_mode", id))
 }
 
 pub(in crate::store) fn kind(id: ConversationId, text: &str) -> Result<ConversationKind> {

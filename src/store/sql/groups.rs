@@ -6,8 +6,11 @@ use rookery_protocol::conversation::MemberRole;
 use rookery_protocol::message::{Message, MessageKind, SystemNotice};
 use rookery_protocol::{ConversationId, MessageId, Seq, Timestamp, UserId};
 
+use super::conversations::fanout_mode;
 use super::corrupt;
-use crate::store::{GroupAction, GroupChange, GroupMember, NewGroup, Result, StoreError};
+use crate::store::{
+    FanoutState, GroupAction, GroupChange, GroupMember, NewGroup, Result, StoreError,
+};
 
 pub(in crate::store) use methods::groups;
 
@@ -16,7 +19,7 @@ pub(in crate::store) const INSERT_GROUP: &str = "insert into conversations \
     values ($1, 'group', $2, $3, $4, $5, $6) on conflict do nothing";
 
 pub(in crate::store) const INSERT_HEAD: &str = "insert into conversation_heads \
-    (conversation_id, last_seq, last_at, member_count) values ($1, 1, $2, $3)";
+    (conversation_id, last_seq, last_at, member_count, fanout_mode) values ($1, 1, $2, $3, $4)";
 
 pub(in crate::store) const INSERT_OWNER: &str = "insert into members \
     (conversation_id, user_id, role, joined_at, joined_seq, delivered_seq, read_seq) \
@@ -28,7 +31,8 @@ pub(in crate::store) const CREATOR_OF: &str =
 /// Behind it the row is locked: PostgreSQL adds `for update`, SQLite has one writer.
 macro_rules! head {
     () => {
-        "select last_seq, member_version, member_count from conversation_heads \
+        "select last_seq, member_version, member_count, fanout_mode, fanout_changed_at \
+         from conversation_heads \
          where conversation_id = $1"
     };
 }
@@ -61,7 +65,8 @@ pub(in crate::store) const END_ALL_MEMBERSHIPS: &str = "update members set left_
     where conversation_id = $1 and left_seq is null returning user_id";
 
 pub(in crate::store) const ADVANCE_HEAD: &str = "update conversation_heads set \
-    last_seq = $2, last_at = $3, member_version = $4, member_count = $5 \
+    last_seq = $2, last_at = $3, member_version = $4, member_count = $5, \
+    fanout_mode = $6, fanout_changed_at = $7 \
     where conversation_id = $1";
 
 /// Adds members to conversation `$1` at time `$2` with `joined_seq` `$3`; `$from` yields their ids
@@ -115,6 +120,17 @@ pub(in crate::store) struct HeadRecord {
     pub(in crate::store) last_seq: Seq,
     pub(in crate::store) member_version: i64,
     pub(in crate::store) member_count: i64,
+    fanout_mode: String,
+    fanout_changed_at: Timestamp,
+}
+
+impl HeadRecord {
+    pub(in crate::store) fn fanout(&self, id: ConversationId) -> Result<FanoutState> {
+        Ok(FanoutState {
+            mode: fanout_mode(id, &self.fanout_mode)?,
+            changed_at: self.fanout_changed_at,
+        })
+    }
 }
 
 #[derive(sqlx::FromRow)]

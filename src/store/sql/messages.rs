@@ -1,16 +1,16 @@
 //! Entries of logs.
 
-use rookery_protocol::message::{Message, MessageKind};
+use rookery_protocol::message::{ChangeKind, Message, MessageKind, Reaction};
 use rookery_protocol::{ConversationId, MessageId, Seq, Timestamp, UserId};
 use uuid::Uuid;
 
 use super::corrupt;
-use crate::store::{Direction, Result, StoreError};
+use crate::store::{Change, Direction, LogEntry, Result, StoreError};
 
 macro_rules! message_columns {
     () => {
         "conversation_id, seq, kind, message_id, sender_id, content, metadata, reply_to, mentions, \
-         created_at, edited_at, deleted_at"
+         created_at, edited_at, deleted_at, has_reactions, target_seq"
     };
 }
 pub(in crate::store) use message_columns;
@@ -44,7 +44,7 @@ pub(in crate::store) const INSERT_SYSTEM: &str = "insert into messages \
     (conversation_id, seq, kind, message_id, sender_id, content, metadata, created_at) \
     values ($1, $2, 'system', $3, $4, $5, $6, $7)";
 
-#[derive(sqlx::FromRow)]
+#[derive(Clone, sqlx::FromRow)]
 pub(in crate::store) struct MessageRecord {
     pub(in crate::store) conversation_id: ConversationId,
     pub(in crate::store) seq: Seq,
@@ -58,6 +58,9 @@ pub(in crate::store) struct MessageRecord {
     pub(in crate::store) created_at: Timestamp,
     pub(in crate::store) edited_at: Option<Timestamp>,
     pub(in crate::store) deleted_at: Option<Timestamp>,
+    pub(in crate::store) has_reactions: bool,
+    /// Of an entry that changed a message, that message.
+    pub(in crate::store) target_seq: Option<Seq>,
 }
 
 impl TryFrom<MessageRecord> for Message {
@@ -78,15 +81,14 @@ impl TryFrom<MessageRecord> for Message {
         };
         let mentions = unpack_mentions(record.mentions.as_deref().unwrap_or_default())
             .ok_or_else(|| corrupt("messages", "mentions", row()))?;
-        let content = match String::from_utf8(record.content) {
-            Ok(content) if record.deleted_at.is_none() => content,
-            Ok(_) => String::new(),
-            Err(_) => {
-                let row = format!("{} {}", record.conversation_id, record.seq);
-                return Err(corrupt("messages", "content", row));
-            }
-        };
-        Ok(Self {
+        let content = String::from_utf8(record.content).map_err(|_| {
+            corrupt(
+                "messages",
+                "content",
+                format!("{} {}", record.conversation_id, record.seq),
+            )
+        })?;
+        let message = Self {
             message_id: record.message_id,
             conversation_id: record.conversation_id,
             seq: record.seq,
@@ -99,22 +101,211 @@ impl TryFrom<MessageRecord> for Message {
             deleted_at: record.deleted_at,
             reply_to: record.reply_to,
             mentions,
-            // No command writes reactions yet.
             reactions: Vec::new(),
             status: None,
+        };
+        Ok(if message.deleted_at.is_some() {
+            tombstone(message)
+        } else {
+            message
         })
     }
 }
 
-/// The messages of a page, whichever end it was read from.
+/// What is left of a deleted message: its place, its sender, and what it replied to.
+pub(in crate::store) fn tombstone(message: Message) -> Message {
+    Message {
+        content: String::new(),
+        metadata: None,
+        mentions: Vec::new(),
+        reactions: Vec::new(),
+        ..message
+    }
+}
+
+/// How an entry changed its message; `None` for kinds of a later release. Reactions are stored as
+/// `+` or `-` and the emoji.
+fn change_kind(record: &MessageRecord) -> Option<ChangeKind> {
+    match (record.kind.as_str(), record.content.first()) {
+        ("edit", _) => Some(ChangeKind::Edited),
+        ("delete", _) => Some(ChangeKind::Deleted),
+        ("reaction", Some(b'+')) => Some(ChangeKind::ReactionAdded),
+        ("reaction", Some(b'-')) => Some(ChangeKind::ReactionRemoved),
+        _ => None,
+    }
+}
+
+/// The messages that a page of entries changed.
+pub(in crate::store) fn targets(records: &[MessageRecord]) -> Vec<i64> {
+    let mut targets: Vec<i64> = records
+        .iter()
+        .filter_map(|r| Some(r.target_seq?.0))
+        .collect();
+    targets.sort_unstable();
+    targets.dedup();
+    targets
+}
+
+/// The entries of a page; `changed` are the messages that they changed.
+pub(in crate::store) fn log_entries(
+    records: Vec<MessageRecord>,
+    messages: Vec<Message>,
+    changed: &[Message],
+) -> Vec<LogEntry> {
+    let mut messages = messages.into_iter().peekable();
+    let entry = |record: MessageRecord| {
+        let seq = record.seq;
+        if let Some(message) = messages.next_if(|message| message.seq == seq) {
+            return LogEntry::Message(message);
+        }
+        let target = changed.iter().find(|m| Some(m.seq) == record.target_seq);
+        match (change_kind(&record), target) {
+            (Some(kind), Some(message)) => LogEntry::Change(Change {
+                seq,
+                by: record.sender_id,
+                kind,
+                message: message.clone(),
+            }),
+            _ => LogEntry::Blank { seq },
+        }
+    };
+    records.into_iter().map(entry).collect()
+}
+
+/// Whether a record is a message, and not a change of one or of a later release.
+pub(in crate::store) fn is_message(record: &MessageRecord) -> bool {
+    matches!(record.kind.as_str(), "text" | "system")
+}
+
+/// The reactions on messages `$2` of conversation `$1`: of each emoji the first users, and how many
+/// there are; the emoji that came first comes first.
+macro_rules! reactions_on {
+    ($among:literal) => {
+        concat!(
+            "select seq, emoji, user_id, count from (
+                select seq, emoji, user_id, created_at,
+                       row_number() over (partition by seq, emoji
+                                          order by created_at, user_id) as place,
+                       count(*) over (partition by seq, emoji) as count,
+                       min(created_at) over (partition by seq, emoji) as first_at
+                from reactions where conversation_id = $1 and seq ",
+            $among,
+            ") r where place <= 50 order by seq, first_at, emoji, place"
+        )
+    };
+}
+
+/// The messages `$2` of conversation `$1`.
+macro_rules! messages_among {
+    ($among:literal) => {
+        concat!(
+            "select ",
+            $crate::store::sql::messages::message_columns!(),
+            " from messages where conversation_id = $1 and kind in ('text', 'system') and seq ",
+            $among,
+            " order by seq"
+        )
+    };
+}
+pub(in crate::store) use {messages_among, reactions_on};
+
+#[derive(sqlx::FromRow)]
+pub(in crate::store) struct ReactionRecord {
+    seq: Seq,
+    emoji: String,
+    user_id: UserId,
+    count: i64,
+}
+
+/// Puts reactions, as [`reactions_on`] orders them, on their messages, which are ascending.
+pub(in crate::store) fn put_reactions(messages: &mut [Message], records: Vec<ReactionRecord>) {
+    for record in records {
+        let Ok(at) = messages.binary_search_by_key(&record.seq, |message| message.seq) else {
+            continue;
+        };
+        let reactions = &mut messages[at].reactions;
+        match reactions.last_mut() {
+            Some(last) if last.emoji == record.emoji => last.user_ids.push(record.user_id),
+            _ => reactions.push(Reaction {
+                emoji: record.emoji,
+                user_ids: vec![record.user_id],
+                count: record.count,
+            }),
+        }
+    }
+}
+
+/// Reading of logs: entries, and messages with their reactions; needs `MESSAGES_AMONG` and
+/// `REACTIONS_ON`.
+macro_rules! message_reads {
+    ($store:ty) => {
+        /// The messages of records in ascending order, with their reactions.
+        async fn with_reactions(
+            store: &$store,
+            id: ConversationId,
+            records: Vec<MessageRecord>,
+        ) -> Result<Vec<Message>> {
+            let reacted: Vec<i64> = records
+                .iter()
+                .filter(|record| record.has_reactions && record.deleted_at.is_none())
+                .map(|record| record.seq.0)
+                .collect();
+            let mut messages = records
+                .into_iter()
+                .map(Message::try_from)
+                .collect::<Result<Vec<_>>>()?;
+            if !reacted.is_empty() {
+                let reactions = sqlx::query_as(REACTIONS_ON)
+                    .bind(id)
+                    .bind(super::numbers(&reacted))
+                    .fetch_all(store.reader())
+                    .await?;
+                sql::put_reactions(&mut messages, reactions);
+            }
+            Ok(messages)
+        }
+
+        async fn read_entries(
+            store: &$store,
+            id: ConversationId,
+            (after, to): (Seq, Seq),
+            limit: i64,
+        ) -> Result<Vec<LogEntry>> {
+            let records: Vec<MessageRecord> = sqlx::query_as(sql::ENTRIES)
+                .bind(id)
+                .bind(after)
+                .bind(to)
+                .bind(limit)
+                .fetch_all(store.reader())
+                .await?;
+            let own = records.iter().filter(|record| sql::is_message(record));
+            let messages = with_reactions(store, id, own.cloned().collect()).await?;
+            let targets = sql::targets(&records);
+            let changed = if targets.is_empty() {
+                Vec::new()
+            } else {
+                let changed: Vec<MessageRecord> = sqlx::query_as(MESSAGES_AMONG)
+                    .bind(id)
+                    .bind(super::numbers(&targets))
+                    .fetch_all(store.reader())
+                    .await?;
+                with_reactions(store, id, changed).await?
+            };
+            Ok(sql::log_entries(records, messages, &changed))
+        }
+    };
+}
+pub(in crate::store) use message_reads;
+
+/// The records of a page, whichever end it was read from.
 pub(in crate::store) fn ascending(
     mut records: Vec<MessageRecord>,
     read: Direction,
-) -> Result<Vec<Message>> {
+) -> Vec<MessageRecord> {
     if read == Direction::Backward {
         records.reverse();
     }
-    records.into_iter().map(Message::try_from).collect()
+    records
 }
 
 /// The stored form of a list of mentioned users: 16 bytes each; none at all for an empty list.

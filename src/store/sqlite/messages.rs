@@ -7,8 +7,16 @@ use rookery_protocol::message::Message;
 use rookery_protocol::{ConversationId, Seq, Timestamp};
 
 use super::SqliteStore;
-use crate::store::sql::messages::{ENTRIES, MessageRecord, NEWEST, OLDEST, ascending};
-use crate::store::{Direction, HistoryPage, MessageStore, NewMessage, Outcome, Result, Wait};
+use crate::store::sql::messages::{self as sql, MessageRecord, NEWEST, OLDEST, message_reads};
+use crate::store::{
+    Direction, HistoryPage, LogEntry, MessageStore, NewMessage, Outcome, Result, Wait,
+};
+
+// dialect: lists.
+const MESSAGES_AMONG: &str = sql::messages_among!("in (select value from json_each($2))");
+const REACTIONS_ON: &str = sql::reactions_on!("in (select value from json_each($2))");
+
+message_reads!(SqliteStore);
 
 #[async_trait]
 impl MessageStore for SqliteStore {
@@ -29,15 +37,8 @@ impl MessageStore for SqliteStore {
         after: Seq,
         to: Seq,
         limit: i64,
-    ) -> Result<Vec<Message>> {
-        let records: Vec<MessageRecord> = sqlx::query_as(ENTRIES)
-            .bind(id)
-            .bind(after)
-            .bind(to)
-            .bind(limit)
-            .fetch_all(self.reader())
-            .await?;
-        records.into_iter().map(Message::try_from).collect()
+    ) -> Result<Vec<LogEntry>> {
+        read_entries(self, id, (after, to), limit).await
     }
 
     async fn history(&self, page: &HistoryPage) -> Result<Vec<Message>> {
@@ -52,6 +53,11 @@ impl MessageStore for SqliteStore {
             .bind(page.limit)
             .fetch_all(self.reader())
             .await?;
-        ascending(records, page.direction)
+        with_reactions(
+            self,
+            page.conversation_id,
+            sql::ascending(records, page.direction),
+        )
+        .await
     }
 }

@@ -157,6 +157,7 @@ impl Device {
         self.command(ClientCommand::Sync(Sync {
             reference: reference.clone(),
             cursors,
+            since: None,
         }));
         self.expect("the end of the sync", |event| match event {
             ServerEvent::SyncDone(done) if done.reference == reference => Some(done.clone()),

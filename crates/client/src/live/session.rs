@@ -96,6 +96,7 @@ impl Driver {
             let sync = Sync {
                 reference: Some(SYNC.to_owned()),
                 cursors,
+                since: None,
             };
             socket.feed(&ClientCommand::Sync(sync)).await?;
         }
@@ -181,7 +182,6 @@ impl Driver {
             | ServerEvent::SyncStart(_)
             | ServerEvent::Ok(_)
             | ServerEvent::Pong(_) => {}
-            #[expect(unreachable_patterns, reason = "later events pass through as they are")]
             other => self.say(Update::Event(Box::new(other))).await,
         }
         Ok(())

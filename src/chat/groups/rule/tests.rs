@@ -45,6 +45,7 @@ fn decided(state: &GroupState, action: GroupAction) -> Decision {
         actor: id(ANN),
         message_id: MessageId::from_uuid(Uuid::from_u128(8)),
         action,
+        direct_max: 16,
     };
     decide(state, &change)
 }

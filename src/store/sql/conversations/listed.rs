@@ -41,7 +41,7 @@ macro_rules! listed {
                             select 1 from messages x
                             where x.conversation_id = page.conversation_id
                               and x.seq > page.counted_from
-                              and x.mentions is not null and ",
+                              and x.mentions is not null and x.deleted_at is null and ",
             $mentions_me,
             "
                               and x.kind = 'text' and x.sender_id <> $1
@@ -57,7 +57,8 @@ macro_rules! listed {
                    l.sender_id as shown_sender_id, l.content as shown_content,
                    l.metadata as shown_metadata, l.reply_to as shown_reply_to,
                    l.mentions as shown_mentions, l.created_at as shown_created_at,
-                   l.edited_at as shown_edited_at, l.deleted_at as shown_deleted_at
+                   l.edited_at as shown_edited_at, l.deleted_at as shown_deleted_at,
+                   l.has_reactions as shown_has_reactions
             from counted
             left join messages l
               on l.conversation_id = counted.conversation_id and l.seq = counted.shown_seq
@@ -130,6 +131,7 @@ struct ShownRecord {
     shown_created_at: Option<Timestamp>,
     shown_edited_at: Option<Timestamp>,
     shown_deleted_at: Option<Timestamp>,
+    shown_has_reactions: Option<bool>,
 }
 
 impl ShownRecord {
@@ -160,6 +162,8 @@ impl ShownRecord {
             created_at,
             edited_at: self.shown_edited_at,
             deleted_at: self.shown_deleted_at,
+            has_reactions: self.shown_has_reactions.unwrap_or_default(),
+            target_seq: None,
         };
         Message::try_from(record).map(Some)
     }

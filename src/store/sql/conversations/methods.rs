@@ -174,7 +174,7 @@ macro_rules! conversation_store {
                     .bind(super::list(ids.iter().map(ConversationId::as_uuid)))
                     .fetch_all(self.reader())
                     .await?;
-                Ok(sql::group_members(records))
+                sql::group_members(records)
             }
 
             async fn raise_marks(&self, marks: &[MarkRaise], at: Timestamp) -> Result<()> {

@@ -17,8 +17,8 @@ macro_rules! groups {
         use $crate::store::sql::journal::{self, INSERT as INSERT_JOURNAL};
         use $crate::store::sql::messages::INSERT_SYSTEM;
         use $crate::store::{
-            GroupAction, GroupChange, GroupChanged, GroupCreated, GroupMember, GroupRule,
-            GroupState, JournalRow, MemberList, NewGroup, Refusal, Result,
+            FanoutState, GroupAction, GroupChange, GroupChanged, GroupCreated, GroupMember,
+            GroupRule, GroupState, JournalRow, MemberList, NewGroup, Refusal, Result,
         };
 
         const ID_IS_TAKEN: &str = "this conversation_id is taken";
@@ -57,10 +57,19 @@ macro_rules! groups {
                 return Ok(answer.unwrap_or(Err(Refusal::Conflict(ID_IS_TAKEN))));
             }
             let count = group.member_ids.len() as i64 + 1;
+            // Nobody has heard of it in another mode: there is nothing to change over from.
+            let mode = FanoutState::default()
+                .after(count, group.direct_max, at)
+                .mode;
+            let fanout = FanoutState {
+                mode,
+                changed_at: Timestamp::default(),
+            };
             let head = sqlx::query(sql::INSERT_HEAD)
                 .bind(group.conversation_id)
                 .bind(at);
-            head.bind(count).execute(&mut *tx).await?;
+            let head = head.bind(count).bind(mode.as_str());
+            head.execute(&mut *tx).await?;
             let owner = sqlx::query(sql::INSERT_OWNER).bind(group.conversation_id);
             owner.bind(group.creator).bind(at).execute(&mut *tx).await?;
             add(
@@ -83,6 +92,7 @@ macro_rules! groups {
                 conversation_id,
                 version: 1,
                 user_ids,
+                fanout,
             };
             Ok(Ok(GroupCreated {
                 entry: Some(entry),
@@ -117,8 +127,11 @@ macro_rules! groups {
                 return Ok(Some(Err(Refusal::Conflict(ID_IS_TAKEN))));
             }
             let head = lock_head(tx, id).await?;
-            let version = head.map_or(1, |head| head.member_version);
-            let members = present(tx, id, version).await?;
+            let (version, fanout) = match head {
+                Some(head) => (head.member_version, head.fanout(id)?),
+                None => (1, FanoutState::default()),
+            };
+            let members = present(tx, id, version, fanout).await?;
             Ok(Some(Ok(GroupCreated {
                 entry: None,
                 members,
@@ -153,12 +166,17 @@ macro_rules! groups {
             let place = Entry::of(change, head.last_seq.next(), at);
             let effect = apply(&mut tx, &head, change, &notice, &place).await?;
             let version = head.member_version + i64::from(effect.is_new_list);
+            let id = change.conversation_id;
+            let fanout = head.fanout(id)?;
+            let fanout = fanout.after(effect.member_count, change.direct_max, at);
             sqlx::query(sql::ADVANCE_HEAD)
                 .bind(change.conversation_id)
                 .bind(place.seq)
                 .bind(at)
                 .bind(version)
                 .bind(effect.member_count)
+                .bind(fanout.mode.as_str())
+                .bind(fanout.changed_at)
                 .execute(&mut *tx)
                 .await?;
             let entry = place.report(&notice, text);
@@ -169,7 +187,7 @@ macro_rules! groups {
                 .copied()
                 .collect();
             write(&mut tx, &entry, moved).await?;
-            let members = present(&mut tx, change.conversation_id, version).await?;
+            let members = present(&mut tx, id, version, fanout).await?;
             tx.commit().await?;
             Ok(Ok(Some(GroupChanged {
                 entry,
@@ -341,7 +359,12 @@ macro_rules! groups {
             Ok(())
         }
 
-        async fn present(tx: &mut Tx, id: ConversationId, version: i64) -> Result<MemberList> {
+        async fn present(
+            tx: &mut Tx,
+            id: ConversationId,
+            version: i64,
+            fanout: FanoutState,
+        ) -> Result<MemberList> {
             let user_ids = sqlx::query_scalar(sql::PRESENT)
                 .bind(id)
                 .fetch_all(&mut **tx)
@@ -350,6 +373,7 @@ macro_rules! groups {
                 conversation_id: id,
                 version,
                 user_ids,
+                fanout,
             })
         }
     };
