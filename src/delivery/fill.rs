@@ -63,7 +63,7 @@ pub(super) async fn read(store: &dyn Store, request: &Request) -> Result<Filled>
     let messages = entries.iter().filter_map(LogEntry::message);
     let notices: Vec<SystemNotice> = messages.filter_map(SystemNotice::of).collect();
     let members = members_named(store, id, &notices).await?;
-    let views = views(store, request, &memberships, &notices).await?;
+    let views = views(store, request, &notices).await?;
     Ok(Filled {
         conversation_id: id,
         path: request.path,
@@ -119,7 +119,6 @@ async fn members_named(
 async fn views(
     store: &dyn Store,
     request: &Request,
-    memberships: &[Membership],
     notices: &[SystemNotice],
 ) -> Result<HashMap<UserId, Conversation>> {
     let changed = notices.iter().any(|notice| {
@@ -128,17 +127,14 @@ async fn views(
             SystemNotice::GroupUpdated { .. } | SystemNotice::RoleChanged { .. }
         )
     });
-    let mut views = HashMap::new();
-    for (user, known) in &request.users {
-        let present = memberships
-            .iter()
-            .any(|m| m.user_id == *user && m.is_present());
-        if present
-            && (changed || known.is_none())
-            && let Some(view) = store.conversation(*user, request.conversation_id).await?
-        {
-            views.insert(*user, view);
-        }
+    let shown = request.users.iter();
+    let shown = shown.filter(|(_, known)| changed || known.is_none());
+    let shown: Vec<UserId> = shown.map(|(user, _)| *user).collect();
+    if shown.is_empty() {
+        return Ok(HashMap::new());
     }
-    Ok(views)
+    let views = store
+        .conversation_for(request.conversation_id, &shown)
+        .await?;
+    Ok(views.into_iter().collect())
 }
