@@ -318,12 +318,8 @@ impl Worker {
     /// where a socket does not know the conversation; `None` if no socket lacks anything.
     fn lacking(&self, user: UserId, id: ConversationId, target: Seq) -> Option<Option<Seq>> {
         let sessions = self.parts.registry.of(user);
-        let positions = sessions.iter().filter_map(|session| {
-            let positions = session.positions();
-            let known = positions.get(id);
-            let lacks = positions.is_based() && known.is_none_or(|seq| seq < target);
-            lacks.then_some(known)
-        });
+        let lacks = |session: &Arc<Session>| session.positions().lacks(id, target);
+        let positions = sessions.iter().filter_map(lacks);
         positions.min()
     }
 
@@ -403,8 +399,9 @@ fn users_of(sessions: &[Arc<Session>]) -> Vec<UserId> {
     sessions.iter().map(|session| session.user_id).collect()
 }
 
+/// Of those that are live in the conversation.
 fn lowest_position(sessions: &[Arc<Session>], id: ConversationId) -> Option<Seq> {
-    let positions = sessions.iter().filter_map(|s| s.positions().get(id));
+    let positions = sessions.iter().filter_map(|s| s.positions().live(id));
     positions.min()
 }
 

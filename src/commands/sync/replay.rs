@@ -187,11 +187,11 @@ async fn changes(
     notices: &[(Seq, SystemNotice)],
 ) -> Result<(), Stopped> {
     let id = replay.conversation_id;
-    let updated = notices.iter().rfind(|(_, notice)| {
-        matches!(
-            notice,
-            SystemNotice::GroupUpdated { .. } | SystemNotice::RoleChanged { .. }
-        )
+    let updated = notices.iter().rfind(|(_, notice)| match notice {
+        SystemNotice::GroupUpdated { .. } | SystemNotice::RoleChanged { .. } => true,
+        // Removed and back again: marks and role are new.
+        SystemNotice::MembersAdded { user_ids } => user_ids.contains(&session.user_id),
+        _ => false,
     });
     if let Some((seq, _)) = updated
         && !replay.created
