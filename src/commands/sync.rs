@@ -108,7 +108,7 @@ async fn tell(session: &Session, event: &ServerEvent) -> Result<(), Stopped> {
         return Ok(());
     };
     match session.outbox.push_paced(frame).await {
-        Push::Queued => Ok(()),
+        Push::Queued | Push::Shed => Ok(()),
         Push::Closed => Err(Stopped::Gone),
     }
 }
