@@ -233,7 +233,8 @@ impl Messages {
             kind,
             seq,
         };
-        Ok(self.store.raise_marks(&[raise], self.clock.now()).await?)
+        self.store.raise_marks(&[raise], self.clock.now()).await?;
+        Ok(())
     }
 
     /// The direct conversation with somebody, made if it is new.
