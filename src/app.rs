@@ -19,6 +19,7 @@ use crate::chat::accounts::Accounts;
 use crate::chat::conversations::Conversations;
 use crate::chat::fanout::Fanout;
 use crate::chat::messages::Messages;
+use crate::chat::receipts::Receipts;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::{BaseLoader, Delivery, DeliveryParts};
@@ -192,12 +193,20 @@ impl MessagePath {
         let fanout = Arc::new(fanout);
         let messages =
             Messages::start(Arc::clone(store), Arc::clone(&fanout), clock.clone(), tasks);
+        let receipts = Receipts::start(
+            Arc::clone(store),
+            Arc::clone(&fanout),
+            clock.clone(),
+            config.fanout.receipts_max,
+            tasks,
+        );
         let gateway = Gateway::start(GatewayParts {
             node_id,
             epoch: store.epoch().await?,
             store: Arc::clone(store),
             auth: Arc::clone(auth),
             messages: Arc::new(messages),
+            receipts: Arc::new(receipts),
             registry,
             subscriptions: Subscriptions::start(Arc::clone(&bus), tasks),
             bases: BaseLoader::start(Arc::clone(store), tasks),
@@ -307,6 +316,7 @@ fn rest_state(config: &Config, path: &MessagePath) -> RestState {
         store,
         auth,
         messages,
+        receipts,
         clock,
         ..
     } = &*path.gateway;
@@ -327,6 +337,7 @@ fn rest_state(config: &Config, path: &MessagePath) -> RestState {
         accounts: Arc::new(accounts),
         conversations: Arc::new(conversations),
         messages: Arc::clone(messages),
+        receipts: Arc::clone(receipts),
         auth: Arc::clone(auth),
         clock: clock.clone(),
         trusted_proxies: config.http.trusted_proxies.clone().into(),

@@ -19,7 +19,9 @@
 mod base;
 mod fill;
 mod hold;
+mod receipts;
 mod reconcile;
+mod settings;
 mod tell;
 mod worker;
 

@@ -44,6 +44,7 @@ pub use upgrade::upgrade;
 use crate::auth::Auth;
 use crate::bus::Subscriptions;
 use crate::chat::messages::Messages;
+use crate::chat::receipts::Receipts;
 use crate::clock::Clock;
 use crate::delivery::{BaseLoader, Delivery};
 use crate::lifecycle::Tasks;
@@ -64,6 +65,7 @@ pub struct GatewayParts {
     pub store: Arc<dyn Store>,
     pub auth: Arc<Auth>,
     pub messages: Arc<Messages>,
+    pub receipts: Arc<Receipts>,
     pub registry: Arc<Registry>,
     pub subscriptions: Subscriptions,
     pub bases: BaseLoader,

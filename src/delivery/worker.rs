@@ -10,6 +10,8 @@ use tokio::sync::mpsc;
 
 use super::fill::{self, Filled};
 use super::hold::Holds;
+use super::receipts;
+use super::settings::Settings;
 use super::tell::{Entry, Passed, fill_session, pass_on};
 use super::{Behind, Delivery, DeliveryParts, Path, Work};
 use crate::bus::{BreakReason, BusEvent, Envelope};
@@ -34,6 +36,7 @@ pub(super) struct Worker {
     delivery: Delivery,
     holds: Holds<Entry>,
     filling: HashMap<ConversationId, Filling>,
+    settings: Settings,
 }
 
 impl Worker {
@@ -43,6 +46,7 @@ impl Worker {
             delivery,
             holds: Holds::new(),
             filling: HashMap::new(),
+            settings: Settings::default(),
         }
     }
 
@@ -141,12 +145,19 @@ impl Worker {
                     );
                 }
             }
-            BusEvent::Receipts { .. }
-            | BusEvent::OwnRead { .. }
-            | BusEvent::OwnSettings { .. }
-            | BusEvent::Typing { .. }
-            | BusEvent::Presence(_)
-            | BusEvent::Blocked { .. } => {}
+            BusEvent::Receipts { receipts } => {
+                receipts::receipts(&self.parts.registry, user, &receipts);
+            }
+            BusEvent::OwnRead { reads } => {
+                let skip = envelope
+                    .skip
+                    .filter(|_| envelope.origin == self.parts.node_id);
+                receipts::own_reads(&self.parts.registry, user, &reads, skip);
+            }
+            BusEvent::OwnSettings { conversation_id } => {
+                self.settings.changed(&self.parts, user, conversation_id);
+            }
+            BusEvent::Typing { .. } | BusEvent::Presence(_) | BusEvent::Blocked { .. } => {}
             BusEvent::DirectCreated { conversation_id } => {
                 let users = vec![user];
                 self.fill(Behind {
