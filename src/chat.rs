@@ -11,3 +11,5 @@ pub mod conversations;
 pub mod fanout;
 mod groups;
 pub mod messages;
+pub mod receipts;
+mod settings;

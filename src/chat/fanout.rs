@@ -4,6 +4,8 @@
 //! Publishing comes after storing and never before an ack; what gets lost from here on is found
 //! again by `delivery`, so nothing here is retried.
 
+mod receipts;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -18,6 +18,7 @@ use rookery::chat::accounts::Accounts;
 use rookery::chat::conversations::Conversations;
 use rookery::chat::fanout::Fanout;
 use rookery::chat::messages::Messages;
+use rookery::chat::receipts::Receipts;
 use rookery::clock::{Clock, new_id};
 use rookery::lifecycle::Tasks;
 use rookery::rest::{RestState, router};
@@ -152,11 +153,13 @@ impl World {
         let fanout = Arc::new(fanout);
         let accounts = Accounts::new(store.clone(), auth.clone(), fanout.clone(), clock.clone());
         let conversations = Conversations::new(store.clone(), fanout.clone(), clock.clone(), 16);
-        let messages = Messages::start(store.clone(), fanout, clock.clone(), &tasks);
+        let messages = Messages::start(store.clone(), fanout.clone(), clock.clone(), &tasks);
+        let receipts = Receipts::start(store.clone(), fanout, clock.clone(), 50, &tasks);
         let router = router(RestState {
             accounts: Arc::new(accounts),
             conversations: Arc::new(conversations),
             messages: Arc::new(messages),
+            receipts: Arc::new(receipts),
             auth,
             clock: clock.clone(),
             trusted_proxies: Arc::new(["127.0.0.0/8".parse().unwrap()]),

@@ -1,7 +1,7 @@
 //! The methods of `ConversationStore`.
 
 /// Implements `ConversationStore`; needs `CONVERSATIONS_OF`, `CONVERSATION_OF`, `MEMBERSHIPS_OF`,
-/// `PRESENT_MEMBERSHIPS_OF`, `MEMBERSHIPS_IN`, `MEMBERS_BY_ID`, `SEATS`, `MEMBER_LISTS` and `raise_marks`.
+/// `PRESENT_MEMBERSHIPS_OF`, `MEMBERSHIPS_IN`, `MEMBERS_BY_ID`, `SEATS` and `MEMBER_LISTS`.
 macro_rules! conversation_store {
     ($store:ty) => {
         use async_trait::async_trait;
@@ -18,8 +18,8 @@ macro_rules! conversation_store {
         use $crate::store::sql::{contains_pattern, detached};
         use $crate::store::{
             ConversationFilter, ConversationStore, DirectConversation, GroupChange, GroupChanged,
-            GroupCreated, GroupRule, JournalRow, ListedConversation, MarkRaise, MemberList,
-            Membership, NewGroup, Refusal, Result,
+            GroupCreated, GroupRule, JournalRow, ListedConversation, MemberList, Membership,
+            NewGroup, Refusal, Result,
         };
 
         #[async_trait]
@@ -206,13 +206,6 @@ macro_rules! conversation_store {
                     .fetch_all(self.reader())
                     .await?;
                 sql::group_members(records)
-            }
-
-            async fn raise_marks(&self, marks: &[MarkRaise], at: Timestamp) -> Result<()> {
-                if marks.is_empty() {
-                    return Ok(());
-                }
-                raise_marks(self, marks, at).await
             }
         }
 
