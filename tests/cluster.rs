@@ -6,6 +6,7 @@ mod cluster {
     mod drain;
     mod groups;
     mod loss;
+    mod receipts;
     mod redis;
     mod resume;
     mod sending;
