@@ -242,6 +242,23 @@ impl World {
         self.bus.take()
     }
 
+    /// Waits until so many things were published since the last look.
+    pub async fn published_until(&self, count: usize) -> Vec<(Channel, BusEvent)> {
+        let mut published = Vec::new();
+        let told = async {
+            loop {
+                published.extend(self.published());
+                if published.len() >= count {
+                    break;
+                }
+                self.bus.more.notified().await;
+            }
+        };
+        let told = tokio::time::timeout(TOLD_WITHIN, told).await;
+        assert!(told.is_ok(), "only this was published: {published:?}");
+        published
+    }
+
     /// Waits until somebody is told of an entry with this content; returns who was. What was
     /// published before it is forgotten.
     pub async fn told_of(&self, content: &str) -> Vec<UserId> {
