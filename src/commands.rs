@@ -5,6 +5,7 @@
 //! later (a send is answered once it is stored). Handlers return, the socket's task writes.
 
 mod auth;
+mod changes;
 mod mark;
 mod send_message;
 mod sync;
@@ -51,11 +52,17 @@ pub async fn frame(
         ClientCommand::MessageDelivered(mark) => mark::delivered(gateway, session, &mark).await,
         ClientCommand::MessageRead(mark) => mark::read(gateway, session, &mark).await,
         ClientCommand::Sync(sync) => sync::handle(gateway, session, sync),
-        ClientCommand::MessageEdit(_)
-        | ClientCommand::MessageDelete(_)
-        | ClientCommand::ReactionAdd(_)
-        | ClientCommand::ReactionRemove(_)
-        | ClientCommand::Typing(_)
+        ClientCommand::MessageEdit(edit) => changes::edit(gateway, session, edit, messages).await,
+        ClientCommand::MessageDelete(delete) => {
+            changes::delete(gateway, session, &delete, messages).await
+        }
+        ClientCommand::ReactionAdd(reaction) => {
+            changes::react(gateway, session, &reaction, messages).await
+        }
+        ClientCommand::ReactionRemove(reaction) => {
+            changes::unreact(gateway, session, &reaction, messages).await
+        }
+        ClientCommand::Typing(_)
         | ClientCommand::PresenceSubscribe(_)
         | ClientCommand::PresenceUnsubscribe(_)
         | ClientCommand::PresenceSet(_)

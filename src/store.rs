@@ -16,6 +16,7 @@
 //! 5. Reads that positions, sync or authorisation depend on use the primary; only history may use
 //!    a replica.
 
+mod changes;
 mod group_commit;
 mod migrate;
 mod models;
@@ -31,6 +32,10 @@ use rookery_protocol::conversation::{Conversation, Member};
 use rookery_protocol::message::Message;
 use rookery_protocol::{ConversationId, Seq, SessionId, Timestamp, UserId};
 
+pub use changes::{
+    ChangeEntry, MessageAction, MessageActor, MessageChange, MessageChanged, MessageRule,
+    MessageState,
+};
 pub use group_commit::{CommitError, Committed, GroupCommit, Ticket};
 pub use migrate::{migrate, pending};
 pub use models::*;
@@ -154,6 +159,13 @@ pub trait ConversationStore {
     ) -> Result<Vec<Member>>;
     /// The named members of `id`, present or past.
     async fn members_by_id(&self, id: ConversationId, users: &[UserId]) -> Result<Vec<Member>>;
+    /// Those of these usernames (folded to lower case) that present members of `id` have, in no
+    /// particular order.
+    async fn members_by_name(
+        &self,
+        id: ConversationId,
+        usernames: &[String],
+    ) -> Result<Vec<(String, UserId)>>;
     /// Whom to tell of an entry: present members and the list's version, read in one statement.
     async fn member_lists(&self, ids: &[ConversationId]) -> Result<Vec<MemberList>>;
     /// Raises delivered and read marks (never lowers them; `read` raises `delivered` too; a mark
@@ -170,6 +182,15 @@ pub trait MessageStore {
     /// Sends of one conversation are numbered in the order of the batch.
     async fn append(&self, batch: &[NewMessage], wait: Wait, at: Timestamp)
     -> Result<Vec<Outcome>>;
+    /// Edits or deletes a message, or puts a reaction on it or takes it off, in one transaction
+    /// behind the head's lock: loads [`MessageState`], asks `rule`, and, if it agrees and there is
+    /// anything to change, writes the change, the entry that it is in the log, and the journal.
+    async fn change_message(
+        &self,
+        change: &MessageChange,
+        rule: MessageRule,
+        at: Timestamp,
+    ) -> Result<std::result::Result<MessageChanged, Refusal>>;
     /// The entries `after < seq <= to` of a log, ascending, at most `limit`, from the primary.
     /// Entries that changed a message come with that message as it is now.
     async fn entries(
@@ -208,7 +229,7 @@ pub trait BlockStore {
         user: UserId,
         after: Option<UserId>,
         limit: i64,
-    ) -> Result<Vec<UserRow>>;
+    ) -> Result<Vec<UserId>>;
     /// Those of `users` who block `viewer`, in no particular order.
     async fn blockers_among(&self, viewer: UserId, users: &[UserId]) -> Result<Vec<UserId>>;
 }

@@ -11,7 +11,7 @@ use rookery_protocol::{ConversationId, SessionId, UserId};
 
 use crate::bus::{Bus, BusEvent, Channel, Envelope, VERSION};
 use crate::clock::Clock;
-use crate::store::{MemberList, Store};
+use crate::store::{MemberList, MessageChanged, Store};
 
 /// Member lists kept. A direct conversation's costs about 150 bytes.
 const LISTS_MAX: usize = 100_000;
@@ -70,6 +70,40 @@ impl Fanout {
         self.lists
             .insert(members.conversation_id, Arc::new(members.clone()));
         self.publish(entry.clone(), members, also, None);
+    }
+
+    /// Tells the members that a message was changed, if it was.
+    pub async fn changed(&self, changed: &MessageChanged) {
+        let Some(entry) = changed.entry else {
+            return;
+        };
+        let outgoing = [Outgoing {
+            message: changed.message.clone(),
+            member_version: entry.member_version,
+            skip: None,
+        }];
+        self.load_lists(&outgoing).await;
+        let [Outgoing { message, .. }] = outgoing;
+        let id = message.conversation_id;
+        // Without its list an entry is left to reconciliation.
+        let Some(members) = self.list(id, entry.member_version) else {
+            return;
+        };
+        let event = BusEvent::Changed {
+            seq: entry.seq,
+            by: entry.by,
+            kind: entry.kind,
+            message,
+            windowed: entry.windowed,
+        };
+        let users = members.user_ids.iter().copied();
+        self.send(*id.as_bytes(), event, members.version, None, users);
+    }
+
+    /// Tells the nodes of a user whether `by` blocks that user.
+    pub fn blocked(&self, by: UserId, user: UserId, blocked: bool) {
+        let event = BusEvent::Blocked { by, blocked };
+        self.send(*user.as_bytes(), event, 0, None, std::iter::once(user));
     }
 
     /// Tells two users of their new conversation.

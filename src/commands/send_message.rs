@@ -23,10 +23,8 @@ pub(super) async fn handle(
     let now = Instant::now();
     let reference = command.reference;
     let message_id = command.message_id;
-    if let Some(Err(wait)) = messages.as_mut().map(|bucket| bucket.take(now)) {
-        metrics::rate_limited_total().messages.increment(1);
-        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
-        return refuse(AppError::rate_limited(wait_ms), reference, message_id);
+    if let Err(error) = take(messages, now) {
+        return refuse(error, reference, message_id);
     }
     let request = SendRequest {
         message_id,
@@ -47,6 +45,19 @@ pub(super) async fn handle(
         Err(error) => {
             session.send_answered();
             refuse(error, reference, message_id)
+        }
+    }
+}
+
+/// Takes a token of the socket's bucket, which sends and changes of messages share: each is an entry
+/// that all members are told of.
+pub(super) fn take(messages: &mut Option<TokenBucket>, now: Instant) -> Result<(), AppError> {
+    match messages.as_mut().map(|bucket| bucket.take(now)) {
+        None | Some(Ok(())) => Ok(()),
+        Some(Err(wait)) => {
+            metrics::rate_limited_total().messages.increment(1);
+            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+            Err(AppError::rate_limited(wait_ms))
         }
     }
 }

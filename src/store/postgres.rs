@@ -126,6 +126,10 @@ fn numbers(numbers: &[i64]) -> Vec<i64> {
     numbers.to_vec()
 }
 
+fn texts(texts: &[String]) -> Vec<String> {
+    texts.to_vec()
+}
+
 fn list<'a>(ids: impl Iterator<Item = &'a Uuid>) -> Vec<Uuid> {
     ids.copied().collect()
 }

@@ -7,6 +7,7 @@
 
 pub(super) mod append;
 pub(super) mod blocks;
+pub(super) mod changes;
 pub(super) mod conversations;
 pub(super) mod groups;
 pub(super) mod journal;

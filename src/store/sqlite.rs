@@ -90,6 +90,11 @@ fn numbers(numbers: &[i64]) -> String {
     serde_json::Value::from(numbers).to_string()
 }
 
+// dialect: a list is a JSON array; `value` reads its texts.
+fn texts(texts: &[String]) -> String {
+    serde_json::Value::from(texts).to_string()
+}
+
 // dialect: a list is a JSON array of hexadecimal ids; `unhex(value)` reads them.
 fn list<'a>(ids: impl Iterator<Item = &'a Uuid>) -> String {
     let mut json = String::from("[");

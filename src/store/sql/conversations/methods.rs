@@ -1,7 +1,8 @@
 //! The methods of `ConversationStore`.
 
 /// Implements `ConversationStore`; needs `CONVERSATIONS_OF`, `CONVERSATION_OF`, `MEMBERSHIPS_OF`,
-/// `PRESENT_MEMBERSHIPS_OF`, `MEMBERSHIPS_IN`, `MEMBERS_BY_ID`, `MEMBER_LISTS` and `raise_marks`.
+/// `PRESENT_MEMBERSHIPS_OF`, `MEMBERSHIPS_IN`, `MEMBERS_BY_ID`, `MEMBERS_NAMED`, `MEMBER_LISTS`,
+/// `REACTIONS_OF` and `raise_marks`.
 macro_rules! conversation_store {
     ($store:ty) => {
         use async_trait::async_trait;
@@ -77,10 +78,7 @@ macro_rules! conversation_store {
                     .bind(filter.limit)
                     .fetch_all(self.reader())
                     .await?;
-                records
-                    .into_iter()
-                    .map(ListedConversation::try_from)
-                    .collect()
+                listed(self, records).await
             }
 
             async fn conversation(
@@ -93,8 +91,8 @@ macro_rules! conversation_store {
                     .bind(id)
                     .fetch_optional(self.reader())
                     .await?;
-                let listed = record.map(ListedConversation::try_from).transpose()?;
-                Ok(listed.map(|listed| listed.conversation))
+                let listed = listed(self, record.into_iter().collect()).await?;
+                Ok(listed.into_iter().next().map(|listed| listed.conversation))
             }
 
             async fn membership(
@@ -169,6 +167,18 @@ macro_rules! conversation_store {
                 records.into_iter().map(Member::try_from).collect()
             }
 
+            async fn members_by_name(
+                &self,
+                id: ConversationId,
+                usernames: &[String],
+            ) -> Result<Vec<(String, UserId)>> {
+                Ok(sqlx::query_as(MEMBERS_NAMED)
+                    .bind(id)
+                    .bind(super::texts(usernames))
+                    .fetch_all(self.reader())
+                    .await?)
+            }
+
             async fn member_lists(&self, ids: &[ConversationId]) -> Result<Vec<MemberList>> {
                 let records: Vec<MemberListRecord> = sqlx::query_as(MEMBER_LISTS)
                     .bind(super::list(ids.iter().map(ConversationId::as_uuid)))
@@ -183,6 +193,27 @@ macro_rules! conversation_store {
                 }
                 raise_marks(self, marks, at).await
             }
+        }
+
+        /// Conversations as in the list, with the reactions on their last messages.
+        async fn listed(
+            store: &$store,
+            records: Vec<ListedRecord>,
+        ) -> Result<Vec<ListedConversation>> {
+            let (ids, seqs) = sql::reacted(&records);
+            let mut listed = records
+                .into_iter()
+                .map(ListedConversation::try_from)
+                .collect::<Result<Vec<_>>>()?;
+            if !ids.is_empty() {
+                let reactions = sqlx::query_as(REACTIONS_OF)
+                    .bind(super::list(ids.iter().map(ConversationId::as_uuid)))
+                    .bind(super::numbers(&seqs))
+                    .fetch_all(store.reader())
+                    .await?;
+                sql::put_reactions(&mut listed, reactions);
+            }
+            Ok(listed)
         }
 
         async fn make_direct(
