@@ -5,6 +5,7 @@
 //! later (a send is answered once it is stored). Handlers return, the socket's task writes.
 
 mod auth;
+mod changes;
 mod mark;
 mod send_message;
 mod sync;
@@ -59,11 +60,13 @@ pub async fn frame(
         ClientCommand::ConversationWatch(watch) => watch::begin(gateway, session, watch).await,
         ClientCommand::ConversationUnwatch(watch) => watch::end(gateway, session, watch),
         ClientCommand::Sync(sync) => sync::handle(gateway, session, sync),
-        ClientCommand::MessageEdit(_)
-        | ClientCommand::MessageDelete(_)
-        | ClientCommand::ReactionAdd(_)
-        | ClientCommand::ReactionRemove(_)
-        | ClientCommand::PresenceSubscribe(_)
+        ClientCommand::MessageEdit(edit) => changes::edit(gateway, session, edit).await,
+        ClientCommand::MessageDelete(delete) => changes::delete(gateway, session, &delete).await,
+        ClientCommand::ReactionAdd(reaction) => changes::react(gateway, session, &reaction).await,
+        ClientCommand::ReactionRemove(reaction) => {
+            changes::unreact(gateway, session, &reaction).await
+        }
+        ClientCommand::PresenceSubscribe(_)
         | ClientCommand::PresenceUnsubscribe(_)
         | ClientCommand::PresenceSet(_) => Err(AppError::unavailable()),
         ClientCommand::Ping(ping) => Ok(Some(ServerEvent::Pong(Reply {

@@ -7,6 +7,7 @@
 //! known routes with another method (405 `INVALID`, field `method`, with an `Allow` header).
 
 mod auth;
+mod blocks;
 pub mod client_ip;
 mod conversations;
 mod cors;
@@ -67,6 +68,9 @@ fn table() -> Vec<Route> {
         get("/users/me", users::me),
         patch("/users/me", users::update_me),
         get("/users/{id}", users::get),
+        get("/users/blocks", blocks::list),
+        put("/users/{id}/block", blocks::block),
+        delete("/users/{id}/block", blocks::unblock),
         post("/conversations", conversations::create),
         get("/conversations", conversations::list),
         get("/conversations/{id}", conversations::get),
@@ -88,6 +92,16 @@ fn table() -> Vec<Route> {
         get(
             "/conversations/{id}/messages/{seq}/receipts",
             receipts::of_message,
+        ),
+        patch("/conversations/{id}/messages/{seq}", messages::edit),
+        delete("/conversations/{id}/messages/{seq}", messages::delete),
+        put(
+            "/conversations/{id}/messages/{seq}/reactions/{emoji}",
+            messages::react,
+        ),
+        delete(
+            "/conversations/{id}/messages/{seq}/reactions/{emoji}",
+            messages::unreact,
         ),
     ]
 }
@@ -142,6 +156,10 @@ fn get<H: Handler<T, RestState>, T: 'static>(path: &'static str, handler: H) -> 
 
 fn post<H: Handler<T, RestState>, T: 'static>(path: &'static str, handler: H) -> Route {
     route(Method::POST, MethodFilter::POST, path, handler)
+}
+
+fn put<H: Handler<T, RestState>, T: 'static>(path: &'static str, handler: H) -> Route {
+    route(Method::PUT, MethodFilter::PUT, path, handler)
 }
 
 fn patch<H: Handler<T, RestState>, T: 'static>(path: &'static str, handler: H) -> Route {

@@ -16,6 +16,7 @@
 //! 5. Reads that positions, sync or authorisation depend on use the primary; only history may use
 //!    a replica.
 
+mod changes;
 mod group_commit;
 mod marks;
 mod migrate;
@@ -33,6 +34,10 @@ use rookery_protocol::message::Message;
 use rookery_protocol::rest::MessageReceipt;
 use rookery_protocol::{ConversationId, Seq, SessionId, Timestamp, UserId};
 
+pub use changes::{
+    ChangeEntry, MessageAction, MessageActor, MessageChange, MessageChanged, MessageRule,
+    MessageState,
+};
 pub use group_commit::{CommitError, Committed, GroupCommit, Ticket};
 pub use marks::*;
 pub use migrate::{migrate, pending};
@@ -109,7 +114,8 @@ pub trait SessionStore {
 #[async_trait]
 pub trait ConversationStore {
     /// Makes the direct conversation of two different users unless it exists. `None`: one of the
-    /// two has no account. Making it writes a `Members` journal row.
+    /// two has no account, or `other` blocks `creator`, which must look the same. Making it writes a
+    /// `Members` journal row.
     async fn ensure_direct(
         &self,
         creator: UserId,
@@ -163,6 +169,13 @@ pub trait ConversationStore {
     ) -> Result<Vec<Member>>;
     /// The named members of `id`, present or past.
     async fn members_by_id(&self, id: ConversationId, users: &[UserId]) -> Result<Vec<Member>>;
+    /// Those of these usernames (folded to lower case) that present members of `id` have, in no
+    /// particular order.
+    async fn members_by_name(
+        &self,
+        id: ConversationId,
+        usernames: &[String],
+    ) -> Result<Vec<(String, UserId)>>;
     /// Whom to tell of an entry: present members and the list's version, read in one statement.
     async fn member_lists(&self, ids: &[ConversationId]) -> Result<Vec<MemberList>>;
 }
@@ -220,6 +233,15 @@ pub trait MessageStore {
     /// Sends of one conversation are numbered in the order of the batch.
     async fn append(&self, batch: &[NewMessage], wait: Wait, at: Timestamp)
     -> Result<Vec<Outcome>>;
+    /// Edits or deletes a message, or puts a reaction on it or takes it off, in one transaction
+    /// behind the head's lock: loads [`MessageState`], asks `rule`, and, if it agrees and there is
+    /// anything to change, writes the change, the entry that it is in the log, and the journal.
+    async fn change_message(
+        &self,
+        change: &MessageChange,
+        rule: MessageRule,
+        at: Timestamp,
+    ) -> Result<std::result::Result<MessageChanged, Refusal>>;
     /// The entries `after < seq <= to` of a log, ascending, at most `limit`, from the primary.
     /// Entries that changed a message come with that message as it is now.
     async fn entries(
@@ -237,6 +259,30 @@ pub trait MessageStore {
     fn replica_fallbacks(&self) -> u64 {
         0
     }
+}
+
+/// Who blocks whom.
+#[async_trait]
+pub trait BlockStore {
+    /// Makes `user` block `other`, or ends it; returns whether that changed anything, `None` if
+    /// there is no account `other`. The membership of `other` in the direct conversation of the two
+    /// is marked with it, behind its head's lock, where sends look.
+    async fn set_block(
+        &self,
+        user: UserId,
+        other: UserId,
+        blocked: bool,
+        at: Timestamp,
+    ) -> Result<Option<bool>>;
+    /// Whom `user` blocks, by user id, after `after`.
+    async fn blocks_of(
+        &self,
+        user: UserId,
+        after: Option<UserId>,
+        limit: i64,
+    ) -> Result<Vec<UserId>>;
+    /// Those of `users` who block `viewer`, in no particular order.
+    async fn blockers_among(&self, viewer: UserId, users: &[UserId]) -> Result<Vec<UserId>>;
 }
 
 /// The journal: one row a commit, from which nodes learn what news they lost.
@@ -261,6 +307,7 @@ pub trait Store:
     + ConversationStore
     + ReceiptStore
     + MessageStore
+    + BlockStore
     + JournalStore
     + Send
     + Sync
@@ -274,6 +321,7 @@ impl<T> Store for T where
         + ConversationStore
         + ReceiptStore
         + MessageStore
+        + BlockStore
         + JournalStore
         + Send
         + Sync

@@ -1,4 +1,5 @@
-//! Sending and reading messages: the rules of the message path.
+//! Sending and reading messages: the rules of the message path. What changes a message later is in
+//! `changes.rs`.
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
 use super::fanout::{Fanout, Outgoing};
+use super::mentions;
 use super::receipts::set_statuses;
 use crate::clock::Clock;
 use crate::error::AppError;
@@ -62,10 +64,10 @@ pub struct HistoryRange {
 
 /// See the module.
 pub struct Messages {
-    store: Arc<dyn Store>,
-    fanout: Arc<Fanout>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) fanout: Arc<Fanout>,
     commits: GroupCommit<Reply>,
-    clock: Clock,
+    pub(super) clock: Clock,
     directs: Cache<ConversationId, ()>,
 }
 
@@ -107,6 +109,8 @@ impl Messages {
                 return Err(AppError::invalid(detail));
             }
         };
+        let mentions =
+            mentions::resolve(self.store.as_ref(), conversation_id, &request.content).await?;
         let message = NewMessage {
             conversation_id,
             message_id: request.message_id,
@@ -115,7 +119,7 @@ impl Messages {
             content: request.content,
             metadata: request.metadata,
             reply_to: request.reply_to,
-            mentions: Vec::new(),
+            mentions,
         };
         let ticket = Ticket {
             message,
@@ -220,6 +224,7 @@ impl Messages {
             return Err(AppError::invalid(detail));
         }
         let id = ConversationId::direct(user, other);
+        // Also for somebody who is blocked since: the send is refused by the mark on the membership.
         if self.directs.get(&id).is_some() {
             return Ok(id);
         }
@@ -267,7 +272,8 @@ fn contains_nul(metadata: &Map<String, Value>) -> bool {
         .any(|(key, value)| key.contains('\0') || in_value(value))
 }
 
-/// Tells a repeat from another request with the same `message_id`.
+/// Tells a repeat from another request with the same `message_id`. Of what was asked for only: whom
+/// a name mentions may be another one by the time of the repeat.
 fn request_hash(id: ConversationId, request: &SendRequest) -> [u8; 16] {
     let mut hasher = Sha256::new();
     hasher.update(id.as_bytes());

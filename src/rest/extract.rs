@@ -198,6 +198,7 @@ pub(super) enum Cursor {
     Conversations,
     Members,
     Receipts,
+    Blocks,
 }
 
 impl Cursor {
@@ -207,6 +208,7 @@ impl Cursor {
             Self::Conversations => "c1:",
             Self::Members => "m1:",
             Self::Receipts => "r1:",
+            Self::Blocks => "b1:",
         }
     }
 

@@ -1,5 +1,6 @@
 //! The store in PostgreSQL: any number of nodes on one primary; replicas serve history.
 
+mod blocks;
 mod conversations;
 mod groups;
 mod journal;
@@ -124,6 +125,10 @@ fn connect_options(options: &StoreOptions, url: &str) -> Result<PgConnectOptions
 // dialect: a list is an array.
 fn numbers(numbers: &[i64]) -> Vec<i64> {
     numbers.to_vec()
+}
+
+fn texts(texts: &[String]) -> Vec<String> {
+    texts.to_vec()
 }
 
 fn list<'a>(ids: impl Iterator<Item = &'a Uuid>) -> Vec<Uuid> {

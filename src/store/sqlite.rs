@@ -1,5 +1,6 @@
 //! The store in one SQLite file, for a single node: one writer, any number of readers.
 
+mod blocks;
 mod conversations;
 mod groups;
 mod journal;
@@ -88,6 +89,11 @@ pub(super) fn file_options(url: &str) -> Result<SqliteConnectOptions> {
 // dialect: a list is a JSON array; `value` reads its numbers.
 fn numbers(numbers: &[i64]) -> String {
     serde_json::Value::from(numbers).to_string()
+}
+
+// dialect: a list is a JSON array; `value` reads its texts.
+fn texts(texts: &[String]) -> String {
+    serde_json::Value::from(texts).to_string()
 }
 
 // dialect: a list is a JSON array of hexadecimal ids; `unhex(value)` reads them.

@@ -3,8 +3,10 @@
 use super::PostgresStore;
 use crate::store::sql::conversations::views::seats;
 use crate::store::sql::conversations::{
-    conversation_of, conversation_store, conversations_of, member, member_list, membership,
+    conversation_of, conversation_store, conversations_of, member, member_list, members_named,
+    membership,
 };
+use crate::store::sql::messages::reactions_of;
 
 // dialect: searching in bytes. The parameter is a uuid; its bytes are what mentions hold.
 const CONVERSATIONS_OF: &str = conversations_of!("position(uuid_send($1) in x.mentions) > 0");
@@ -22,5 +24,14 @@ const MEMBERSHIPS_IN: &str = concat!(
 const MEMBERS_BY_ID: &str = concat!(member!(), "and m.user_id = any($2)");
 const SEATS: &str = seats!("= any($2)");
 const MEMBER_LISTS: &str = concat!(member_list!(), "= any($1) order by h.conversation_id");
+const MEMBERS_NAMED: &str = members_named!("= any($2)");
+// dialect: pairs from two lists. `offset 0` keeps it at one look-up a message.
+const REACTIONS_OF: &str = reactions_of!(
+    "unnest($1::uuid[], $2::bigint[]) as p (conversation_id, seq)
+                cross join lateral (
+                    select * from reactions x
+                    where x.conversation_id = p.conversation_id and x.seq = p.seq
+                    offset 0) r"
+);
 
 conversation_store!(PostgresStore);

@@ -3,8 +3,10 @@
 use super::SqliteStore;
 use crate::store::sql::conversations::views::seats;
 use crate::store::sql::conversations::{
-    conversation_of, conversation_store, conversations_of, member, member_list, membership,
+    conversation_of, conversation_store, conversations_of, member, member_list, members_named,
+    membership,
 };
+use crate::store::sql::messages::reactions_of;
 
 // dialect: searching in bytes.
 const CONVERSATIONS_OF: &str = conversations_of!("instr(x.mentions, $1) > 0");
@@ -30,6 +32,13 @@ const SEATS: &str = seats!("in (select unhex(value) from json_each($2))");
 const MEMBER_LISTS: &str = concat!(
     member_list!(),
     "in (select unhex(value) from json_each($1)) order by h.conversation_id"
+);
+const MEMBERS_NAMED: &str = members_named!("in (select value from json_each($2))");
+// dialect: pairs from two lists; `cross join` keeps them in front.
+const REACTIONS_OF: &str = reactions_of!(
+    "json_each($1) id join json_each($2) place on place.key = id.key
+                cross join reactions r
+                where r.conversation_id = unhex(id.value) and r.seq = place.value"
 );
 
 conversation_store!(SqliteStore);

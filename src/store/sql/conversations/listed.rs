@@ -1,10 +1,12 @@
 //! The list of conversations, and one of them as in the list.
 
+use std::collections::HashMap;
+
 use rookery_protocol::conversation::{Conversation, OwnMembership};
 use rookery_protocol::message::{Message, MessageStatus};
 use rookery_protocol::{ConversationId, MessageId, Seq, Timestamp, UserId};
 
-use super::super::messages::MessageRecord;
+use super::super::messages::{self, MessageRecord, ReactionRecord};
 use super::{kind, role};
 use crate::store::{ListedConversation, Result, StoreError};
 
@@ -81,7 +83,7 @@ macro_rules! listed {
 macro_rules! conversations_of {
     ($mentions_me:literal) => {
         $crate::store::sql::conversations::listed!(
-            "(cast($2 as bigint) is null or h.last_at >= $2)
+            "(cast($2 as bigint) is null or h.last_at >= $2 or h.changed_at >= $2)
                   and (cast($3 as bigint) is null or (h.last_at, h.conversation_id) < ($3, $4))
                   and (cast($5 as text) is null
                        or lower(c.title) like $5 escape '\\'
@@ -218,5 +220,42 @@ impl TryFrom<ListedRecord> for ListedConversation {
             conversation,
             last_at: record.last_at,
         })
+    }
+}
+
+/// The last messages that have reactions, by conversation and `seq`.
+pub(in crate::store) fn reacted(records: &[ListedRecord]) -> (Vec<ConversationId>, Vec<i64>) {
+    let reacted = |record: &&ListedRecord| {
+        record.shown.shown_has_reactions == Some(true) && record.shown.shown_deleted_at.is_none()
+    };
+    let place = |record: &ListedRecord| Some((record.conversation_id, record.shown_seq?.0));
+    records.iter().filter(reacted).filter_map(place).unzip()
+}
+
+/// A reaction on the last message of one of many conversations.
+#[derive(sqlx::FromRow)]
+pub(in crate::store) struct ReactionOf {
+    conversation_id: ConversationId,
+    #[sqlx(flatten)]
+    reaction: ReactionRecord,
+}
+
+/// Puts reactions on the last messages of conversations.
+pub(in crate::store) fn put_reactions(
+    listed: &mut [ListedConversation],
+    reactions: Vec<ReactionOf>,
+) {
+    let mut by_conversation: HashMap<ConversationId, Vec<ReactionRecord>> = HashMap::new();
+    for one in reactions {
+        let of_it = by_conversation.entry(one.conversation_id).or_default();
+        of_it.push(one.reaction);
+    }
+    for listed in listed {
+        let conversation = &mut listed.conversation;
+        if let Some(message) = &mut conversation.last_message
+            && let Some(reactions) = by_conversation.remove(&conversation.conversation_id)
+        {
+            messages::put_reactions(std::slice::from_mut(message), reactions);
+        }
     }
 }
