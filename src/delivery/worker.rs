@@ -149,9 +149,8 @@ impl Worker {
                 receipts::receipts(&self.parts.registry, user, &receipts);
             }
             BusEvent::OwnRead { reads } => {
-                let skip = envelope
-                    .skip
-                    .filter(|_| envelope.origin == self.parts.node_id);
+                let here = envelope.origin == self.parts.node_id;
+                let skip = envelope.skip.filter(|_| here);
                 receipts::own_reads(&self.parts.registry, user, &reads, skip);
             }
             BusEvent::OwnSettings { conversation_id } => {
