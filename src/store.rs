@@ -188,8 +188,14 @@ pub trait ReceiptStore {
     /// is lowered, and a member's marks are left alone together if one is beyond the log's (or the
     /// membership's) end, or if there is no such member.
     async fn raise_marks(&self, marks: &[MarkRaise], at: Timestamp) -> Result<Vec<MarksGrown>>;
-    /// How far the furthest of the present members but `user` are.
-    async fn furthest_marks(&self, id: ConversationId, user: UserId) -> Result<FurthestMarks>;
+    /// How far the furthest of the present members but `user` are; who is beyond `up_to` may be
+    /// told as being there.
+    async fn furthest_marks(
+        &self,
+        id: ConversationId,
+        user: UserId,
+        up_to: Seq,
+    ) -> Result<FurthestMarks>;
     /// Who wrote the newest 16 messages of each stretch, in the order of the stretches.
     async fn authors(&self, stretches: &[Stretch]) -> Result<Vec<Vec<UserId>>>;
     /// The read marks of these members, with what is unread behind each; counted as in the list of

@@ -326,7 +326,7 @@ async fn status_of(
     sender: UserId,
     seq: Seq,
 ) -> MessageStatus {
-    match store.furthest_marks(id, sender).await {
+    match store.furthest_marks(id, sender, seq).await {
         Ok(furthest) => furthest.status(seq),
         // It is stored, which is what its sender waits to hear.
         Err(_) => MessageStatus::Sent,

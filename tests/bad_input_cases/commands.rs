@@ -56,6 +56,7 @@ async fn fields_of_the_wrong_shape_are_named() {
     }
     for value in [json!(5), json!([]), json!("x"), json!(true)] {
         cases.push((send.clone(), "metadata", value.clone()));
+        cases.push((sync.clone(), "since", value.clone()));
         cases.push((sync.clone(), "cursors", value));
     }
     for (frame, field, value) in cases {

@@ -1,10 +1,12 @@
 //! Marks over REST, who is told of them, and one's own settings.
 
 use rookery::bus::{BusEvent, Channel};
+use rookery::chat::receipts::{Mark, Marker};
 use rookery::clock::new_id;
 use rookery::store::MarkKind;
 use rookery_protocol::Seq;
 use serde_json::{Value, json};
+use sqlx::{Connection, Executor, PgConnection};
 
 use super::world::{Person, World};
 use crate::on_both;
@@ -15,6 +17,37 @@ on_both! {
     a_message_shows_how_far_it_got,
     receipts_of_a_message_are_paged,
     a_conversation_is_muted_for_oneself,
+}
+
+/// No request waits for it, and no other mark comes: it is the same one that is tried again.
+#[tokio::test]
+async fn a_mark_waits_for_a_database_that_is_away() {
+    let world = World::postgres().await;
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    let group = ann.group(&[&bob]).await;
+    ann.say(&group, "hi").await;
+    world.told_of("hi").await;
+    let mut connection = PgConnection::connect(&world.database_url).await.unwrap();
+    let cut = "select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid()";
+    connection.execute(cut).await.unwrap();
+    let marker = Marker {
+        user_id: bob.id,
+        socket: None,
+    };
+    let mark = Mark {
+        conversation_id: id_of(&group).parse().unwrap(),
+        kind: MarkKind::Read,
+        seq: Seq(2),
+    };
+    world
+        .receipts
+        .mark(marker, mark, Some(Seq(2)))
+        .await
+        .unwrap();
+    world.published_until(2).await;
+    let me = bob.get(&group).await.is(200).data()["me"].clone();
+    assert_eq!(me["read_seq"], 2);
 }
 
 fn id_of(path: &str) -> &str {

@@ -87,6 +87,8 @@ pub struct World {
     bus: Arc<Recorder>,
     pub clock: Clock,
     pub store: Arc<dyn Store>,
+    pub receipts: Arc<Receipts>,
+    pub database_url: String,
     /// Stops what runs in the background when the last clone is gone.
     _tasks: Arc<Tasks>,
     _folder: Option<Arc<TempDir>>,
@@ -128,6 +130,7 @@ impl World {
     }
 
     async fn on(url: String, folder: Option<TempDir>, rates: RateOptions) -> Self {
+        let database_url = url.clone();
         let options = StoreOptions {
             url,
             replica_url: None,
@@ -155,11 +158,12 @@ impl World {
         let conversations = Conversations::new(store.clone(), fanout.clone(), clock.clone(), 16);
         let messages = Messages::start(store.clone(), fanout.clone(), clock.clone(), &tasks);
         let receipts = Receipts::start(store.clone(), fanout, clock.clone(), 50, &tasks);
+        let receipts = Arc::new(receipts);
         let router = router(RestState {
             accounts: Arc::new(accounts),
             conversations: Arc::new(conversations),
             messages: Arc::new(messages),
-            receipts: Arc::new(receipts),
+            receipts: receipts.clone(),
             auth,
             clock: clock.clone(),
             trusted_proxies: Arc::new(["127.0.0.0/8".parse().unwrap()]),
@@ -171,6 +175,8 @@ impl World {
             bus,
             clock,
             store,
+            receipts,
+            database_url,
             _tasks: tasks,
             _folder: folder.map(Arc::new),
         }

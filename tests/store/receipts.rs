@@ -39,8 +39,15 @@ impl Fixture {
         self.store.raise_marks(&[mark], at).await.unwrap()
     }
 
+    async fn furthest_to(&self, id: ConversationId, user: UserId, up_to: i64) -> FurthestMarks {
+        self.store
+            .furthest_marks(id, user, Seq(up_to))
+            .await
+            .unwrap()
+    }
+
     async fn furthest(&self, id: ConversationId, user: UserId) -> (i64, i64) {
-        let FurthestMarks { delivered, read } = self.store.furthest_marks(id, user).await.unwrap();
+        let FurthestMarks { delivered, read } = self.furthest_to(id, user, i64::MAX).await;
         (delivered.0, read.0)
     }
 
@@ -112,6 +119,8 @@ contract! {
         fixture.raise(MarkKind::Delivered, group, bob, 2).await;
         fixture.raise(MarkKind::Read, group, carol, 1).await;
         assert_eq!(fixture.furthest(group, alice).await, (2, 1));
+        let at_least = |marks: FurthestMarks| marks.status(Seq(1));
+        assert_eq!(at_least(fixture.furthest_to(group, alice, 1).await), MessageStatus::Read);
         assert_eq!(status().await, Some(MessageStatus::Delivered));
         let seen = fixture.store.conversation(bob, group).await.unwrap().unwrap();
         assert_eq!(seen.last_message.unwrap().status, None, "not his");

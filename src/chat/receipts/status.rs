@@ -23,10 +23,10 @@ pub async fn set_statuses<'a>(
             own.push(message);
         }
     }
-    if own.is_empty() {
+    let Some(newest) = own.iter().map(|message| message.seq).max() else {
         return Ok(());
-    }
-    let furthest = store.furthest_marks(id, viewer).await?;
+    };
+    let furthest = store.furthest_marks(id, viewer, newest).await?;
     for message in own {
         message.status = Some(furthest.status(message.seq));
     }

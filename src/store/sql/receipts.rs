@@ -6,9 +6,18 @@ use rookery_protocol::{ConversationId, Seq, Timestamp, UserId};
 
 use crate::store::{FurthestMarks, MarkKind, MarkRaise, MarksGrown, ReadMark};
 
+/// In a large group somebody has read nearly everything: the first one found that is at `$3` ends
+/// the search, and only if there is none all members are looked at.
 pub(in crate::store) const FURTHEST_MARKS: &str = "select \
-    coalesce(max(delivered_seq), 0) as delivered, coalesce(max(read_seq), 0) as read \
-    from members where conversation_id = $1 and user_id <> $2 and left_seq is null";
+    case when x.far then $3 else ( \
+        select coalesce(max(delivered_seq), 0) from members \
+        where conversation_id = $1 and user_id <> $2 and left_seq is null) end as delivered, \
+    case when x.far then $3 else ( \
+        select coalesce(max(read_seq), 0) from members \
+        where conversation_id = $1 and user_id <> $2 and left_seq is null) end as read \
+    from (select exists ( \
+        select 1 from members where conversation_id = $1 and user_id <> $2 \
+           and left_seq is null and read_seq >= $3) as far) x";
 
 pub(in crate::store) const SENDER_OF: &str = "select sender_id from messages \
     where conversation_id = $1 and seq = $2 and kind in ('text', 'system')";
@@ -240,10 +249,12 @@ macro_rules! receipt_store {
                 &self,
                 id: ConversationId,
                 user: UserId,
+                up_to: Seq,
             ) -> Result<FurthestMarks> {
                 let record: FurthestRecord = sqlx::query_as(sql::FURTHEST_MARKS)
                     .bind(id)
                     .bind(user)
+                    .bind(up_to)
                     .fetch_one(self.reader())
                     .await?;
                 Ok(record.into())
