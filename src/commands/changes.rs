@@ -8,24 +8,15 @@
 //! and not beyond the database's lock time-out. The outcome does not depend on sends that are not
 //! acked yet: the `seq` that a change names is known from an ack.
 
-use std::time::Instant;
-
 use rookery_protocol::command::{MessageDelete, MessageEdit, ReactionChange};
 use rookery_protocol::event::{Reply, ServerEvent};
 
-use super::send_message::take;
 use crate::error::AppError;
-use crate::gateway::{Gateway, Session, TokenBucket};
+use crate::gateway::{Gateway, Session};
 
 type Answer = Result<Option<ServerEvent>, AppError>;
 
-pub(super) async fn edit(
-    gateway: &Gateway,
-    session: &Session,
-    command: MessageEdit,
-    messages: &mut Option<TokenBucket>,
-) -> Answer {
-    take(messages, Instant::now())?;
+pub(super) async fn edit(gateway: &Gateway, session: &Session, command: MessageEdit) -> Answer {
     let (id, seq) = (command.conversation_id, command.seq);
     let edited = gateway
         .messages
@@ -38,9 +29,7 @@ pub(super) async fn delete(
     gateway: &Gateway,
     session: &Session,
     command: &MessageDelete,
-    messages: &mut Option<TokenBucket>,
 ) -> Answer {
-    take(messages, Instant::now())?;
     let (id, seq) = (command.conversation_id, command.seq);
     let deleted = gateway.messages.delete(session.user_id, id, seq);
     deleted.await?;
@@ -51,9 +40,7 @@ pub(super) async fn react(
     gateway: &Gateway,
     session: &Session,
     command: &ReactionChange,
-    messages: &mut Option<TokenBucket>,
 ) -> Answer {
-    take(messages, Instant::now())?;
     let (id, seq) = (command.conversation_id, command.seq);
     let added = gateway
         .messages
@@ -66,9 +53,7 @@ pub(super) async fn unreact(
     gateway: &Gateway,
     session: &Session,
     command: &ReactionChange,
-    messages: &mut Option<TokenBucket>,
 ) -> Answer {
-    take(messages, Instant::now())?;
     let (id, seq) = (command.conversation_id, command.seq);
     let removed = gateway
         .messages

@@ -11,20 +11,20 @@ use rookery_protocol::message::MessageStatus;
 use super::Outcome;
 use crate::chat::messages::{Answer, SendRequest};
 use crate::error::AppError;
-use crate::gateway::{Gateway, Session, TokenBucket};
+use crate::gateway::{Bucket, Gateway, Rates, Session};
 use crate::metrics;
 
 pub(super) async fn handle(
     gateway: &Gateway,
     session: &Arc<Session>,
     command: MessageSend,
-    messages: &mut Option<TokenBucket>,
+    rates: &mut Rates,
 ) -> Outcome {
     let now = Instant::now();
     let reference = command.reference;
     let message_id = command.message_id;
-    if let Err(error) = take(messages, now) {
-        return refuse(error, reference, message_id);
+    if let Err(limited) = rates.take(Bucket::Messages) {
+        return refuse(limited, reference, message_id);
     }
     let request = SendRequest {
         message_id,
@@ -45,19 +45,6 @@ pub(super) async fn handle(
         Err(error) => {
             session.send_answered();
             refuse(error, reference, message_id)
-        }
-    }
-}
-
-/// Takes a token of the socket's bucket, which sends and changes of messages share: each is an entry
-/// that all members are told of.
-pub(super) fn take(messages: &mut Option<TokenBucket>, now: Instant) -> Result<(), AppError> {
-    match messages.as_mut().map(|bucket| bucket.take(now)) {
-        None | Some(Ok(())) => Ok(()),
-        Some(Err(wait)) => {
-            metrics::rate_limited_total().messages.increment(1);
-            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
-            Err(AppError::rate_limited(wait_ms))
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::PostgresStore;
 use crate::store::MarkKind;
+use crate::store::sql::conversations::views::seats;
 use crate::store::sql::conversations::{
     conversation_of, conversation_store, conversations_of, member, member_list, members_named,
     membership,
@@ -22,6 +23,7 @@ const MEMBERSHIPS_IN: &str = concat!(
     "where m.conversation_id = $1 and m.user_id = any($2)"
 );
 const MEMBERS_BY_ID: &str = concat!(member!(), "and m.user_id = any($2)");
+const SEATS: &str = seats!("= any($2)");
 const MEMBER_LISTS: &str = concat!(member_list!(), "= any($1) order by h.conversation_id");
 const MEMBERS_NAMED: &str = members_named!("= any($2)");
 // dialect: pairs from two lists. `offset 0` keeps it at one look-up a message.

@@ -1,8 +1,8 @@
 //! The methods of `ConversationStore`.
 
 /// Implements `ConversationStore`; needs `CONVERSATIONS_OF`, `CONVERSATION_OF`, `MEMBERSHIPS_OF`,
-/// `PRESENT_MEMBERSHIPS_OF`, `MEMBERSHIPS_IN`, `MEMBERS_BY_ID`, `MEMBERS_NAMED`, `MEMBER_LISTS`,
-/// `REACTIONS_OF` and `raise_marks`.
+/// `PRESENT_MEMBERSHIPS_OF`, `MEMBERSHIPS_IN`, `MEMBERS_BY_ID`, `MEMBERS_NAMED`, `SEATS`,
+/// `MEMBER_LISTS`, `REACTIONS_OF` and `raise_marks`.
 macro_rules! conversation_store {
     ($store:ty) => {
         use async_trait::async_trait;
@@ -11,6 +11,7 @@ macro_rules! conversation_store {
         use uuid::Uuid;
 
         use super::{blocks, groups};
+        use $crate::store::sql::conversations::views::{self, SeatRecord, Written};
         use $crate::store::sql::conversations::{
             self as sql, ListedRecord, MemberListRecord, MemberRecord, MembershipRecord,
         };
@@ -93,6 +94,36 @@ macro_rules! conversation_store {
                     .await?;
                 let listed = listed(self, record.into_iter().collect()).await?;
                 Ok(listed.into_iter().next().map(|listed| listed.conversation))
+            }
+
+            async fn conversation_for(
+                &self,
+                id: ConversationId,
+                users: &[UserId],
+            ) -> Result<Vec<(UserId, Conversation)>> {
+                if let [user] = users {
+                    let view = self.conversation(*user, id).await?;
+                    return Ok(view.into_iter().map(|view| (*user, view)).collect());
+                }
+                let seats: Vec<SeatRecord> = sqlx::query_as(SEATS)
+                    .bind(id)
+                    .bind(super::list(users.iter().map(UserId::as_uuid)))
+                    .fetch_all(self.reader())
+                    .await?;
+                let Some(first) = seats.first() else {
+                    return Ok(Vec::new());
+                };
+                let Some(seen) = self.conversation(first.user_id, id).await? else {
+                    return Ok(Vec::new());
+                };
+                let from = views::counted_from(&seats, seen.last_seq);
+                let texts = sqlx::query_as(views::WRITTEN).bind(id).bind(from);
+                let texts = texts.fetch_all(self.reader()).await?;
+                let mentioning = sqlx::query_as(views::MENTIONING).bind(id).bind(from);
+                let mentioning = mentioning.fetch_all(self.reader()).await?;
+                let written = Written::of(texts, mentioning);
+                let view = |seat: SeatRecord| Ok((seat.user_id, written.view(&seen, seat)?));
+                seats.into_iter().map(view).collect()
             }
 
             async fn membership(
