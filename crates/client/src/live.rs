@@ -62,8 +62,8 @@ pub enum Start {
     /// Those that are sent from now on.
     Now,
     /// Those after these cursors: for each conversation the highest `seq` handed out as
-    /// [`Update::Message`] or [`Update::Reset`]. Memberships that are not named count from the
-    /// joining.
+    /// [`Update::Message`], [`Update::Changed`] (its `cursor`) or [`Update::Reset`]. Memberships
+    /// that are not named count from the joining.
     Cursors(HashMap<ConversationId, Seq>),
 }
 
@@ -180,8 +180,13 @@ pub enum Update {
     Synced { messages: i64 },
     /// A message that was not sent through this [`Live`]: once, in `seq` order.
     Message(Box<Message>),
-    /// An older message as it is now.
-    Changed(Box<Message>),
+    /// An older message as it is now: it was edited or deleted, or somebody reacted to it. Replace
+    /// what is kept of it.
+    Changed {
+        /// Up to here everything of the conversation has been handed out.
+        cursor: Seq,
+        message: Box<Message>,
+    },
     /// One's own message is stored: place it by its `seq`. Once; no [`Update::Message`] follows.
     Acked(MessageAck),
     /// One's own message was refused for good.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use rookery_protocol::Timestamp;
 use rookery_protocol::command::{Auth, ClientCommand, Ping, Sync};
 use rookery_protocol::event::{
-    ConversationChanged, ErrorEvent, MemberChanged, MessageAck, MessageBatch, Ready, Receipt,
-    ServerEvent, SyncDone,
+    ConversationChanged, ErrorEvent, MemberChanged, MessageAck, MessageBatch, MessageChanged,
+    Ready, Receipt, ServerEvent, SyncDone,
 };
 use rookery_protocol::message::{Message, MessageStatus};
 use rookery_protocol::rest::Tokens;
@@ -177,6 +177,10 @@ impl Driver {
             ServerEvent::MessageNew(new) => self.on_message(new.message).await,
             ServerEvent::MessageAck(ack) => self.on_ack(ack).await,
             ServerEvent::MessageBatch(batch) => self.on_batch(batch).await,
+            ServerEvent::MessageEdited(change)
+            | ServerEvent::MessageDeleted(change)
+            | ServerEvent::ReactionAdded(change)
+            | ServerEvent::ReactionRemoved(change) => self.on_change(change).await,
             ServerEvent::SyncDone(done) => self.on_synced(session, done).await,
             ServerEvent::ConversationCreated(change) => self.on_conversation(change, true).await,
             ServerEvent::ConversationUpdated(change) => self.on_conversation(change, false).await,
@@ -225,6 +229,15 @@ impl Driver {
         }
     }
 
+    /// A change has a place in the log like a message, and moves the cursor like one.
+    async fn on_change(&mut self, change: MessageChanged) {
+        let cursor = change.seq;
+        if self.ledger.arrived(change.conversation_id, cursor) {
+            let message = Box::new(change.message);
+            self.say(Update::Changed { cursor, message }).await;
+        }
+    }
+
     async fn on_ack(&mut self, ack: MessageAck) {
         self.ledger.acked(ack.conversation_id, ack.seq);
         if self.outbox.settle(ack.message_id).is_some() {
@@ -236,8 +249,13 @@ impl Driver {
         for message in batch.messages {
             self.on_message(message).await;
         }
-        for message in batch.changed {
-            self.say(Update::Changed(Box::new(message))).await;
+        let mut changed = batch.changed.into_iter().peekable();
+        while let Some(message) = changed.next() {
+            // What follows in this batch must not be passed over by whoever stops here.
+            let is_last = changed.peek().is_none();
+            let cursor = if is_last { batch.to_seq } else { message.seq };
+            let message = Box::new(message);
+            self.say(Update::Changed { cursor, message }).await;
         }
         self.ledger.advance(batch.conversation_id, batch.to_seq);
     }
