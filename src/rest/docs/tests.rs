@@ -322,6 +322,7 @@ fn bodies_are_documented_with_what_they_require() {
     same_required::<rest::MarkRead>("MarkRead", &json!({"seq": 1}));
     let message = json!({"message_id": ID, "content": "", "reply_to": 1, "metadata": {}});
     same_required::<rest::SendMessage>("SendMessage", &message);
+    same_required::<rest::EditMessage>("EditMessage", &json!({"content": ""}));
 }
 
 #[test]
