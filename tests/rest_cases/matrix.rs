@@ -17,7 +17,7 @@ on_both! {
 
 /// Operation and, for each of [`ASKING`], the status. "Former" was removed; "target" in a path is
 /// a plain member.
-const MATRIX: [(&str, [u16; 6]); 18] = [
+const MATRIX: [(&str, [u16; 6]); 24] = [
     ("createConversation", [401, 201, 201, 201, 201, 201]),
     ("listConversations", [401, 200, 200, 200, 200, 200]),
     ("getConversation", [401, 404, 404, 200, 200, 200]),
@@ -29,6 +29,13 @@ const MATRIX: [(&str, [u16; 6]); 18] = [
     ("removeMember", [401, 404, 404, 403, 200, 200]),
     ("getHistory", [401, 404, 404, 200, 200, 200]),
     ("sendMessage", [401, 404, 404, 201, 201, 201]),
+    // Of the target's message.
+    ("editMessage", [401, 404, 404, 403, 403, 403]),
+    ("deleteMessage", [401, 404, 404, 403, 200, 200]),
+    ("addReaction", [401, 404, 404, 200, 200, 200]),
+    ("removeReaction", [401, 404, 404, 200, 200, 200]),
+    ("blockUser", [401, 200, 200, 200, 200, 200]),
+    ("unblockUser", [401, 200, 200, 200, 200, 200]),
     ("listUsers", [401, 200, 200, 200, 200, 200]),
     ("getUser", [401, 200, 200, 200, 200, 200]),
     // Of one's own window, which a former member still has.
@@ -38,16 +45,19 @@ const MATRIX: [(&str, [u16; 6]); 18] = [
     ("updateOwnMembership", [401, 404, 404, 200, 200, 200]),
     ("listReceipts", [401, 404, 404, 200, 200, 200]),
 ];
+/// Where the target's message stands: behind the notices of making the group.
+const MESSAGE: i64 = 4;
 const ASKING: [&str; 6] = ["nobody", "stranger", "former", "member", "admin", "owner"];
 
 /// Operations that concern oneself alone; `tests/rest/auth.rs` and `users.rs` have them.
-const OWN: [&str; 6] = [
+const OWN: [&str; 7] = [
     "logout",
     "logoutAll",
     "listSessions",
     "endSession",
     "getMe",
     "updateMe",
+    "listBlocks",
 ];
 /// These need no token.
 const OPEN: [&str; 3] = ["register", "login", "refresh"];
@@ -71,8 +81,9 @@ async fn everybody_is_answered_as_decided(world: World) {
             let path = operation.path.replace("/conversations/{id}", &group);
             let path = path.replace("{id}", &cast.target.id.to_string());
             let path = path.replace("{user_id}", &cast.target.id.to_string());
+            let path = path.replace("{seq}", &MESSAGE.to_string());
+            let path = path.replace("{emoji}", "%F0%9F%91%8D");
             let token = cast.token(asking);
-            let path = path.replace("{seq}", "1");
             let body = body_of(name, &group, cast.newcomer.id);
             let answer = world
                 .call(token, operation.method.clone(), &path, body)
@@ -123,6 +134,7 @@ fn body_of(operation: &str, group: &str, newcomer: UserId) -> Option<Value> {
             Some(json!({"marks": [{"conversation_id": id, "seq": 1}]}))
         }
         "updateOwnMembership" => Some(json!({"muted_until": null})),
+        "editMessage" => Some(json!({"content": "hi"})),
         "sendMessage" => Some(json!({"message_id": new_id(), "content": "hi"})),
         _ => None,
     }
@@ -167,6 +179,8 @@ impl Cast {
             .is(200);
         let former = format!("{group}/members/{}", self.former.id);
         self.owner.delete(&former).await.is(200);
+        let sent = self.target.say(&group, "hi").await;
+        assert_eq!(sent["seq"], MESSAGE);
         group
     }
 
