@@ -29,6 +29,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rookery_protocol::conversation::{Conversation, Member};
 use rookery_protocol::message::Message;
+use rookery_protocol::user::ChosenStatus;
 use rookery_protocol::{ConversationId, Seq, SessionId, Timestamp, UserId};
 
 pub use group_commit::{CommitError, Committed, GroupCommit, Ticket};
@@ -160,6 +161,34 @@ pub trait ConversationStore {
     async fn raise_marks(&self, marks: &[MarkRaise], at: Timestamp) -> Result<()>;
 }
 
+/// How users want to appear, when they were seen last, and who may know.
+#[async_trait]
+pub trait PresenceStore {
+    /// Notes how a user wants to appear. Of two choices the second gets the later time, whatever
+    /// clocks say. `None`: there is no such account.
+    async fn choose_status(
+        &self,
+        user: UserId,
+        status: ChosenStatus,
+        at: Timestamp,
+    ) -> Result<Option<Chosen>>;
+    /// Raises when each of these users, named once, was seen last.
+    async fn note_last_seen(&self, seen: &[(UserId, Timestamp)]) -> Result<()>;
+    /// Those of `users` who are present members of a conversation of which `viewer` is one.
+    async fn shares_conversation_with(
+        &self,
+        viewer: UserId,
+        users: &[UserId],
+    ) -> Result<Vec<UserId>>;
+    /// All others with whom `viewer` shares a conversation now, by id, after `after`.
+    async fn acquaintances(
+        &self,
+        viewer: UserId,
+        after: Option<UserId>,
+        limit: i64,
+    ) -> Result<Vec<UserId>>;
+}
+
 /// The logs.
 #[async_trait]
 pub trait MessageStore {
@@ -205,7 +234,15 @@ pub trait JournalStore {
 
 /// All of the port.
 pub trait Store:
-    UserStore + SessionStore + ConversationStore + MessageStore + JournalStore + Send + Sync + 'static
+    UserStore
+    + SessionStore
+    + ConversationStore
+    + PresenceStore
+    + MessageStore
+    + JournalStore
+    + Send
+    + Sync
+    + 'static
 {
 }
 
@@ -213,6 +250,7 @@ impl<T> Store for T where
     T: UserStore
         + SessionStore
         + ConversationStore
+        + PresenceStore
         + MessageStore
         + JournalStore
         + Send

@@ -4,6 +4,7 @@ mod conversations;
 mod groups;
 mod journal;
 mod messages;
+mod presence;
 mod sessions;
 mod users;
 
