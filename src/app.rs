@@ -181,13 +181,15 @@ impl MessagePath {
             tasks: tasks.clone(),
         };
         let workers = tokio::runtime::Handle::current().metrics().num_workers();
-        let delivery = Delivery::start(&delivery_parts, workers);
+        let (delivery, seating) = Delivery::start(&delivery_parts, workers);
         let bus = bus(config, &delivery, clock, tasks)?;
         // Before the first socket: what is committed from here on is in the looks to come.
         let from = store.journal(None).await?.next;
         let heard = Arc::clone(&bus);
         delivery.start_reconciler(&delivery_parts, from, move || heard.is_up());
 
+        let subscriptions = Subscriptions::start(Arc::clone(&bus), tasks);
+        tasks.spawn_vital("seating", seating.run(subscriptions.clone()));
         let fanout = Fanout::new(&node_id, Arc::clone(store), Arc::clone(&bus), clock.clone());
         let fanout = Arc::new(fanout);
         let messages =
@@ -198,8 +200,9 @@ impl MessagePath {
             store: Arc::clone(store),
             auth: Arc::clone(auth),
             messages: Arc::new(messages),
+            fanout: Arc::clone(&fanout),
             registry,
-            subscriptions: Subscriptions::start(Arc::clone(&bus), tasks),
+            subscriptions,
             bases: BaseLoader::start(Arc::clone(store), tasks),
             delivery,
             admission: Admission::new(admission_options(config)),
@@ -359,6 +362,7 @@ fn gateway_options(config: &Config) -> GatewayOptions {
         rates_enabled: config.rates.enabled,
         messages_per_second: config.rates.messages_per_second,
         messages_burst: config.rates.messages_burst,
+        receipts_max: config.fanout.receipts_max,
         allowed_origins: config.http.allowed_origins.clone(),
         trusted_proxies: config.http.trusted_proxies.clone(),
     }

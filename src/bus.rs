@@ -80,6 +80,9 @@ pub trait Bus: Send + Sync + 'static {
     /// Whether publications are likely to arrive right now.
     fn is_up(&self) -> bool;
 
+    /// Whether so much waits to be published that what may be left out should be.
+    fn is_busy(&self) -> bool;
+
     /// Channels this node wants to hear.
     fn subscription_count(&self) -> usize;
 }

@@ -8,16 +8,18 @@ mod auth;
 mod mark;
 mod send_message;
 mod sync;
+mod typing;
+mod watch;
 
 use std::sync::Arc;
 
 use rookery_protocol::codec::DecodeError;
 use rookery_protocol::command::ClientCommand;
 use rookery_protocol::event::{ErrorDetail, ErrorEvent, Reply, ServerEvent};
-use rookery_protocol::{ErrorCode, Format, validate};
+use rookery_protocol::{ConversationId, ErrorCode, Format, validate};
 
 use crate::error::AppError;
-use crate::gateway::{Gateway, Session, TokenBucket};
+use crate::gateway::{Bucket, Gateway, Rates, Session};
 
 /// What the socket has to do about a frame.
 pub enum Outcome {
@@ -32,7 +34,7 @@ pub async fn frame(
     gateway: &Gateway,
     session: &Arc<Session>,
     bytes: &[u8],
-    messages: &mut Option<TokenBucket>,
+    rates: &mut Rates,
 ) -> Outcome {
     let command = match ClientCommand::decode(session.format, bytes) {
         Ok(command) => command,
@@ -43,24 +45,27 @@ pub async fn frame(
         let event = AppError::invalid(detail).into_event(None, None);
         return Outcome::Bad(ServerEvent::Error(event));
     }
+    if let Some(Err(limited)) = bucket_of(&command).map(|bucket| rates.take(bucket)) {
+        return Outcome::Reply(ServerEvent::Error(limited.into_event(reference, None)));
+    }
     let result = match command {
         ClientCommand::MessageSend(send) => {
-            return send_message::handle(gateway, session, send, messages).await;
+            return send_message::handle(gateway, session, send, rates).await;
         }
         ClientCommand::Auth(auth) => auth::handle(gateway, session, &auth),
         ClientCommand::MessageDelivered(mark) => mark::delivered(gateway, session, &mark).await,
         ClientCommand::MessageRead(mark) => mark::read(gateway, session, &mark).await,
+        ClientCommand::Typing(typing) => typing::handle(gateway, session, &typing).await,
+        ClientCommand::ConversationWatch(watch) => watch::begin(gateway, session, watch).await,
+        ClientCommand::ConversationUnwatch(watch) => watch::end(gateway, session, watch),
         ClientCommand::Sync(sync) => sync::handle(gateway, session, sync),
         ClientCommand::MessageEdit(_)
         | ClientCommand::MessageDelete(_)
         | ClientCommand::ReactionAdd(_)
         | ClientCommand::ReactionRemove(_)
-        | ClientCommand::Typing(_)
         | ClientCommand::PresenceSubscribe(_)
         | ClientCommand::PresenceUnsubscribe(_)
-        | ClientCommand::PresenceSet(_)
-        | ClientCommand::ConversationWatch(_)
-        | ClientCommand::ConversationUnwatch(_) => Err(AppError::unavailable()),
+        | ClientCommand::PresenceSet(_) => Err(AppError::unavailable()),
         ClientCommand::Ping(ping) => Ok(Some(ServerEvent::Pong(Reply {
             reference: ping.reference,
         }))),
@@ -69,6 +74,48 @@ pub async fn frame(
         Ok(Some(event)) => Outcome::Reply(event),
         Ok(None) => Outcome::Nothing,
         Err(error) => Outcome::Reply(ServerEvent::Error(error.into_event(reference, None))),
+    }
+}
+
+/// Whether the socket's user is a member now. Known without asking for all conversations that the
+/// socket is live in.
+///
+/// # Errors
+/// `NOT_FOUND`.
+async fn require_member(
+    gateway: &Gateway,
+    session: &Session,
+    id: ConversationId,
+) -> Result<(), AppError> {
+    if session.positions().get(id).is_some() {
+        return Ok(());
+    }
+    let membership = gateway.store.membership(session.user_id, id).await?;
+    match membership {
+        Some(membership) if membership.is_present() => Ok(()),
+        _ => Err(AppError::not_found()),
+    }
+}
+
+/// Which bucket a command takes from. A send takes from its own, since its refusal names the
+/// message.
+fn bucket_of(command: &ClientCommand) -> Option<Bucket> {
+    match command {
+        ClientCommand::MessageEdit(_)
+        | ClientCommand::MessageDelete(_)
+        | ClientCommand::ReactionAdd(_)
+        | ClientCommand::ReactionRemove(_) => Some(Bucket::Messages),
+        ClientCommand::MessageDelivered(_) | ClientCommand::MessageRead(_) => Some(Bucket::Marks),
+        ClientCommand::Typing(_) => Some(Bucket::Typing),
+        ClientCommand::PresenceSubscribe(_)
+        | ClientCommand::PresenceUnsubscribe(_)
+        | ClientCommand::PresenceSet(_)
+        | ClientCommand::ConversationWatch(_)
+        | ClientCommand::ConversationUnwatch(_) => Some(Bucket::Presence),
+        ClientCommand::Auth(_)
+        | ClientCommand::MessageSend(_)
+        | ClientCommand::Sync(_)
+        | ClientCommand::Ping(_) => None,
     }
 }
 

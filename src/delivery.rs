@@ -20,6 +20,7 @@ mod base;
 mod fill;
 mod hold;
 mod reconcile;
+mod seats;
 mod tell;
 mod worker;
 
@@ -30,7 +31,7 @@ use rookery_protocol::{ConversationId, Seq, UserId};
 use tokio::sync::{Notify, mpsc};
 
 pub use base::{Base, BaseLoader};
-pub(crate) use fill::notice_of;
+pub use seats::Seating;
 
 use crate::auth::Auth;
 use crate::bus::{BreakReason, Channel, Envelope, Ingress, Sink};
@@ -71,9 +72,17 @@ pub struct Behind {
     pub path: Path,
 }
 
+/// Whose sockets a channel is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Audience {
+    User(UserId),
+    /// All who have a seat in the conversation.
+    Room,
+}
+
 /// Everything a worker does.
 enum Work {
-    News { user: UserId, payload: Bytes },
+    News { to: Audience, payload: Bytes },
     Behind(Behind),
     Filled(Box<fill::Filled>),
     FillFailed(ConversationId),
@@ -85,6 +94,8 @@ pub struct Delivery {
     workers: Arc<[mpsc::Sender<Work>]>,
     /// Rung when the bus may have lost something.
     broken: Arc<Notify>,
+    /// Where to ask for the channels of large conversations.
+    seats: mpsc::Sender<seats::Change>,
 }
 
 /// What delivery works with.
@@ -99,21 +110,23 @@ pub struct DeliveryParts {
 }
 
 impl Delivery {
-    /// Starts the workers.
+    /// Starts the workers. The seating is to be run once there are subscriptions.
     #[must_use]
-    pub fn start(parts: &DeliveryParts, workers: usize) -> Self {
+    pub fn start(parts: &DeliveryParts, workers: usize) -> (Self, Seating) {
         let (senders, queues): (Vec<_>, Vec<_>) = (0..workers.max(1))
             .map(|_| mpsc::channel(WORKER_QUEUE))
             .unzip();
+        let (seats, seating) = seats::queue(parts.clone());
         let delivery = Self {
             workers: senders.into(),
             broken: Arc::new(Notify::new()),
+            seats,
         };
         for queue in queues {
             let worker = worker::Worker::new(parts.clone(), delivery.clone());
             parts.tasks.spawn_vital("delivery", worker.run(queue));
         }
-        delivery
+        (delivery, seating)
     }
 
     /// Starts the looks into the journal, from a position taken before the first socket.
@@ -142,10 +155,18 @@ impl Delivery {
                 payload,
             } => {
                 let key = Envelope::key_of(&payload);
-                self.put(&key, Work::News { user, payload });
+                let to = Audience::User(user);
+                self.put(&key, Work::News { to, payload });
             }
             Ingress::Message {
-                channel: Channel::Conversation(_) | Channel::Presence(_) | Channel::Node(_),
+                channel: Channel::Conversation(id),
+                payload,
+            } => {
+                let to = Audience::Room;
+                self.put(id.as_bytes(), Work::News { to, payload });
+            }
+            Ingress::Message {
+                channel: Channel::Presence(_) | Channel::Node(_),
                 ..
             } => {}
             Ingress::Break(reason) => self.broke(reason),

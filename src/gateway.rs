@@ -17,6 +17,7 @@ mod outbox;
 mod positions;
 mod rate_limit;
 mod registry;
+mod rooms;
 mod session;
 mod upgrade;
 
@@ -33,16 +34,18 @@ pub use drain::drain;
 pub use echo::echo;
 pub use frame::{Frame, SharedFrame};
 pub use listener::{Listener, bind};
-pub(crate) use open::noted;
+pub(crate) use open::{give_up_seat, noted, take_seats};
 pub use outbox::{Outbox, Push};
 pub use positions::{Positions, Verdict};
-pub use rate_limit::TokenBucket;
+pub use rate_limit::{Bucket, Rates};
 pub use registry::Registry;
+pub use rooms::Rooms;
 pub use session::Session;
 pub use upgrade::upgrade;
 
 use crate::auth::Auth;
 use crate::bus::Subscriptions;
+use crate::chat::fanout::Fanout;
 use crate::chat::messages::Messages;
 use crate::clock::Clock;
 use crate::delivery::{BaseLoader, Delivery};
@@ -64,6 +67,7 @@ pub struct GatewayParts {
     pub store: Arc<dyn Store>,
     pub auth: Arc<Auth>,
     pub messages: Arc<Messages>,
+    pub fanout: Arc<Fanout>,
     pub registry: Arc<Registry>,
     pub subscriptions: Subscriptions,
     pub bases: BaseLoader,
@@ -81,6 +85,8 @@ pub struct GatewayOptions {
     pub rates_enabled: bool,
     pub messages_per_second: u32,
     pub messages_burst: u32,
+    /// In groups of more members typing is for those who watch.
+    pub receipts_max: i64,
     /// Exact origins; empty: the same host, and loopback.
     pub allowed_origins: Vec<String>,
     pub trusted_proxies: Vec<ipnet::IpNet>,

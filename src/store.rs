@@ -137,6 +137,13 @@ pub trait ConversationStore {
     ) -> Result<Vec<ListedConversation>>;
     /// One conversation as `user` sees it; `None` when not a (present) member.
     async fn conversation(&self, user: UserId, id: ConversationId) -> Result<Option<Conversation>>;
+    /// One conversation as each of `users` sees it, those who are no (present) members left out:
+    /// what thousands of members have to be shown is read once for all of them.
+    async fn conversation_for(
+        &self,
+        id: ConversationId,
+        users: &[UserId],
+    ) -> Result<Vec<(UserId, Conversation)>>;
     /// A membership, present or past.
     async fn membership(&self, user: UserId, id: ConversationId) -> Result<Option<Membership>>;
     /// Memberships of these users with their conversations' heads, from the primary, in one

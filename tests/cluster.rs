@@ -5,6 +5,7 @@ mod cluster {
     mod crowd;
     mod drain;
     mod groups;
+    mod large;
     mod loss;
     mod redis;
     mod resume;

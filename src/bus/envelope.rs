@@ -62,6 +62,8 @@ pub enum BusEvent {
         conversation_id: ConversationId,
         user_id: UserId,
         active: bool,
+        /// On the conversation's channel: only for those who watch.
+        watched_only: bool,
     },
     /// A user appears otherwise than before.
     Presence(BusPresence),

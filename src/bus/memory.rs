@@ -50,6 +50,10 @@ impl Bus for MemoryBus {
         true
     }
 
+    fn is_busy(&self) -> bool {
+        false
+    }
+
     fn subscription_count(&self) -> usize {
         self.wanted.len()
     }

@@ -198,6 +198,10 @@ impl Bus for RedisBus {
         self.link.is_in_step() && self.link.publisher.is_connected()
     }
 
+    fn is_busy(&self) -> bool {
+        self.queue.capacity() < PUBLISH_QUEUE / 2
+    }
+
     fn subscription_count(&self) -> usize {
         self.link.wanted.len()
     }

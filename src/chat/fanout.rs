@@ -1,18 +1,28 @@
-//! Who must hear about it: from a stored change to publications on its members' channels.
+//! Who must hear about it: from a stored change to publications on its members' channels, or, for
+//! a large conversation, to one publication on the conversation's own channel.
 //!
 //! Publishing comes after storing and never before an ack; what gets lost from here on is found
 //! again by `delivery`, so nothing here is retried.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use quick_cache::sync::Cache;
-use rookery_protocol::message::Message;
+use rookery_protocol::message::{Message, SystemNotice};
 use rookery_protocol::{ConversationId, SessionId, UserId};
 
 use crate::bus::{Bus, BusEvent, Channel, Envelope, VERSION};
 use crate::clock::Clock;
-use crate::store::{MemberList, Store};
+use crate::metrics;
+use crate::store::{FanoutMode, FanoutState, MemberList, Store, StoreError};
 
+/// For so long after a conversation changed its way of fan-out both ways are used: nodes have to
+/// learn of the change and to subscribe.
+const CHANGE_OVER_MS: i64 = 10_000;
+/// News that no version comes with (typing) may go by a list of this age; who was removed since
+/// hears nothing, since their sockets do not know the conversation any more.
+const LIST_AGE: Duration = Duration::from_secs(10);
 /// Member lists kept. A direct conversation's costs about 150 bytes.
 const LISTS_MAX: usize = 100_000;
 
@@ -33,7 +43,23 @@ pub struct Fanout {
     bus: Arc<dyn Bus>,
     clock: Clock,
     /// Valid for the version a transaction returned: never stale, never invalidated.
-    lists: Cache<ConversationId, Arc<MemberList>>,
+    lists: Cache<ConversationId, Known>,
+}
+
+/// A list of members, and when it was known to be the newest.
+#[derive(Clone)]
+struct Known {
+    list: Arc<MemberList>,
+    at: Instant,
+}
+
+impl Known {
+    fn now(list: MemberList) -> Self {
+        Self {
+            list: Arc::new(list),
+            at: Instant::now(),
+        }
+    }
 }
 
 impl Fanout {
@@ -68,20 +94,76 @@ impl Fanout {
     /// Tells the members of an entry, and those in `also`, whom it removed.
     pub fn entry(&self, entry: &Message, members: &MemberList, also: &[UserId]) {
         self.lists
-            .insert(members.conversation_id, Arc::new(members.clone()));
+            .insert(members.conversation_id, Known::now(members.clone()));
         self.publish(entry.clone(), members, also, None);
+    }
+
+    /// Tells the other members that somebody writes, or ceased to. In groups of more than
+    /// `everybody_max` members only those hear it who watch.
+    ///
+    /// # Errors
+    /// The members cannot be read.
+    pub async fn typing(
+        &self,
+        id: ConversationId,
+        user_id: UserId,
+        active: bool,
+        everybody_max: i64,
+    ) -> Result<(), StoreError> {
+        if self.bus.is_busy() {
+            // The first to go when there is too much to tell.
+            metrics::typing_shed_total().increment(1);
+            return Ok(());
+        }
+        let Some(list) = self.current_list(id).await? else {
+            return Ok(());
+        };
+        let watched_only = list.user_ids.len() as i64 > everybody_max;
+        let event = BusEvent::Typing {
+            conversation_id: id,
+            user_id,
+            active,
+            watched_only,
+        };
+        let Some(payload) = self.envelope(*id.as_bytes(), event, list.version, None) else {
+            return Ok(());
+        };
+        if watched_only || list.fanout.mode == FanoutMode::Channel {
+            self.bus.publish(Channel::Conversation(id), payload);
+        } else {
+            for other in list.user_ids.iter().filter(|other| **other != user_id) {
+                self.bus.publish(Channel::User(*other), payload.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// The members of a conversation as they were a moment ago; `None` if there is no such
+    /// conversation.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn current_list(
+        &self,
+        id: ConversationId,
+    ) -> Result<Option<Arc<MemberList>>, StoreError> {
+        if let Some(known) = self.lists.get(&id)
+            && known.at.elapsed() < LIST_AGE
+        {
+            return Ok(Some(known.list));
+        }
+        let Some(list) = self.store.member_lists(&[id]).await?.pop() else {
+            return Ok(None);
+        };
+        let known = Known::now(list);
+        self.lists.insert(id, known.clone());
+        Ok(Some(known.list))
     }
 
     /// Tells two users of their new conversation.
     pub fn direct_created(&self, conversation_id: ConversationId, users: [UserId; 2]) {
         let event = BusEvent::DirectCreated { conversation_id };
-        self.send(
-            *conversation_id.as_bytes(),
-            event,
-            0,
-            None,
-            users.into_iter(),
-        );
+        self.send(*conversation_id.as_bytes(), event, users.into_iter());
     }
 
     /// Tells all nodes that sessions of a user were ended.
@@ -90,35 +172,62 @@ impl Fanout {
             user_id,
             session_ids: session_ids.to_vec(),
         };
-        self.send(
-            *user_id.as_bytes(),
-            event,
-            0,
-            None,
-            std::iter::once(user_id),
-        );
+        self.send(*user_id.as_bytes(), event, std::iter::once(user_id));
     }
 
     fn publish(&self, message: Message, members: &MemberList, also: &[UserId], skip: Option<u64>) {
-        let key = *message.conversation_id.as_bytes();
-        let users = members.user_ids.iter().chain(also).copied();
-        self.send(
-            key,
-            BusEvent::Entry { message },
-            members.version,
-            skip,
-            users,
-        );
+        let joined = match members.fanout.mode {
+            FanoutMode::Channel => joined_by(&message, members),
+            FanoutMode::Direct => Vec::new(),
+        };
+        let event = BusEvent::Entry { message };
+        self.to_members(members, event, also.iter().chain(&joined), skip);
     }
 
-    fn send(
+    /// Publishes to the members in their conversation's way, and to `also` on their own channels:
+    /// nodes may not hear the conversation's channel for them, yet or any more.
+    fn to_members<'a>(
+        &self,
+        members: &MemberList,
+        event: BusEvent,
+        also: impl Iterator<Item = &'a UserId>,
+        skip: Option<u64>,
+    ) {
+        let id = members.conversation_id;
+        let Some(payload) = self.envelope(*id.as_bytes(), event, members.version, skip) else {
+            return;
+        };
+        let FanoutState { mode, changed_at } = members.fanout;
+        let both = self.clock.now().as_millis() - changed_at.as_millis() < CHANGE_OVER_MS;
+        if both || mode == FanoutMode::Channel {
+            self.bus.publish(Channel::Conversation(id), payload.clone());
+        }
+        if both || mode == FanoutMode::Direct {
+            for user in &members.user_ids {
+                self.bus.publish(Channel::User(*user), payload.clone());
+            }
+        }
+        for user in also {
+            self.bus.publish(Channel::User(*user), payload.clone());
+        }
+    }
+
+    fn send(&self, key: [u8; 16], event: BusEvent, users: impl Iterator<Item = UserId>) {
+        let Some(payload) = self.envelope(key, event, 0, None) else {
+            return;
+        };
+        for user in users {
+            self.bus.publish(Channel::User(user), payload.clone());
+        }
+    }
+
+    fn envelope(
         &self,
         key: [u8; 16],
         event: BusEvent,
         members: i64,
         skip: Option<u64>,
-        users: impl Iterator<Item = UserId>,
-    ) {
+    ) -> Option<Bytes> {
         let envelope = Envelope {
             key,
             v: VERSION,
@@ -128,18 +237,14 @@ impl Fanout {
             members,
             event,
         };
-        let Some(payload) = envelope.encode() else {
-            return;
-        };
-        for user in users {
-            self.bus.publish(Channel::User(user), payload.clone());
-        }
+        envelope.encode()
     }
 
     fn list(&self, id: ConversationId, version: i64) -> Option<Arc<MemberList>> {
         // A newer list is as good: who joined since has a later position, and who left since is
         // told of the notice and reads what came before it.
-        self.lists.get(&id).filter(|list| list.version >= version)
+        let list = self.lists.get(&id)?.list;
+        (list.version >= version).then_some(list)
     }
 
     /// Reads the lists that are not known in the version needed, all at once.
@@ -161,12 +266,21 @@ impl Fanout {
         match self.store.member_lists(&ids).await {
             Ok(lists) => {
                 for list in lists {
-                    self.lists.insert(list.conversation_id, Arc::new(list));
+                    self.lists.insert(list.conversation_id, Known::now(list));
                 }
             }
             Err(error) => {
                 tracing::warn!(%error, "members are told late: their lists cannot be read")
             }
         }
+    }
+}
+
+/// The users whose membership an entry began.
+fn joined_by(message: &Message, members: &MemberList) -> Vec<UserId> {
+    match SystemNotice::of(message) {
+        Some(SystemNotice::MembersAdded { user_ids }) => user_ids,
+        Some(SystemNotice::GroupCreated) => members.user_ids.clone(),
+        _ => Vec::new(),
     }
 }

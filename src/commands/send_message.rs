@@ -11,22 +11,20 @@ use rookery_protocol::message::MessageStatus;
 use super::Outcome;
 use crate::chat::messages::{Answer, SendRequest};
 use crate::error::AppError;
-use crate::gateway::{Gateway, Session, TokenBucket};
+use crate::gateway::{Bucket, Gateway, Rates, Session};
 use crate::metrics;
 
 pub(super) async fn handle(
     gateway: &Gateway,
     session: &Arc<Session>,
     command: MessageSend,
-    messages: &mut Option<TokenBucket>,
+    rates: &mut Rates,
 ) -> Outcome {
     let now = Instant::now();
     let reference = command.reference;
     let message_id = command.message_id;
-    if let Some(Err(wait)) = messages.as_mut().map(|bucket| bucket.take(now)) {
-        metrics::rate_limited_total().messages.increment(1);
-        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
-        return refuse(AppError::rate_limited(wait_ms), reference, message_id);
+    if let Err(limited) = rates.take(Bucket::Messages) {
+        return refuse(limited, reference, message_id);
     }
     let request = SendRequest {
         message_id,

@@ -12,11 +12,11 @@ use std::sync::Arc;
 
 use rookery_protocol::command::Sync;
 use rookery_protocol::event::{ErrorDetail, ServerEvent};
-use rookery_protocol::{CloseCode, ErrorCode, limits};
+use rookery_protocol::{CloseCode, ConversationId, ErrorCode, limits};
 
 use crate::error::AppError;
-use crate::gateway::{Gateway, Push, Session};
-use crate::store::StoreError;
+use crate::gateway::{Gateway, Push, Session, take_seats};
+use crate::store::{FanoutMode, Membership, StoreError};
 
 /// Why a sync did not come to its end.
 enum Stopped {
@@ -79,11 +79,8 @@ pub(super) fn handle(
     Ok(None)
 }
 
-async fn run(gateway: &Gateway, session: &Session, command: Sync) -> Result<(), Stopped> {
-    let memberships = gateway
-        .store
-        .memberships_of(&[session.user_id], true)
-        .await?;
+async fn run(gateway: &Gateway, session: &Arc<Session>, command: Sync) -> Result<(), Stopped> {
+    let memberships = memberships(gateway, session).await?;
     let plan = plan::make(&memberships, command.cursors.as_ref());
     let newer = plan.apply(&mut session.positions());
     crate::gateway::noted(gateway, session, newer);
@@ -102,13 +99,29 @@ async fn run(gateway: &Gateway, session: &Session, command: Sync) -> Result<(), 
     Ok(())
 }
 
+/// All memberships, read after the socket had its seats in the large conversations among them.
+async fn memberships(
+    gateway: &Gateway,
+    session: &Arc<Session>,
+) -> Result<Vec<Membership>, StoreError> {
+    let user = [session.user_id];
+    let memberships = gateway.store.memberships_of(&user, true).await?;
+    let large = |m: &&Membership| m.is_present() && m.fanout == FanoutMode::Channel;
+    let rooms = memberships.iter().filter(large);
+    let rooms: Vec<ConversationId> = rooms.map(|m| m.conversation_id).collect();
+    if take_seats(gateway, session, &rooms).await {
+        return gateway.store.memberships_of(&user, true).await;
+    }
+    Ok(memberships)
+}
+
 /// Queues an event at the pace of the reader.
 async fn tell(session: &Session, event: &ServerEvent) -> Result<(), Stopped> {
     let Some(frame) = crate::gateway::Frame::encode(session.format, event) else {
         return Ok(());
     };
     match session.outbox.push_paced(frame).await {
-        Push::Queued => Ok(()),
+        Push::Queued | Push::Shed => Ok(()),
         Push::Closed => Err(Stopped::Gone),
     }
 }

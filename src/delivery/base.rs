@@ -7,7 +7,7 @@ use rookery_protocol::{ConversationId, Seq, UserId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::lifecycle::Tasks;
-use crate::store::{Result, Store, StoreError, UserRow};
+use crate::store::{FanoutMode, Result, Store, StoreError, UserRow};
 
 /// Connecting sockets that may wait.
 const QUEUE: usize = 4_096;
@@ -20,6 +20,8 @@ pub struct Base {
     pub user: UserRow,
     /// The ends of the user's conversations.
     pub ends: Vec<(ConversationId, Seq)>,
+    /// Those of them whose members are told on the conversation's own channel.
+    pub rooms: Vec<ConversationId>,
 }
 
 type Answer = oneshot::Sender<Result<Option<Base>>>;
@@ -85,15 +87,18 @@ async fn load(store: &dyn Store, users: &[UserId]) -> Result<Vec<Base>> {
         .map(|user| Base {
             user,
             ends: Vec::new(),
+            rooms: Vec::new(),
         })
         .collect();
     bases.sort_unstable_by_key(|base| base.user.user_id);
     for membership in memberships {
         let found = bases.binary_search_by_key(&membership.user_id, |base| base.user.user_id);
         if let Ok(at) = found {
-            bases[at]
-                .ends
-                .push((membership.conversation_id, membership.last_seq));
+            let id = membership.conversation_id;
+            bases[at].ends.push((id, membership.last_seq));
+            if membership.fanout == FanoutMode::Channel {
+                bases[at].rooms.push(id);
+            }
         }
     }
     Ok(bases)

@@ -4,9 +4,8 @@
 use std::collections::HashMap;
 
 use rookery_protocol::conversation::{Conversation, Member};
-use rookery_protocol::message::{Message, MessageKind, SystemNotice};
-use rookery_protocol::{ConversationId, Seq, UserId};
-use serde_json::Value;
+use rookery_protocol::message::SystemNotice;
+use rookery_protocol::{ConversationId, Seq, UserId, limits};
 
 use super::Path;
 use crate::store::{LogEntry, Membership, Result, Store};
@@ -32,21 +31,13 @@ pub(super) struct Filled {
     pub(super) conversation_id: ConversationId,
     pub(super) path: Path,
     /// Windows of those asked for who are or were members.
-    pub(super) memberships: Vec<Membership>,
+    pub(super) memberships: HashMap<UserId, Membership>,
     pub(super) users: Vec<UserId>,
     pub(super) entries: Vec<LogEntry>,
     /// The conversation as each user sees it, where they have to be told.
     pub(super) views: HashMap<UserId, Conversation>,
     /// Members named by the entries' notices.
     pub(super) members: HashMap<UserId, Member>,
-}
-
-/// What a system message reports; `None` for other messages and for reports of later versions.
-pub(crate) fn notice_of(message: &Message) -> Option<SystemNotice> {
-    if message.kind != MessageKind::System {
-        return None;
-    }
-    serde_json::from_value(Value::Object(message.metadata.clone()?)).ok()
 }
 
 /// Reads everything one fill needs.
@@ -70,13 +61,13 @@ pub(super) async fn read(store: &dyn Store, request: &Request) -> Result<Filled>
         entries.extend(page);
     }
     let messages = entries.iter().filter_map(LogEntry::message);
-    let notices: Vec<SystemNotice> = messages.filter_map(notice_of).collect();
+    let notices: Vec<SystemNotice> = messages.filter_map(SystemNotice::of).collect();
     let members = members_named(store, id, &notices).await?;
-    let views = views(store, request, &memberships, &notices).await?;
+    let views = views(store, request, &notices).await?;
     Ok(Filled {
         conversation_id: id,
         path: request.path,
-        memberships,
+        memberships: memberships.into_iter().map(|m| (m.user_id, m)).collect(),
         users,
         entries,
         views,
@@ -105,7 +96,9 @@ async fn members_named(
     let mut named = Vec::new();
     for notice in notices {
         match notice {
-            SystemNotice::MembersAdded { user_ids } => named.extend(user_ids),
+            SystemNotice::MembersAdded { user_ids } if user_ids.len() <= limits::MEMBER_EVENTS => {
+                named.extend(user_ids);
+            }
             SystemNotice::MemberRemoved { user_id } | SystemNotice::MemberLeft { user_id } => {
                 named.push(*user_id);
             }
@@ -126,7 +119,6 @@ async fn members_named(
 async fn views(
     store: &dyn Store,
     request: &Request,
-    memberships: &[Membership],
     notices: &[SystemNotice],
 ) -> Result<HashMap<UserId, Conversation>> {
     let changed = notices.iter().any(|notice| {
@@ -135,17 +127,14 @@ async fn views(
             SystemNotice::GroupUpdated { .. } | SystemNotice::RoleChanged { .. }
         )
     });
-    let mut views = HashMap::new();
-    for (user, known) in &request.users {
-        let present = memberships
-            .iter()
-            .any(|m| m.user_id == *user && m.is_present());
-        if present
-            && (changed || known.is_none())
-            && let Some(view) = store.conversation(*user, request.conversation_id).await?
-        {
-            views.insert(*user, view);
-        }
+    let shown = request.users.iter();
+    let shown = shown.filter(|(_, known)| changed || known.is_none());
+    let shown: Vec<UserId> = shown.map(|(user, _)| *user).collect();
+    if shown.is_empty() {
+        return Ok(HashMap::new());
     }
-    Ok(views)
+    let views = store
+        .conversation_for(request.conversation_id, &shown)
+        .await?;
+    Ok(views.into_iter().collect())
 }

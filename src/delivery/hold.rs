@@ -4,14 +4,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use rookery_protocol::{ConversationId, Seq, UserId};
+use rookery_protocol::{ConversationId, Seq};
+
+use super::Audience;
 
 /// How long an entry waits for the one before it.
 pub(super) const HOLD: Duration = Duration::from_millis(100);
-/// Entries kept for one user and conversation; a larger hole is read from the store whole.
+/// Entries kept for one audience and conversation; a larger hole is read from the store whole.
 const HELD_MAX: usize = 64;
 
-type Key = (UserId, ConversationId);
+type Key = (Audience, ConversationId);
 
 struct Held<T> {
     since: Instant,
@@ -99,10 +101,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_comes_back_in_order_and_what_is_too_much_becomes_a_target() {
-        let key = (
-            UserId::from_uuid(Uuid::nil()),
-            ConversationId::from_uuid(Uuid::nil()),
-        );
+        let key = (Audience::Room, ConversationId::from_uuid(Uuid::nil()));
         let mut holds = Holds::new();
         for seq in 3..=(HELD_MAX as i64 + 10) {
             holds.keep(key, Seq(seq), seq);

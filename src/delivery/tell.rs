@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use rookery_protocol::CloseCode;
 use rookery_protocol::event::{
-    ConversationChanged, MemberChanged, MessageChanged, MessageNew, ServerEvent,
+    ConversationChanged, MemberChanged, MessageChanged, MessageNew, ServerEvent, Typing,
 };
 use rookery_protocol::message::{ChangeKind, Message, MessageStatus, SystemNotice};
-use rookery_protocol::{ConversationId, UserId};
+use rookery_protocol::{ConversationId, UserId, limits};
 
-use super::Path;
-use super::fill::{self, Filled};
-use crate::gateway::{Session, SharedFrame, Verdict};
+use super::fill::Filled;
+use super::{Audience, Path};
+use crate::gateway::{Push, Registry, Session, SharedFrame, Verdict};
+use crate::metrics;
 use crate::store::{LogEntry, Membership};
 
 /// An entry and what its envelope said about it.
@@ -23,15 +24,13 @@ pub(super) struct Entry {
     pub(super) skip: Option<u64>,
 }
 
-/// Whether a user's sockets could take an entry.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Passed {
-    /// No socket lacks anything before it.
-    Yes,
-    /// Some socket lacks what comes before it.
-    Hole,
-    /// Some socket did not know that its user is a member.
-    Stranger,
+/// What kept an entry from some of the sockets it was for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Kept {
+    /// A socket lacks what comes before it.
+    pub(super) hole: bool,
+    /// A socket did not know that its user is a member.
+    pub(super) stranger: bool,
 }
 
 /// Passes one entry on to those of a user's sockets for which it is the next.
@@ -40,8 +39,8 @@ pub(super) fn pass_on(
     id: ConversationId,
     entry: &Entry,
     path: Path,
-) -> Passed {
-    let mut passed = Passed::Yes;
+) -> Kept {
+    let mut kept = Kept::default();
     let seq = entry.log.seq();
     let mut frame = EntryFrame::of(&entry.log);
     for session in sessions {
@@ -54,19 +53,18 @@ pub(super) fn pass_on(
                 }
             }
             Verdict::Old | Verdict::Noted => {}
-            Verdict::Ahead if passed == Passed::Yes => passed = Passed::Hole,
-            Verdict::Ahead => {}
-            Verdict::Unknown => passed = Passed::Stranger,
+            Verdict::Ahead => kept.hole = true,
+            Verdict::Unknown => kept.stranger = true,
         }
     }
-    passed
+    kept
 }
 
 /// The frames of one entry, for all who see it; none for an entry that says nothing.
-struct EntryFrame<'a>(Option<SharedFrame<Box<dyn Fn(bool) -> ServerEvent + 'a>>>);
+pub(super) struct EntryFrame<'a>(Option<SharedFrame<Box<dyn Fn(bool) -> ServerEvent + 'a>>>);
 
 impl<'a> EntryFrame<'a> {
-    fn of(entry: &'a LogEntry) -> Self {
+    pub(super) fn of(entry: &'a LogEntry) -> Self {
         let message = match entry {
             LogEntry::Message(message) => message,
             LogEntry::Change(change) => &change.message,
@@ -111,7 +109,12 @@ fn event_of(entry: &LogEntry, message: &Message, own: bool) -> ServerEvent {
 }
 
 /// Passes on to one socket what a fill read for it, each entry with what it means for its user.
-pub(super) fn fill_session(session: &Session, membership: &Membership, filled: &Filled) {
+pub(super) fn fill_session(
+    session: &Session,
+    membership: &Membership,
+    filled: &Filled,
+    frames: &mut [EntryFrame<'_>],
+) {
     let id = filled.conversation_id;
     let user = session.user_id;
     // Held to the end: no sync may come between an entry's verdict and its frame.
@@ -134,12 +137,16 @@ pub(super) fn fill_session(session: &Session, membership: &Membership, filled: &
         };
         session.send(&ServerEvent::ConversationCreated(changed));
     }
-    let visible = |entry: &&LogEntry| {
-        entry.seq() > membership.visible_from && entry.seq() <= membership.visible_to()
-    };
-    for entry in filled.entries.iter().filter(visible) {
-        match positions.advance(id, entry.seq()) {
-            Verdict::Pass if membership.sees(entry) => tell(session, entry, filled, learned),
+    for (entry, frame) in filled.entries.iter().zip(frames) {
+        let seq = entry.seq();
+        if seq <= membership.visible_from || seq > membership.visible_to() {
+            continue;
+        }
+        match positions.advance(id, seq) {
+            Verdict::Pass if membership.sees(entry) => {
+                frame.push_to(session, filled.path);
+                tell_change(session, entry, filled, learned);
+            }
             Verdict::Pass => {}
             // More is missing than a fill reads: the socket starts over with its cursors.
             Verdict::Ahead => {
@@ -155,13 +162,12 @@ pub(super) fn fill_session(session: &Session, membership: &Membership, filled: &
     }
 }
 
-/// Queues one entry for one socket and, if it reports a change of the group, that change.
-fn tell(session: &Session, entry: &LogEntry, filled: &Filled, learned: bool) {
-    EntryFrame::of(entry).push_to(session, filled.path);
+/// If an entry reports a change of the group, queues what that means for one socket.
+fn tell_change(session: &Session, entry: &LogEntry, filled: &Filled, learned: bool) {
     let Some(message) = entry.message() else {
         return;
     };
-    let Some(notice) = fill::notice_of(message) else {
+    let Some(notice) = SystemNotice::of(message) else {
         return;
     };
     for event in changes(session.user_id, message, &notice, filled, learned) {
@@ -187,6 +193,10 @@ fn changes(
         })
     };
     match notice {
+        // A hundred members who come at once are told by the message alone.
+        SystemNotice::MembersAdded { user_ids } if user_ids.len() > limits::MEMBER_EVENTS => {
+            Vec::new()
+        }
         SystemNotice::MembersAdded { user_ids } => {
             let others = user_ids.iter().filter(|id| **id != user || !learned);
             others
@@ -213,5 +223,32 @@ fn changes(
                 .collect()
         }
         SystemNotice::GroupCreated | SystemNotice::GroupDeleted => Vec::new(),
+    }
+}
+
+/// Tells an audience that somebody writes, or ceased to. Only those who know the conversation hear
+/// it, which one who was removed does not any more, and not the writer's own devices.
+pub(super) fn typing(registry: &Registry, to: Audience, typing: &Typing, watched_only: bool) {
+    let id = typing.conversation_id;
+    let event = ServerEvent::Typing(typing.clone());
+    let mut frame = SharedFrame::new(typing.user_id, |_| event.clone());
+    let mut tell = |sessions: &[Arc<Session>]| {
+        for session in sessions {
+            let others = session.user_id != typing.user_id;
+            if others
+                && session.positions().get(id).is_some()
+                && let Some(frame) = frame.for_viewer(session.user_id, session.format)
+                && session.outbox.push_unless_busy(frame) == Push::Shed
+            {
+                metrics::typing_shed_total().increment(1);
+            }
+        }
+    };
+    match to {
+        Audience::User(user) => tell(&registry.of(user)),
+        Audience::Room if watched_only => registry.rooms.watchers(id, tell),
+        Audience::Room => {
+            registry.rooms.seats(id, tell);
+        }
     }
 }

@@ -4,23 +4,27 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rookery_protocol::event::Typing;
 use rookery_protocol::message::MessageKind;
 use rookery_protocol::{ConversationId, Seq, UserId};
 use tokio::sync::mpsc;
 
 use super::fill::{self, Filled};
 use super::hold::Holds;
-use super::tell::{Entry, Passed, fill_session, pass_on};
-use super::{Behind, Delivery, DeliveryParts, Path, Work};
+use super::tell::{self, Entry, EntryFrame, Kept, fill_session, pass_on};
+use super::{Audience, Behind, Delivery, DeliveryParts, Path, Work, seats};
 use crate::bus::{BreakReason, BusEvent, Envelope};
 use crate::gateway::Session;
 use crate::metrics;
-use crate::store::{Change, LogEntry};
+use crate::store::{Change, FanoutMode, LogEntry, Membership};
 
 /// How long a fill that failed waits before it is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 /// Items taken from the queue at once.
 const BATCH: usize = 256;
+
+/// Users who wait for the next read of a conversation before repeated names are thrown out.
+const NEXT_USERS: usize = 1_024;
 
 /// A conversation that is being read from the store, with what was asked for meanwhile.
 #[derive(Default)]
@@ -69,8 +73,8 @@ impl Worker {
 
     fn work(&mut self, work: Work) {
         match work {
-            Work::News { user, payload } => match Envelope::decode(&payload) {
-                Ok(envelope) => self.news(user, envelope),
+            Work::News { to, payload } => match Envelope::decode(&payload) {
+                Ok(envelope) => self.news(to, envelope),
                 Err(error) => {
                     metrics::bus_undecodable_total().increment(1);
                     tracing::debug!(%error, "skipped what another version published");
@@ -83,78 +87,57 @@ impl Worker {
         }
     }
 
-    fn news(&mut self, user: UserId, envelope: Envelope) {
+    fn news(&mut self, to: Audience, envelope: Envelope) {
         let lag_ms = self.parts.clock.now().as_millis() - envelope.at.as_millis();
         metrics::bus_lag_seconds().record(lag_ms.max(0) as f64 / 1_000.0);
         match envelope.event {
-            BusEvent::Entry { message } => {
-                let skip = envelope
-                    .skip
-                    .filter(|_| envelope.origin == self.parts.node_id);
-                if message.kind == MessageKind::System {
-                    let target = message.seq;
-                    let conversation_id = message.conversation_id;
-                    let users = vec![user];
-                    self.fill(Behind {
-                        conversation_id,
-                        users,
-                        target,
-                        path: Path::Bus,
-                    });
-                } else {
-                    self.entry(
-                        user,
-                        Entry {
-                            log: Arc::new(LogEntry::Message(message)),
-                            skip,
-                        },
-                    );
-                }
+            BusEvent::Entry { message } if message.kind == MessageKind::System => {
+                self.read(to, message.conversation_id, message.seq);
             }
+            BusEvent::Entry { message } => {
+                let is_ours = envelope.origin == self.parts.node_id;
+                let skip = envelope.skip.filter(|_| is_ours);
+                let log = Arc::new(LogEntry::Message(message));
+                self.entry(to, Entry { log, skip });
+            }
+            BusEvent::Changed {
+                seq,
+                message,
+                windowed: true,
+                ..
+            } => self.read(to, message.conversation_id, seq),
             BusEvent::Changed {
                 seq,
                 by,
                 kind,
                 message,
-                windowed,
+                ..
             } => {
-                if windowed {
-                    self.fill(Behind {
-                        conversation_id: message.conversation_id,
-                        users: vec![user],
-                        target: seq,
-                        path: Path::Bus,
-                    });
-                } else {
-                    let change = Change {
-                        seq,
-                        by,
-                        kind,
-                        message,
-                    };
-                    self.entry(
-                        user,
-                        Entry {
-                            log: Arc::new(LogEntry::Change(change)),
-                            skip: None,
-                        },
-                    );
-                }
+                let change = Change {
+                    seq,
+                    by,
+                    kind,
+                    message,
+                };
+                let log = Arc::new(LogEntry::Change(change));
+                self.entry(to, Entry { log, skip: None });
             }
-            BusEvent::Receipts { .. }
-            | BusEvent::OwnRead { .. }
-            | BusEvent::OwnSettings { .. }
-            | BusEvent::Typing { .. }
-            | BusEvent::Presence(_)
-            | BusEvent::Blocked { .. } => {}
             BusEvent::DirectCreated { conversation_id } => {
-                let users = vec![user];
-                self.fill(Behind {
+                self.read(to, conversation_id, Seq::ZERO);
+            }
+            BusEvent::Typing {
+                conversation_id,
+                user_id,
+                active,
+                watched_only,
+            } => {
+                let typing = Typing {
                     conversation_id,
-                    users,
-                    target: Seq::ZERO,
-                    path: Path::Bus,
-                });
+                    user_id,
+                    active,
+                };
+                let watched_only = watched_only && to == Audience::Room;
+                tell::typing(&self.parts.registry, to, &typing, watched_only);
             }
             BusEvent::Revoked {
                 user_id,
@@ -163,44 +146,76 @@ impl Worker {
                 self.parts.auth.revocations.add(&session_ids);
                 self.parts.registry.revoke(user_id, &session_ids);
             }
-            BusEvent::Canary { .. } => {}
+            BusEvent::Receipts { .. }
+            | BusEvent::OwnRead { .. }
+            | BusEvent::OwnSettings { .. }
+            | BusEvent::Presence(_)
+            | BusEvent::Blocked { .. }
+            | BusEvent::Canary { .. } => {}
         }
     }
 
-    /// Passes an entry and those held behind it on to a user's sockets.
-    fn entry(&mut self, user: UserId, entry: Entry) {
-        let sessions = self.parts.registry.of(user);
+    /// Has the store read up to `target` for those of an audience who lack it.
+    fn read(&mut self, to: Audience, conversation_id: ConversationId, target: Seq) {
+        let users = match to {
+            Audience::User(user) => vec![user],
+            Audience::Room => {
+                let rooms = &self.parts.registry.rooms;
+                rooms.offer(conversation_id, target, |_| {});
+                self.users_of(to, conversation_id)
+            }
+        };
+        self.fill(Behind {
+            conversation_id,
+            users,
+            target,
+            path: Path::Bus,
+        });
+    }
+
+    /// Passes an entry and those held behind it on to an audience's sockets.
+    fn entry(&mut self, to: Audience, entry: Entry) {
         let Some(id) = entry.log.conversation_id() else {
             return;
         };
         let mut next = Some(entry);
         while let Some(entry) = next.take() {
             let seq = entry.log.seq();
-            match pass_on(&sessions, id, &entry, Path::Bus) {
-                Passed::Yes => next = self.holds.take((user, id), seq.next()),
-                Passed::Hole => self.holds.keep((user, id), seq, entry),
-                Passed::Stranger => {
-                    let users = vec![user];
-                    self.holds.keep((user, id), seq, entry);
-                    let target = seq;
-                    self.fill(Behind {
-                        conversation_id: id,
-                        users,
-                        target,
-                        path: Path::Bus,
-                    });
-                }
+            let kept = self.pass_on(to, id, &entry);
+            if !kept.hole && !kept.stranger {
+                next = self.holds.take((to, id), seq.next());
+                continue;
+            }
+            self.holds.keep((to, id), seq, entry);
+            if kept.stranger {
+                self.read(to, id, seq);
+            }
+        }
+    }
+
+    fn pass_on(&self, to: Audience, id: ConversationId, entry: &Entry) -> Kept {
+        let registry = &self.parts.registry;
+        match to {
+            Audience::User(user) => pass_on(&registry.of(user), id, entry, Path::Bus),
+            Audience::Room => {
+                let mut kept = Kept::default();
+                let offer = |seats: &[_]| kept = pass_on(seats, id, entry, Path::Bus);
+                registry.rooms.offer(id, entry.log.seq(), offer);
+                // Who has a seat and no position has left, or is about to learn of it otherwise.
+                kept.stranger = false;
+                kept
             }
         }
     }
 
     /// Reads what is behind holds that are over.
     fn fill_overdue(&mut self) {
-        for ((user, conversation_id), target) in self.holds.overdue(Instant::now()) {
-            let users = vec![user];
-            if self.lacking(user, conversation_id, target).is_none() {
-                // The socket that lacked something is gone, or has it on another way.
-                self.holds.forget((user, conversation_id));
+        for ((to, conversation_id), target) in self.holds.overdue(Instant::now()) {
+            let mut users = self.users_of(to, conversation_id);
+            users.retain(|user| self.lacking(*user, conversation_id, target).is_some());
+            if users.is_empty() {
+                // The sockets that lacked something are gone, or have it on another way.
+                self.holds.forget((to, conversation_id));
                 continue;
             }
             metrics::holes_total().increment(1);
@@ -213,6 +228,16 @@ impl Worker {
         }
     }
 
+    fn users_of(&self, to: Audience, id: ConversationId) -> Vec<UserId> {
+        match to {
+            Audience::User(user) => vec![user],
+            Audience::Room => {
+                let rooms = &self.parts.registry.rooms;
+                rooms.seats(id, users_of).unwrap_or_default()
+            }
+        }
+    }
+
     /// Starts reading, or notes what to read next if the conversation is being read.
     fn fill(&mut self, behind: Behind) {
         let id = behind.conversation_id;
@@ -220,10 +245,10 @@ impl Worker {
             match &mut filling.next {
                 Some(next) => {
                     next.target = next.target.max(behind.target);
-                    for user in behind.users {
-                        if !next.users.contains(&user) {
-                            next.users.push(user);
-                        }
+                    next.users.extend(behind.users);
+                    if next.users.len() > NEXT_USERS {
+                        next.users.sort_unstable();
+                        next.users.dedup();
                     }
                 }
                 next => *next = Some(behind),
@@ -275,8 +300,11 @@ impl Worker {
             path,
             ..
         } = behind;
+        let mut users = behind.users;
+        users.sort_unstable();
+        users.dedup();
         let lacking = |user: UserId| Some((user, self.lacking(user, conversation_id, target)?));
-        let users: Vec<_> = behind.users.into_iter().filter_map(lacking).collect();
+        let users: Vec<_> = users.into_iter().filter_map(lacking).collect();
         let nobody = users.is_empty();
         (!nobody).then_some(fill::Request {
             conversation_id,
@@ -310,30 +338,56 @@ impl Worker {
     /// Passes on what was read, then what was held behind it.
     fn filled(&mut self, filled: Filled) {
         let id = filled.conversation_id;
+        let mut frames: Vec<_> = filled.entries.iter().map(EntryFrame::of).collect();
         for user in &filled.users {
-            let key = (*user, id);
-            let membership = filled.memberships.iter().find(|m| m.user_id == *user);
-            let Some(membership) = membership else {
+            let key = (Audience::User(*user), id);
+            let Some(membership) = filled.memberships.get(user) else {
                 self.holds.forget(key);
                 continue;
             };
             let sessions = self.parts.registry.of(*user);
             for session in &sessions {
-                fill_session(session, membership, &filled);
+                fill_session(session, membership, &filled, &mut frames);
+                self.seat(session, membership);
             }
             if !membership.is_present() {
                 self.holds.forget(key);
                 continue;
             }
-            self.release(key, &sessions);
+            self.release(key, lowest_position(&sessions, id));
         }
+        let rooms = &self.parts.registry.rooms;
+        let lowest = rooms.seats(id, |seats| lowest_position(seats, id));
+        self.release((Audience::Room, id), lowest.flatten());
         self.fill_ended(id);
     }
 
+    /// Makes a socket's seat in the conversation what its membership says.
+    fn seat(&self, session: &Arc<Session>, membership: &Membership) {
+        let id = membership.conversation_id;
+        let rooms = &self.parts.registry.rooms;
+        let knows = session.positions().get(id).is_some();
+        let change = if knows && membership.fanout == FanoutMode::Channel {
+            rooms.join(id, session).then_some(seats::Change::Taken(id))
+        } else if knows {
+            None
+        } else {
+            let left = rooms.leave(id, session);
+            left.then_some(seats::Change::GivenUp(id))
+        };
+        let Some(change) = change else { return };
+        if let Err(full) = self.delivery.seats.try_send(change) {
+            let seats = self.delivery.seats.clone();
+            self.parts.tasks.spawn("seats", async move {
+                // The other end is gone only when the node is.
+                seats.send(full.into_inner()).await.ok();
+            });
+        }
+    }
+
     /// Passes on held entries that follow the sockets' positions.
-    fn release(&mut self, key: (UserId, ConversationId), sessions: &[Arc<Session>]) {
-        let position = |session: &Arc<Session>| session.positions().get(key.1);
-        let Some(lowest) = sessions.iter().filter_map(position).min() else {
+    fn release(&mut self, key: (Audience, ConversationId), lowest: Option<Seq>) {
+        let Some(lowest) = lowest else {
             self.holds.forget(key);
             return;
         };
@@ -342,6 +396,16 @@ impl Worker {
             self.entry(key.0, entry);
         }
     }
+}
+
+/// Each user once for each socket.
+fn users_of(sessions: &[Arc<Session>]) -> Vec<UserId> {
+    sessions.iter().map(|session| session.user_id).collect()
+}
+
+fn lowest_position(sessions: &[Arc<Session>], id: ConversationId) -> Option<Seq> {
+    let positions = sessions.iter().filter_map(|s| s.positions().get(id));
+    positions.min()
 }
 
 /// A fill's request, as asked for again.

@@ -22,7 +22,7 @@ use super::admission::Permit;
 use super::frame::Frame;
 use super::open::{self, NotOpened, Opening};
 use super::outbox::Next;
-use super::rate_limit::TokenBucket;
+use super::rate_limit::Rates;
 use super::session::Session;
 use crate::commands;
 use crate::metrics;
@@ -168,7 +168,7 @@ async fn write(
 
 /// What is remembered of one client's behaviour.
 struct Client {
-    messages: Option<TokenBucket>,
+    rates: Rates,
     bad_frames: u32,
     bad_since: Instant,
 }
@@ -177,9 +177,9 @@ impl Client {
     fn new(gateway: &Gateway) -> Self {
         let options = &gateway.options;
         let now = Instant::now();
-        let bucket = || TokenBucket::new(options.messages_per_second, options.messages_burst, now);
+        let messages = (options.messages_per_second, options.messages_burst);
         Self {
-            messages: options.rates_enabled.then(bucket),
+            rates: Rates::new(options.rates_enabled.then_some(messages), now),
             bad_frames: 0,
             bad_since: now,
         }
@@ -194,10 +194,10 @@ impl Client {
         session.heard(gateway.now_seconds());
         let reply = match (&message, session.format) {
             (WsMessage::Text(text), Format::Json) => {
-                commands::frame(gateway, session, text.as_bytes(), &mut self.messages).await
+                commands::frame(gateway, session, text.as_bytes(), &mut self.rates).await
             }
             (WsMessage::Binary(bytes), Format::MsgPack) => {
-                commands::frame(gateway, session, bytes, &mut self.messages).await
+                commands::frame(gateway, session, bytes, &mut self.rates).await
             }
             (WsMessage::Text(_) | WsMessage::Binary(_), format) => commands::wrong_kind(format),
             (WsMessage::Close(frame), _) => {

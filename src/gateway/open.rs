@@ -3,12 +3,12 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use rookery_protocol::command::ClientCommand;
 use rookery_protocol::event::{Ready, ServerEvent};
-use rookery_protocol::{CloseCode, Format, Seq};
+use rookery_protocol::{CloseCode, ConversationId, Format, Seq};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
 
 use super::connection::Socket;
@@ -118,10 +118,13 @@ pub(super) async fn open(
 /// Takes a socket out of everything that knows it.
 pub(super) async fn left(gateway: &Gateway, session: &Session) {
     gateway.registry.leave(session);
-    gateway
-        .subscriptions
-        .leave(vec![Channel::User(session.user_id)])
-        .await;
+    let mut channels = vec![Channel::User(session.user_id)];
+    for id in session.seats_taken() {
+        if gateway.registry.rooms.leave(id, session) {
+            channels.push(Channel::Conversation(id));
+        }
+    }
+    gateway.subscriptions.leave(channels).await;
 }
 
 /// Reads the base and says `ready`.
@@ -132,11 +135,7 @@ async fn begin(
     resume: bool,
     reference: Option<String>,
 ) -> Result<(), CloseCode> {
-    let base = match gateway.bases.load(access.user_id).await {
-        Ok(Some(base)) => base,
-        Ok(None) => return Err(CloseCode::Unauthenticated),
-        Err(_) => return Err(CloseCode::TryLater),
-    };
+    let base = base(gateway, session, resume).await?;
     if base.user.banned_at.is_some() {
         return Err(CloseCode::Forbidden);
     }
@@ -146,7 +145,7 @@ async fn begin(
     if ended || base.user.auth_version != access.auth_version {
         return Err(CloseCode::Unauthenticated);
     }
-    let Base { user, ends } = base;
+    let Base { user, ends, rooms } = base;
     session.send(&ServerEvent::Ready(Ready {
         reference,
         user: own_view(user),
@@ -159,18 +158,77 @@ async fn begin(
         limits: Gateway::limits(),
     }));
     if !resume {
-        let newer = session.positions().set_base(&ends);
+        let mut newer = session.positions().set_base(&ends);
+        newer.extend(passed_over(gateway, &ends, &rooms));
         noted(gateway, session, newer);
     }
     Ok(())
 }
 
-/// Has entries delivered that were noted while positions were not known.
-pub(crate) fn noted(
+/// Reads where the socket begins, with its seats taken before that.
+async fn base(gateway: &Gateway, session: &Arc<Session>, resume: bool) -> Result<Base, CloseCode> {
+    let load = async || match gateway.bases.load(session.user_id).await {
+        Ok(Some(base)) => Ok(base),
+        Ok(None) => Err(CloseCode::Unauthenticated),
+        Err(_) => Err(CloseCode::TryLater),
+    };
+    let asked = Instant::now();
+    let base = load().await?;
+    if base.rooms.is_empty() {
+        return Ok(base);
+    }
+    take_seats(gateway, session, &base.rooms).await;
+    // Which large conversations there are is known only from the base, and the base must not be
+    // older than the subscription. A resuming socket reads again when it syncs.
+    if resume || gateway.registry.rooms.heard_since(&base.rooms, asked) {
+        return Ok(base);
+    }
+    load().await
+}
+
+/// Gives a socket its seats in large conversations, and hears their channels from now on. Returns
+/// whether any was new.
+pub(crate) async fn take_seats(
     gateway: &Gateway,
-    session: &Session,
-    newer: Vec<(rookery_protocol::ConversationId, Seq)>,
-) {
+    session: &Arc<Session>,
+    ids: &[ConversationId],
+) -> bool {
+    let rooms = &gateway.registry.rooms;
+    let taken = ids.iter().filter(|id| rooms.join(**id, session));
+    let channels: Vec<Channel> = taken.map(|id| Channel::Conversation(*id)).collect();
+    if channels.is_empty() {
+        return false;
+    }
+    if gateway.subscriptions.join(channels).await.is_ok() {
+        rooms.heard(ids);
+    }
+    true
+}
+
+/// Takes the seat of a socket whose user has left the conversation.
+pub(crate) async fn give_up_seat(gateway: &Gateway, session: &Session, id: ConversationId) {
+    if gateway.registry.rooms.leave(id, session) {
+        let channels = vec![Channel::Conversation(id)];
+        gateway.subscriptions.leave(channels).await;
+    }
+}
+
+/// Entries that arrived for large conversations after the base was read and before the socket had
+/// its seat.
+fn passed_over(
+    gateway: &Gateway,
+    ends: &[(ConversationId, Seq)],
+    rooms: &[ConversationId],
+) -> Vec<(ConversationId, Seq)> {
+    let newest = |id: &ConversationId| (*id, gateway.registry.rooms.newest(*id));
+    let newer = |(id, newest): &(ConversationId, Seq)| {
+        ends.iter().any(|(other, end)| other == id && end < newest)
+    };
+    rooms.iter().map(newest).filter(newer).collect()
+}
+
+/// Has entries delivered that were noted while positions were not known.
+pub(crate) fn noted(gateway: &Gateway, session: &Session, newer: Vec<(ConversationId, Seq)>) {
     for (conversation_id, target) in newer {
         let users = vec![session.user_id];
         gateway.delivery.behind(Behind {

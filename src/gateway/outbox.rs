@@ -1,6 +1,7 @@
 //! What waits to be written to one socket, bounded by count and bytes. A full outbox is a verdict
 //! about the reader, not a reason to wait: the socket is closed with a code that says "come back
-//! and resume". Nothing is ever skipped.
+//! and resume". No entry of a log is ever skipped; only what is worthless late may be
+//! ([`Outbox::push_unless_busy`]).
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,6 +24,8 @@ const PACED_BYTES: usize = 256 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Push {
     Queued,
+    /// Dropped, since the reader has too much to read already for this to matter.
+    Shed,
     /// The reader is too slow, or the socket is closing already.
     Closed,
 }
@@ -65,6 +68,24 @@ impl Outbox {
             self.filled.notify_one();
             self.emptied.notify_waiters();
             return Push::Closed;
+        }
+        queue.bytes += frame.len();
+        queue.frames.push_back(frame);
+        drop(queue);
+        self.filled.notify_one();
+        Push::Queued
+    }
+
+    /// Queues a frame that is worth nothing late (typing) or is told again by a later one
+    /// (receipts), unless the outbox is half full already: the other half is for log entries, and
+    /// no reader is closed for such a frame.
+    pub fn push_unless_busy(&self, frame: Frame) -> Push {
+        let mut queue = self.lock();
+        if queue.close.is_some() {
+            return Push::Closed;
+        }
+        if queue.frames.len() >= FRAMES_MAX / 2 || queue.bytes + frame.len() > BYTES_MAX / 2 {
+            return Push::Shed;
         }
         queue.bytes += frame.len();
         queue.frames.push_back(frame);
@@ -170,6 +191,19 @@ mod tests {
                 outbox.next().await,
                 Next::Close(CloseCode::TooSlow)
             ));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_may_be_shed_is_shed_before_a_reader_is_closed() {
+        for (size, fits) in [(BYTES_MAX / 4, 2), (1, FRAMES_MAX / 2)] {
+            let outbox = Outbox::default();
+            for _ in 0..fits {
+                assert_eq!(outbox.push_unless_busy(frame(size)), Push::Queued);
+            }
+            assert_eq!(outbox.push_unless_busy(frame(size)), Push::Shed);
+            assert_eq!(outbox.push(frame(size)), Push::Queued);
+            assert!(!outbox.is_closing());
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use dashmap::DashMap;
 use rookery_protocol::{CloseCode, SessionId, UserId};
 
+use super::rooms::Rooms;
 use super::session::Session;
 use crate::metrics;
 
@@ -15,6 +16,8 @@ pub struct Registry {
     users: DashMap<UserId, Vec<Arc<Session>>>,
     sockets: AtomicUsize,
     next_id: AtomicU64,
+    /// The sockets by large conversation.
+    pub rooms: Rooms,
 }
 
 impl Registry {

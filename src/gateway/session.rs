@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering}
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rookery_protocol::event::ServerEvent;
-use rookery_protocol::{CloseCode, Format, SessionId, Timestamp, UserId, limits};
+use rookery_protocol::{CloseCode, ConversationId, Format, SessionId, Timestamp, UserId, limits};
 use tokio::sync::Notify;
 
 use super::frame::Frame;
@@ -32,6 +32,14 @@ pub struct Session {
     /// Woken when a send was answered.
     answered: Notify,
     syncing: AtomicBool,
+    seats: Mutex<Seats>,
+}
+
+/// The large conversations that a socket is offered the entries of, and those it watches.
+#[derive(Debug, Default)]
+struct Seats {
+    taken: Vec<ConversationId>,
+    watched: Vec<ConversationId>,
 }
 
 impl Session {
@@ -50,6 +58,7 @@ impl Session {
             in_flight: AtomicUsize::new(0),
             answered: Notify::new(),
             syncing: AtomicBool::new(false),
+            seats: Mutex::default(),
         }
     }
 
@@ -121,5 +130,57 @@ impl Session {
 
     pub fn end_sync(&self) {
         self.syncing.store(false, Ordering::Release);
+    }
+
+    /// Notes a seat in a large conversation; false if it is noted already.
+    pub(super) fn take_seat(&self, id: ConversationId) -> bool {
+        let taken = &mut self.seats().taken;
+        let is_new = !taken.contains(&id);
+        if is_new {
+            taken.push(id);
+        }
+        is_new
+    }
+
+    /// Forgets a seat; false if there was none.
+    pub(super) fn give_up_seat(&self, id: ConversationId) -> bool {
+        let mut seats = self.seats();
+        seats.watched.retain(|other| *other != id);
+        let before = seats.taken.len();
+        seats.taken.retain(|other| *other != id);
+        seats.taken.len() < before
+    }
+
+    /// The large conversations that this socket has a seat in.
+    #[must_use]
+    pub fn seats_taken(&self) -> Vec<ConversationId> {
+        self.seats().taken.clone()
+    }
+
+    /// Whether this socket watches the conversation.
+    #[must_use]
+    pub fn watches(&self, id: ConversationId) -> bool {
+        self.seats().watched.contains(&id)
+    }
+
+    /// Notes a watch; false if there are as many as one socket may have.
+    pub fn begin_watch(&self, id: ConversationId) -> bool {
+        let watched = &mut self.seats().watched;
+        if watched.contains(&id) {
+            return true;
+        }
+        let fits = watched.len() < limits::CONVERSATION_WATCH;
+        if fits {
+            watched.push(id);
+        }
+        fits
+    }
+
+    pub fn end_watch(&self, id: ConversationId) {
+        self.seats().watched.retain(|other| *other != id);
+    }
+
+    fn seats(&self) -> MutexGuard<'_, Seats> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

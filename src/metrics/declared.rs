@@ -23,7 +23,9 @@ declare_metrics! {
     /// Frames that could not be decoded.
     counter bad_frames_total []
     /// Requests refused because one client asked for too much.
-    counter rate_limited_total { bucket: messages | account | address }
+    counter rate_limited_total {
+        bucket: messages | typing | marks | presence | account | address
+    }
     /// Messages asked to be stored, over both ways in, by outcome.
     counter messages_total { result: stored | duplicate | refused | unavailable }
     /// From reading the frame of a message to queueing its acknowledgement.
@@ -66,6 +68,8 @@ declare_metrics! {
     counter reconcile_found_total []
     /// Looks at the journal.
     counter reconcile_looks_total { result: ok | failed }
+    /// Typing events that were not passed on, since something behind them was busy.
+    counter typing_shed_total []
     /// Sockets closed because their reader was too slow.
     counter slow_readers_total []
 

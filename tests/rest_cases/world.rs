@@ -70,6 +70,10 @@ impl Bus for Recorder {
         true
     }
 
+    fn is_busy(&self) -> bool {
+        false
+    }
+
     fn subscription_count(&self) -> usize {
         0
     }

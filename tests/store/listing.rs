@@ -46,6 +46,37 @@ fn ids(listed: &[ListedConversation]) -> Vec<ConversationId> {
 }
 
 contract! {
+    async fn many_members_see_what_each_of_them_sees(fixture: Fixture) {
+        let [alice, bob, carol, dave] =
+            [fixture.user("alice").await, fixture.user("bob").await,
+             fixture.user("carol").await, fixture.user("dave").await];
+        for visible in [true, false] {
+            let mut group = new_group(alice, &[bob]);
+            group.history_visible = visible;
+            let id = group.conversation_id;
+            fixture.store.create_group(&group, NOW).await.unwrap().unwrap();
+            for number in 0..8 {
+                let mentions = if number % 3 == 0 { vec![bob, carol] } else { vec![] };
+                let sender = if number % 2 == 0 { alice } else { bob };
+                let message = NewMessage { mentions, ..message(id, sender, "hi") };
+                fixture.append(&[message]).await;
+            }
+            let join = GroupAction::AddMembers { user_ids: vec![carol] };
+            fixture.change(id, alice, join).await.unwrap();
+            fixture.send(id, alice, "welcome").await;
+            let mark = MarkRaise { conversation_id: id, user_id: bob, kind: MarkKind::Read, seq: Seq(4) };
+            fixture.store.raise_marks(&[mark], NOW).await.unwrap();
+            let everybody = [alice, bob, carol, dave];
+            let mut views = fixture.store.conversation_for(id, &everybody).await.unwrap();
+            views.sort_by_key(|(user, _)| everybody.iter().position(|other| other == user));
+            let members: Vec<UserId> = views.iter().map(|(user, _)| *user).collect();
+            assert_eq!(members, [alice, bob, carol], "dave is none");
+            for (user, view) in views {
+                assert_eq!(view, fixture.seen(user, id).await);
+            }
+        }
+    }
+
     async fn the_newest_activity_stands_first_and_pages_meet(fixture: Fixture) {
         let alice = fixture.user("alice").await;
         let mut groups = Vec::new();

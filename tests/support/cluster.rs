@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use futures_util::future::{join_all, try_join_all};
 use rookery_client::Api;
+use rookery_protocol::UserId;
 use rookery_protocol::rest::Register;
 
 use crate::metrics::Metrics;
@@ -34,6 +35,8 @@ pub struct TestCluster {
     nginx: Option<Nginx>,
     proxies: BTreeMap<usize, RedisProxy>,
     redis: Option<Redis>,
+    /// On the tests' PostgreSQL.
+    database: Option<String>,
     http: Api,
 }
 
@@ -118,6 +121,32 @@ impl TestCluster {
     #[must_use]
     pub fn proxy(&self, node: usize) -> &RedisProxy {
         self.proxies.get(&node).expect("the node is not lossy")
+    }
+
+    /// Runs SQL on the cluster's database; the rows as lines, their columns separated by `|`.
+    ///
+    /// # Panics
+    /// A node alone has SQLite; or the statement fails.
+    pub async fn sql(&self, statement: &str) -> String {
+        let url = self.database.as_ref().expect("a node alone has SQLite");
+        let name = url.rsplit('/').next().unwrap_or_default();
+        let rows = Postgres::shared().await.sql(name, statement).await;
+        rows.unwrap_or_else(|error| panic!("{statement}: {error:#}"))
+    }
+
+    /// Accounts that never log in, made without the cost of a password.
+    ///
+    /// # Panics
+    /// As [`Self::sql`].
+    pub async fn extras(&self, count: usize) -> Vec<UserId> {
+        let statement = format!(
+            "insert into users (user_id, username, email, password_hash, role, created_at) \
+             select id, 'extra-' || id, id || '@example.com', '', 'user', 0 \
+             from (select gen_random_uuid() as id from generate_series(1, {count})) made \
+             returning user_id"
+        );
+        let rows = self.sql(&statement).await;
+        rows.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
     /// The metrics of a node.
@@ -205,6 +234,7 @@ impl Builder {
             nginx: None,
             proxies,
             redis: None,
+            database: None,
             http,
         })
     }
@@ -238,6 +268,7 @@ impl Builder {
             nginx: Some(nginx),
             proxies,
             redis: Some(redis),
+            database: Some(database),
             http,
         })
     }

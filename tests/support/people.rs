@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use rookery_client::{Api, ApiError};
-use rookery_protocol::rest::{Login, Tokens};
+use rookery_protocol::rest::{CreateConversation, Login, Tokens};
 use rookery_protocol::user::User;
 use rookery_protocol::{ConversationId, Format, MessageId, UserId};
 use tokio::time::{Instant, sleep};
@@ -148,6 +148,24 @@ impl Person {
         let members: Vec<UserId> = others.iter().map(|other| other.id()).collect();
         let made = self.api.create_group(title, &members).await;
         made.unwrap_or_else(|error| panic!("no group {title}: {error}"))
+            .conversation_id
+    }
+
+    /// A new group whose history is hidden from those who join later.
+    ///
+    /// # Panics
+    /// The server refuses.
+    pub async fn secretive_group(&self, title: &str, others: &[&Person]) -> ConversationId {
+        let group = CreateConversation::Group {
+            conversation_id: None,
+            title: Some(title.to_owned()),
+            description: None,
+            history_visible: Some(false),
+            member_ids: others.iter().map(|other| other.id()).collect(),
+        };
+        let made = self.api.create(&group).await;
+        made.unwrap_or_else(|error| panic!("no group {title}: {error}"))
+            .data
             .conversation_id
     }
 

@@ -68,6 +68,17 @@ pub struct Message {
     pub status: Option<MessageStatus>,
 }
 
+impl SystemNotice {
+    /// What a message reports; `None` for other messages and for reports of later versions.
+    #[must_use]
+    pub fn of(message: &Message) -> Option<Self> {
+        if message.kind != MessageKind::System {
+            return None;
+        }
+        serde_json::from_value(Value::Object(message.metadata.clone()?)).ok()
+    }
+}
+
 /// What a `system` message reports; its `metadata` on the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]

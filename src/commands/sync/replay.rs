@@ -4,12 +4,11 @@ use rookery_protocol::event::{
     ConversationChanged, MemberChanged, MessageBatch, ServerEvent, SyncDone, SyncStart,
 };
 use rookery_protocol::message::{Message, MessageStatus, SystemNotice};
-use rookery_protocol::{CloseCode, Seq};
+use rookery_protocol::{CloseCode, ConversationId, Seq, limits};
 
 use super::plan::{Plan, Replay};
 use super::{Stopped, tell};
-use crate::delivery::notice_of;
-use crate::gateway::{Gateway, Session};
+use crate::gateway::{Gateway, Session, give_up_seat};
 use crate::metrics;
 use crate::store::LogEntry;
 
@@ -36,7 +35,7 @@ pub(super) async fn run(
         }
         count += messages(gateway, session, replay, reference.as_ref()).await?;
         if replay.left {
-            session.positions().forget(replay.conversation_id);
+            forget(gateway, session, replay.conversation_id).await;
         }
     }
     let done = SyncDone {
@@ -45,6 +44,12 @@ pub(super) async fn run(
         reset: plan.resets,
     };
     tell(session, &ServerEvent::SyncDone(done)).await
+}
+
+/// The socket's user is no member any more.
+async fn forget(gateway: &Gateway, session: &Session, id: ConversationId) {
+    session.positions().forget(id);
+    give_up_seat(gateway, session, id).await;
 }
 
 async fn introduce(gateway: &Gateway, session: &Session, replay: &Replay) -> Result<(), Stopped> {
@@ -108,7 +113,7 @@ async fn messages(
             .increment(messages.len() as u64);
         let notices: Vec<(Seq, SystemNotice)> = messages
             .iter()
-            .filter_map(|m| Some((m.seq, notice_of(m)?)))
+            .filter_map(|m| Some((m.seq, SystemNotice::of(m)?)))
             .collect();
         let batch = MessageBatch {
             reference: reference.cloned(),
@@ -128,7 +133,7 @@ async fn messages(
         if let Some(raised) = raised {
             target = window_end(gateway, session, replay, position, raised).await?;
             if target <= position {
-                session.positions().forget(id);
+                forget(gateway, session, id).await;
             }
         }
     }
@@ -201,7 +206,9 @@ async fn changes(
     }
     for (seq, notice) in notices {
         let (users, added) = match notice {
-            SystemNotice::MembersAdded { user_ids } => (user_ids.clone(), true),
+            SystemNotice::MembersAdded { user_ids } if user_ids.len() <= limits::MEMBER_EVENTS => {
+                (user_ids.clone(), true)
+            }
             SystemNotice::MemberRemoved { user_id } | SystemNotice::MemberLeft { user_id } => {
                 (vec![*user_id], false)
             }

@@ -2,6 +2,7 @@
 
 use super::PostgresStore;
 use crate::store::MarkKind;
+use crate::store::sql::conversations::views::seats;
 use crate::store::sql::conversations::{
     conversation_of, conversation_store, conversations_of, member, member_list, membership,
 };
@@ -20,6 +21,7 @@ const MEMBERSHIPS_IN: &str = concat!(
     "where m.conversation_id = $1 and m.user_id = any($2)"
 );
 const MEMBERS_BY_ID: &str = concat!(member!(), "and m.user_id = any($2)");
+const SEATS: &str = seats!("= any($2)");
 const MEMBER_LISTS: &str = concat!(member_list!(), "= any($1) order by h.conversation_id");
 /// One statement for all marks: the marks that may be raised are merged, their rows are locked in
 /// one order (two nodes may raise marks of the same people), then written where they grow.

@@ -2,6 +2,7 @@
 
 mod listed;
 mod methods;
+pub(in crate::store) mod views;
 
 use rookery_protocol::conversation::{ConversationKind, Member, MemberRole};
 use rookery_protocol::{ConversationId, Seq, Timestamp, UserId};

@@ -319,7 +319,7 @@ pub(in crate::store) fn pack_mentions(mentions: &[UserId]) -> Option<Vec<u8>> {
     })
 }
 
-fn unpack_mentions(packed: &[u8]) -> Option<Vec<UserId>> {
+pub(in crate::store) fn unpack_mentions(packed: &[u8]) -> Option<Vec<UserId>> {
     let (ids, rest) = packed.as_chunks::<16>();
     rest.is_empty().then(|| {
         ids.iter()

@@ -2,6 +2,7 @@
 
 use super::SqliteStore;
 use crate::store::MarkKind;
+use crate::store::sql::conversations::views::seats;
 use crate::store::sql::conversations::{
     conversation_of, conversation_store, conversations_of, member, member_list, membership,
 };
@@ -26,6 +27,7 @@ const MEMBERS_BY_ID: &str = concat!(
     member!(),
     "and m.user_id in (select unhex(value) from json_each($2))"
 );
+const SEATS: &str = seats!("in (select unhex(value) from json_each($2))");
 const MEMBER_LISTS: &str = concat!(
     member_list!(),
     "in (select unhex(value) from json_each($1)) order by h.conversation_id"

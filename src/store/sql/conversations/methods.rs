@@ -1,7 +1,7 @@
 //! The methods of `ConversationStore`.
 
 /// Implements `ConversationStore`; needs `CONVERSATIONS_OF`, `CONVERSATION_OF`, `MEMBERSHIPS_OF`,
-/// `PRESENT_MEMBERSHIPS_OF`, `MEMBERSHIPS_IN`, `MEMBERS_BY_ID`, `MEMBER_LISTS` and `raise_marks`.
+/// `PRESENT_MEMBERSHIPS_OF`, `MEMBERSHIPS_IN`, `MEMBERS_BY_ID`, `SEATS`, `MEMBER_LISTS` and `raise_marks`.
 macro_rules! conversation_store {
     ($store:ty) => {
         use async_trait::async_trait;
@@ -10,6 +10,7 @@ macro_rules! conversation_store {
         use uuid::Uuid;
 
         use super::groups;
+        use $crate::store::sql::conversations::views::{self, SeatRecord, Written};
         use $crate::store::sql::conversations::{
             self as sql, ListedRecord, MemberListRecord, MemberRecord, MembershipRecord,
         };
@@ -95,6 +96,36 @@ macro_rules! conversation_store {
                     .await?;
                 let listed = record.map(ListedConversation::try_from).transpose()?;
                 Ok(listed.map(|listed| listed.conversation))
+            }
+
+            async fn conversation_for(
+                &self,
+                id: ConversationId,
+                users: &[UserId],
+            ) -> Result<Vec<(UserId, Conversation)>> {
+                if let [user] = users {
+                    let view = self.conversation(*user, id).await?;
+                    return Ok(view.into_iter().map(|view| (*user, view)).collect());
+                }
+                let seats: Vec<SeatRecord> = sqlx::query_as(SEATS)
+                    .bind(id)
+                    .bind(super::list(users.iter().map(UserId::as_uuid)))
+                    .fetch_all(self.reader())
+                    .await?;
+                let Some(first) = seats.first() else {
+                    return Ok(Vec::new());
+                };
+                let Some(seen) = self.conversation(first.user_id, id).await? else {
+                    return Ok(Vec::new());
+                };
+                let from = views::counted_from(&seats, seen.last_seq);
+                let texts = sqlx::query_as(views::WRITTEN).bind(id).bind(from);
+                let texts = texts.fetch_all(self.reader()).await?;
+                let mentioning = sqlx::query_as(views::MENTIONING).bind(id).bind(from);
+                let mentioning = mentioning.fetch_all(self.reader()).await?;
+                let written = Written::of(texts, mentioning);
+                let view = |seat: SeatRecord| Ok((seat.user_id, written.view(&seen, seat)?));
+                seats.into_iter().map(view).collect()
             }
 
             async fn membership(

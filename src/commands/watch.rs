@@ -1,0 +1,47 @@
+//! `conversation.watch` and `conversation.unwatch`: what large groups do not send to everybody.
+
+use std::sync::Arc;
+
+use rookery_protocol::command::Watch;
+use rookery_protocol::event::{ErrorDetail, Reply, ServerEvent};
+
+use crate::error::AppError;
+use crate::gateway::{Gateway, Session, take_seats};
+
+pub(super) async fn begin(
+    gateway: &Gateway,
+    session: &Arc<Session>,
+    command: Watch,
+) -> Result<Option<ServerEvent>, AppError> {
+    let id = command.conversation_id;
+    super::require_member(gateway, session, id).await?;
+    if !session.begin_watch(id) {
+        let detail = ErrorDetail::new(
+            "conversation_id",
+            "is one too many",
+            "at most 50 watched conversations a socket",
+        );
+        return Err(detail.into());
+    }
+    take_seats(gateway, session, &[id]).await;
+    gateway.registry.rooms.watch(id, session, true);
+    Ok(done(command))
+}
+
+pub(super) fn end(
+    gateway: &Gateway,
+    session: &Arc<Session>,
+    command: Watch,
+) -> Result<Option<ServerEvent>, AppError> {
+    let id = command.conversation_id;
+    session.end_watch(id);
+    // The seat stays: it costs little, and goes with the socket.
+    gateway.registry.rooms.watch(id, session, false);
+    Ok(done(command))
+}
+
+fn done(command: Watch) -> Option<ServerEvent> {
+    Some(ServerEvent::Ok(Reply {
+        reference: command.reference,
+    }))
+}
