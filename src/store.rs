@@ -107,7 +107,8 @@ pub trait SessionStore {
 #[async_trait]
 pub trait ConversationStore {
     /// Makes the direct conversation of two different users unless it exists. `None`: one of the
-    /// two has no account. Making it writes a `Members` journal row.
+    /// two has no account, or `other` blocks `creator`, which must look the same. Making it writes a
+    /// `Members` journal row.
     async fn ensure_direct(
         &self,
         creator: UserId,
@@ -224,6 +225,30 @@ pub trait MessageStore {
     }
 }
 
+/// Who blocks whom.
+#[async_trait]
+pub trait BlockStore {
+    /// Makes `user` block `other`, or ends it; returns whether that changed anything, `None` if
+    /// there is no account `other`. The membership of `other` in the direct conversation of the two
+    /// is marked with it, behind its head's lock, where sends look.
+    async fn set_block(
+        &self,
+        user: UserId,
+        other: UserId,
+        blocked: bool,
+        at: Timestamp,
+    ) -> Result<Option<bool>>;
+    /// Whom `user` blocks, by user id, after `after`.
+    async fn blocks_of(
+        &self,
+        user: UserId,
+        after: Option<UserId>,
+        limit: i64,
+    ) -> Result<Vec<UserRow>>;
+    /// Those of `users` who block `viewer`, in no particular order.
+    async fn blockers_among(&self, viewer: UserId, users: &[UserId]) -> Result<Vec<UserId>>;
+}
+
 /// The journal: one row a commit, from which nodes learn what news they lost.
 #[async_trait]
 pub trait JournalStore {
@@ -246,6 +271,7 @@ pub trait Store:
     + ConversationStore
     + PresenceStore
     + MessageStore
+    + BlockStore
     + JournalStore
     + Send
     + Sync
@@ -259,6 +285,7 @@ impl<T> Store for T where
         + ConversationStore
         + PresenceStore
         + MessageStore
+        + BlockStore
         + JournalStore
         + Send
         + Sync

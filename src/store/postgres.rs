@@ -1,5 +1,6 @@
 //! The store in PostgreSQL: any number of nodes on one primary; replicas serve history.
 
+mod blocks;
 mod conversations;
 mod groups;
 mod journal;

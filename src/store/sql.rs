@@ -6,6 +6,7 @@
 //! database that the body is used for.
 
 pub(super) mod append;
+pub(super) mod blocks;
 pub(super) mod conversations;
 pub(super) mod groups;
 pub(super) mod journal;

@@ -1,5 +1,6 @@
 //! The store in one SQLite file, for a single node: one writer, any number of readers.
 
+mod blocks;
 mod conversations;
 mod groups;
 mod journal;

@@ -9,7 +9,7 @@ macro_rules! conversation_store {
         use rookery_protocol::{ConversationId, Timestamp, UserId};
         use uuid::Uuid;
 
-        use super::groups;
+        use super::{blocks, groups};
         use $crate::store::sql::conversations::views::{self, SeatRecord, Written};
         use $crate::store::sql::conversations::{
             self as sql, ListedRecord, MemberListRecord, MemberRecord, MembershipRecord,
@@ -224,12 +224,14 @@ macro_rules! conversation_store {
         ) -> Result<Option<DirectConversation>> {
             let conversation_id = ConversationId::direct(creator, other);
             let mut tx = store.begin().await?;
+            blocks::lock_pair(&mut tx, creator, other).await?;
             let accounts: i64 = sqlx::query_scalar(sql::ACCOUNTS_OF_PAIR)
                 .bind(creator)
                 .bind(other)
                 .fetch_one(&mut *tx)
                 .await?;
-            if accounts != 2 {
+            let blocked = blocks::between(&mut tx, creator, other).await?;
+            if accounts != 2 || blocked.contains(&creator) {
                 tx.rollback().await?;
                 return Ok(None);
             }
@@ -251,6 +253,9 @@ macro_rules! conversation_store {
                     .bind(at)
                     .execute(&mut *tx)
                     .await?;
+                if blocked.contains(&other) {
+                    blocks::mark(&mut tx, conversation_id, other, at).await?;
+                }
             } else if !revive_direct(&mut tx, conversation_id, at).await? {
                 // Somebody else made it meanwhile.
                 tx.rollback().await?;
