@@ -2,6 +2,7 @@
 //! it down again in order. Nothing else knows how the stages are put together.
 
 mod banner;
+mod presence;
 mod watch;
 
 use std::process::ExitCode;
@@ -172,11 +173,14 @@ impl MessagePath {
         tasks: &Tasks,
     ) -> anyhow::Result<Self> {
         let (node_id, registry) = (config.node.id.clone(), Arc::new(Registry::default()));
+        let presence = presence::start(config, store, clock, tasks)?;
         let delivery_parts = DeliveryParts {
             node_id: node_id.clone(),
             store: Arc::clone(store),
             registry: Arc::clone(&registry),
             auth: Arc::clone(auth),
+            roster: Arc::clone(&presence.roster),
+            watchers: presence.watchers.clone(),
             clock: clock.clone(),
             tasks: tasks.clone(),
         };
@@ -194,6 +198,7 @@ impl MessagePath {
         let fanout = Arc::new(fanout);
         let messages =
             Messages::start(Arc::clone(store), Arc::clone(&fanout), clock.clone(), tasks);
+        let appearances = Arc::new(presence.announce(&registry, &fanout));
         let gateway = Gateway::start(GatewayParts {
             node_id,
             epoch: store.epoch().await?,
@@ -201,6 +206,9 @@ impl MessagePath {
             auth: Arc::clone(auth),
             messages: Arc::new(messages),
             fanout: Arc::clone(&fanout),
+            appearances,
+            roster: presence.roster,
+            watchers: presence.watchers,
             registry,
             subscriptions,
             bases: BaseLoader::start(Arc::clone(store), tasks),
@@ -310,6 +318,7 @@ fn rest_state(config: &Config, path: &MessagePath) -> RestState {
         store,
         auth,
         messages,
+        appearances,
         clock,
         ..
     } = &*path.gateway;
@@ -330,6 +339,7 @@ fn rest_state(config: &Config, path: &MessagePath) -> RestState {
         accounts: Arc::new(accounts),
         conversations: Arc::new(conversations),
         messages: Arc::clone(messages),
+        appearances: Arc::clone(appearances),
         auth: Arc::clone(auth),
         clock: clock.clone(),
         trusted_proxies: config.http.trusted_proxies.clone().into(),

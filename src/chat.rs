@@ -11,3 +11,4 @@ pub mod conversations;
 pub mod fanout;
 mod groups;
 pub mod messages;
+pub mod presence;

@@ -6,6 +6,7 @@
 
 mod auth;
 mod mark;
+mod presence;
 mod send_message;
 mod sync;
 mod typing;
@@ -13,6 +14,7 @@ mod watch;
 
 use std::sync::Arc;
 
+pub(crate) use presence::end_watching;
 use rookery_protocol::codec::DecodeError;
 use rookery_protocol::command::ClientCommand;
 use rookery_protocol::event::{ErrorDetail, ErrorEvent, Reply, ServerEvent};
@@ -58,14 +60,14 @@ pub async fn frame(
         ClientCommand::Typing(typing) => typing::handle(gateway, session, &typing).await,
         ClientCommand::ConversationWatch(watch) => watch::begin(gateway, session, watch).await,
         ClientCommand::ConversationUnwatch(watch) => watch::end(gateway, session, watch),
+        ClientCommand::PresenceSubscribe(watch) => presence::subscribe(gateway, session, watch),
+        ClientCommand::PresenceUnsubscribe(watch) => presence::unsubscribe(gateway, session, watch),
+        ClientCommand::PresenceSet(set) => presence::set(gateway, session, set).await,
         ClientCommand::Sync(sync) => sync::handle(gateway, session, sync),
         ClientCommand::MessageEdit(_)
         | ClientCommand::MessageDelete(_)
         | ClientCommand::ReactionAdd(_)
-        | ClientCommand::ReactionRemove(_)
-        | ClientCommand::PresenceSubscribe(_)
-        | ClientCommand::PresenceUnsubscribe(_)
-        | ClientCommand::PresenceSet(_) => Err(AppError::unavailable()),
+        | ClientCommand::ReactionRemove(_) => Err(AppError::unavailable()),
         ClientCommand::Ping(ping) => Ok(Some(ServerEvent::Pong(Reply {
             reference: ping.reference,
         }))),

@@ -15,6 +15,7 @@ pub mod envelope;
 mod extract;
 mod members;
 mod messages;
+mod presence;
 mod users;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::auth::Auth;
 use crate::chat::accounts::Accounts;
 use crate::chat::conversations::Conversations;
 use crate::chat::messages::Messages;
+use crate::chat::presence::Appearances;
 use crate::clock::Clock;
 
 /// What handlers reach; cloned for each request.
@@ -38,6 +40,7 @@ pub struct RestState {
     pub accounts: Arc<Accounts>,
     pub conversations: Arc<Conversations>,
     pub messages: Arc<Messages>,
+    pub appearances: Arc<Appearances>,
     pub auth: Arc<Auth>,
     pub clock: Clock,
     /// Whose `X-Forwarded-For` is believed.
@@ -64,6 +67,9 @@ fn table() -> Vec<Route> {
         get("/users/me", users::me),
         patch("/users/me", users::update_me),
         get("/users/{id}", users::get),
+        get("/users/{id}/presence", presence::of_one),
+        get("/presence", presence::list),
+        get("/presence/online", presence::online),
         post("/conversations", conversations::create),
         get("/conversations", conversations::list),
         get("/conversations/{id}", conversations::get),

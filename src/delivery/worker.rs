@@ -146,11 +146,21 @@ impl Worker {
                 self.parts.auth.revocations.add(&session_ids);
                 self.parts.registry.revoke(user_id, &session_ids);
             }
+            BusEvent::Chosen { user_id, chosen } => {
+                let is_ours = envelope.origin == self.parts.node_id;
+                let skip = envelope.skip.filter(|_| is_ours);
+                self.parts.roster.chose(user_id, chosen, false);
+                tell::own_presence(&self.parts, user_id, skip);
+            }
+            BusEvent::Blocked { by, blocked } => {
+                if let Audience::User(viewer) = to {
+                    self.parts.watchers.blocked(by, viewer, blocked);
+                }
+            }
             BusEvent::Receipts { .. }
             | BusEvent::OwnRead { .. }
             | BusEvent::OwnSettings { .. }
             | BusEvent::Presence(_)
-            | BusEvent::Blocked { .. }
             | BusEvent::Canary { .. } => {}
         }
     }

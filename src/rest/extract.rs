@@ -197,6 +197,7 @@ pub(super) enum Cursor {
     Users,
     Conversations,
     Members,
+    Online,
 }
 
 impl Cursor {
@@ -205,6 +206,7 @@ impl Cursor {
             Self::Users => "u1:",
             Self::Conversations => "c1:",
             Self::Members => "m1:",
+            Self::Online => "o1:",
         }
     }
 

@@ -3,6 +3,7 @@
 mod accounts;
 mod conversations;
 mod messages;
+mod presence;
 
 use std::sync::Arc;
 use std::time::Duration;
