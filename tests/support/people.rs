@@ -1,6 +1,7 @@
 //! The people of a test's story.
 
 mod device;
+mod presence;
 mod record;
 
 use std::ops::Deref;
