@@ -27,6 +27,7 @@ use crate::gateway::{self, Admission, AdmissionOptions, Gateway, GatewayOptions,
 use crate::gateway::{Listener, Registry};
 use crate::lifecycle::{Signals, Stop, Tasks, signals};
 use crate::ops::NodeStatus;
+use crate::presence::Presence;
 use crate::rest::RestState;
 use crate::store::{self, SingleNode, Store, StoreOptions};
 use crate::{metrics, ops, rest, web};
@@ -104,7 +105,7 @@ impl Node {
             Arc::clone(&status),
         );
         tasks.spawn_vital("watch", watch);
-        wait_for(path.bus.as_ref()).await;
+        wait_for(path.bus.as_ref(), path.presence.as_ref()).await;
         let router = public_router(path.gateway.clone(), rest, Arc::clone(&status));
         let listener = Listener::new(public, router, config.limits.sockets);
         tasks.spawn_vital("public-port", listener.run(tasks.clone()));
@@ -161,6 +162,7 @@ impl Node {
 struct MessagePath {
     gateway: Gateway,
     bus: Arc<dyn Bus>,
+    presence: Arc<dyn Presence>,
     fanout: Arc<Fanout>,
 }
 
@@ -221,6 +223,7 @@ impl MessagePath {
         Ok(Self {
             gateway,
             bus,
+            presence: presence.presence,
             fanout,
         })
     }
@@ -302,10 +305,10 @@ fn bus(
     })?))
 }
 
-/// Gives the bus a moment, so that the first sockets find it up.
-async fn wait_for(bus: &dyn Bus) {
+/// Gives the bus and presence a moment, so that the first sockets find it up.
+async fn wait_for(bus: &dyn Bus, presence: &dyn Presence) {
     let patience = Instant::now() + BUS_PATIENCE;
-    while !bus.is_up() && Instant::now() < patience {
+    while !(bus.is_up() && presence.is_reachable()) && Instant::now() < patience {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     if !bus.is_up() {

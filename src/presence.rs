@@ -115,6 +115,9 @@ pub trait Presence: Send + Sync + 'static {
     /// What live nodes other than this one list of `users`.
     async fn elsewhere(&self, users: &[UserId]) -> Elsewhere;
 
+    /// Whether the other nodes can be asked right now.
+    fn is_reachable(&self) -> bool;
+
     /// Waits for the next notice. For one caller at a time.
     async fn notice(&self) -> Notice;
 

@@ -18,7 +18,7 @@ use crate::store::Store;
 pub(super) struct Parts {
     pub(super) roster: Arc<Roster>,
     pub(super) watchers: Watchers,
-    presence: Arc<dyn Presence>,
+    pub(super) presence: Arc<dyn Presence>,
     directory: Arc<Directory>,
     store: Arc<dyn Store>,
     clock: Clock,

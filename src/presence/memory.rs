@@ -20,6 +20,10 @@ impl Presence for MemoryPresence {
         }
     }
 
+    fn is_reachable(&self) -> bool {
+        true
+    }
+
     async fn notice(&self) -> Notice {
         std::future::pending().await
     }

@@ -14,7 +14,7 @@ mod judge;
 mod lease;
 mod packed;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -23,6 +23,7 @@ use fred::prelude::*;
 use rookery_protocol::UserId;
 use tokio::sync::{Mutex, mpsc};
 
+use self::judge::Judgement;
 use super::{Elsewhere, Listing, Notice, Presence, Roster};
 use crate::bus::connection;
 use crate::clock::{self, Clock};
@@ -59,8 +60,8 @@ struct Link {
     keys: Keys,
     roster: Arc<Roster>,
     clock: Clock,
-    /// Live nodes other than this one.
-    others: RwLock<HashSet<String>>,
+    /// What is known of the other nodes.
+    others: RwLock<Judgement>,
     /// Whether Redis answered the last look: otherwise nobody waits for it.
     answers: AtomicBool,
     /// The one who changes this node's list.
@@ -184,6 +185,10 @@ impl Presence for RedisPresence {
         }
     }
 
+    fn is_reachable(&self) -> bool {
+        self.link.answers()
+    }
+
     async fn notice(&self) -> Notice {
         match self.notices.lock().await.recv().await {
             Some(notice) => notice,
@@ -240,20 +245,39 @@ impl Link {
 
     /// Asks the lists of all live nodes, all at once.
     async fn look_up(&self, users: &[UserId]) -> Result<Elsewhere, Error> {
-        let nodes: Vec<String> = {
+        let (live, dead) = {
             let others = self.others.read().unwrap_or_else(PoisonError::into_inner);
-            others.iter().cloned().collect()
+            (others.live.clone(), others.dead.clone())
         };
         let mut elsewhere = Elsewhere {
             complete: true,
             ..Elsewhere::default()
         };
-        if nodes.is_empty() {
-            return Ok(elsewhere);
+        let listed = self.ask(live.iter(), users, &mut elsewhere, true).await?;
+        // Nodes that started since the last look count as soon as they have a lease.
+        let is_new = |node: &&String| {
+            !live.contains(*node) && !dead.contains(*node) && **node != self.keys.node
+        };
+        let mut new = listed.iter().filter(is_new).peekable();
+        if new.peek().is_some() {
+            self.ask(new, users, &mut elsewhere, false).await?;
         }
+        Ok(elsewhere)
+    }
+
+    /// Adds what these nodes list of `users`; returns the names of all nodes. A live node without a
+    /// lease makes the answer incomplete: its list was lost, or it is about to be judged.
+    async fn ask(
+        &self,
+        nodes: impl Iterator<Item = &String> + Clone,
+        users: &[UserId],
+        elsewhere: &mut Elsewhere,
+        are_live: bool,
+    ) -> Result<Vec<String>, Error> {
         let keys: Vec<Key> = users.iter().map(|user| packed::key(*user)).collect();
         let pipeline = self.client.pipeline();
-        for node in &nodes {
+        pipeline.hkeys::<(), _>(NODES).await?;
+        for node in nodes.clone() {
             pipeline.exists::<(), _>(lease_of(node)).await?;
             for chunk in keys.chunks(CHUNK) {
                 pipeline
@@ -262,24 +286,26 @@ impl Link {
             }
         }
         let mut answers = pipeline.all::<Vec<Value>>().await?.into_iter();
-        for _ in &nodes {
+        let listed = answers.next().map(Value::convert).transpose()?;
+        for _ in nodes {
             let has_lease = answers.next().and_then(|value| value.as_i64()) == Some(1);
-            // A list without a lease was lost, or its node is about to be judged.
-            elsewhere.complete &= has_lease;
+            elsewhere.complete &= has_lease || !are_live;
             for chunk in users.chunks(CHUNK) {
                 let found = answers.next().map(Value::into_array).unwrap_or_default();
-                for (user, value) in chunk.iter().zip(found) {
+                let found = chunk.iter().zip(found).filter(|_| has_lease || are_live);
+                for (user, value) in found {
                     if let Some(there) = packed::listing(&value) {
-                        let both = elsewhere.listings.get(user).map_or(there, |l| l.and(there));
+                        let known = elsewhere.listings.get(user);
+                        let both = known.map_or(there, |known| known.and(there));
                         elsewhere.listings.insert(*user, both);
                     }
                 }
             }
         }
-        Ok(elsewhere)
+        Ok(listed.unwrap_or_default())
     }
 
-    /// The list of another node, and its last sign of life.
+    /// The list of another node.
     async fn list_of(&self, node: &str) -> Result<Vec<(UserId, Listing)>, Error> {
         let list: HashMap<Key, Value> =
             match self.client.hgetall::<Value, _>(users_of(node)).await? {

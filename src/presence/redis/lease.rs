@@ -1,6 +1,6 @@
 //! Keeps this node's lease, watches those of the others, and mends what Redis lost.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use rookery_protocol::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
-use super::judge::{self, Judge};
+use super::judge::{self, Judge, Judgement};
 use super::{CHUNK, Link, NODES, burial_of, lease_of, packed};
 use crate::bus::connection::Renewal;
 use crate::lifecycle::Tasks;
@@ -114,10 +114,11 @@ impl Keeper {
         let judgement = self.judge.look(Instant::now(), &leases);
         metrics::presence_nodes().set(judgement.live.len() as f64 + 1.0);
         let answered = self.link.answers.swap(true, Ordering::SeqCst);
-        if self.replace_others(judgement.live) || !answered {
+        let dead = judgement.dead.clone();
+        if self.replace_others(judgement) || !answered {
             self.tell(Notice::Changed);
         }
-        for node in judgement.dead {
+        for node in dead {
             let seen_at = listed.get(&node).map(|(_, seen_at)| *seen_at);
             self.undertake(node, seen_at.unwrap_or_default()).await?;
         }
@@ -162,11 +163,11 @@ impl Keeper {
     }
 
     /// Whether nodes came or went.
-    fn replace_others(&self, live: HashSet<String>) -> bool {
+    fn replace_others(&self, judgement: Judgement) -> bool {
         let others = self.link.others.write();
         let mut others = others.unwrap_or_else(PoisonError::into_inner);
-        let changed = *others != live;
-        *others = live;
+        let changed = others.live != judgement.live;
+        *others = judgement;
         changed
     }
 
