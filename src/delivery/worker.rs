@@ -148,20 +148,27 @@ impl Worker {
             }
             BusEvent::Chosen { user_id, chosen } => {
                 let is_ours = envelope.origin == self.parts.node_id;
-                let skip = envelope.skip.filter(|_| is_ours);
-                self.parts.roster.chose(user_id, chosen, false);
-                tell::own_presence(&self.parts, user_id, skip);
+                self.chosen(user_id, chosen, envelope.skip.filter(|_| is_ours));
             }
-            BusEvent::Blocked { by, blocked } => {
-                if let Audience::User(viewer) = to {
-                    self.parts.watchers.blocked(by, viewer, blocked);
-                }
-            }
+            BusEvent::Blocked { by, blocked } => self.blocked(to, by, blocked),
             BusEvent::Receipts { .. }
             | BusEvent::OwnRead { .. }
             | BusEvent::OwnSettings { .. }
             | BusEvent::Presence(_)
             | BusEvent::Canary { .. } => {}
+        }
+    }
+
+    /// A user chose how to appear: listed so, and shown to the user's own devices.
+    fn chosen(&self, user: UserId, chosen: Chosen, skip: Option<u64>) {
+        self.parts.roster.chose(user, chosen, false);
+        tell::own_presence(&self.parts, user, skip);
+    }
+
+    /// What the sockets of one who is blocked see of the one who blocks.
+    fn blocked(&self, to: Audience, by: UserId, blocked: bool) {
+        if let Audience::User(viewer) = to {
+            self.parts.watchers.blocked(by, viewer, blocked);
         }
     }
 
