@@ -14,6 +14,14 @@ use rookery_test_support::{
     Device, PATIENCE, SendFailure, TestCluster, eventually, new_message_id,
 };
 
+#[path = "blackbox_cases/presence.rs"]
+mod presence;
+
+use presence::{
+    people_appear_as_they_choose, strangers_see_nothing_and_watching_is_bounded,
+    those_online_are_listed_page_by_page, who_comes_and_goes_is_seen,
+};
+
 /// The program under test.
 const ROOKERY: &str = env!("CARGO_BIN_EXE_rookery");
 
@@ -49,6 +57,10 @@ stories![
     muting_shows_on_all_devices,
     many_senders_make_one_order,
     a_node_that_was_killed_comes_back_with_everything,
+    who_comes_and_goes_is_seen,
+    people_appear_as_they_choose,
+    strangers_see_nothing_and_watching_is_bounded,
+    those_online_are_listed_page_by_page,
 ];
 
 fn rest_message(message_id: MessageId, content: &str) -> SendMessage {

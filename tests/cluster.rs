@@ -7,6 +7,7 @@ mod cluster {
     mod groups;
     mod large;
     mod loss;
+    mod presence;
     mod random;
     mod receipts;
     mod redis;
