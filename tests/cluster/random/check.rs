@@ -31,9 +31,7 @@ pub(super) async fn disagreements(world: &World) -> Vec<String> {
                 found.push(format!("{}'s device {which}: {what}", person.name()));
             };
             conversations(person, &view, &stored, &logs, &mut say);
-            if false {
-                presence(world, who, &view, &mut say).await;
-            }
+            presence(world, who, &view, &mut say).await;
         }
     }
     found
@@ -147,7 +145,7 @@ fn same(seen: &Message, stored: &Message) -> bool {
 async fn presence(world: &World, who: usize, view: &View, say: &mut impl FnMut(String)) {
     for other in (0..PEOPLE).filter(|other| *other != who) {
         let person = &world.people[other];
-        let Ok(stored) = Err::<rookery_protocol::event::Presence, ()>(()) else {
+        let Ok(stored) = world.people[who].presence(person.id()).await else {
             // They share no conversation any more.
             continue;
         };
