@@ -19,6 +19,7 @@ use crate::chat::accounts::Accounts;
 use crate::chat::conversations::Conversations;
 use crate::chat::fanout::Fanout;
 use crate::chat::messages::Messages;
+use crate::chat::receipts::Receipts;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::{BaseLoader, Delivery, DeliveryParts};
@@ -194,6 +195,13 @@ impl MessagePath {
         let fanout = Arc::new(fanout);
         let messages =
             Messages::start(Arc::clone(store), Arc::clone(&fanout), clock.clone(), tasks);
+        let receipts = Receipts::start(
+            Arc::clone(store),
+            Arc::clone(&fanout),
+            clock.clone(),
+            config.fanout.receipts_max,
+            tasks,
+        );
         let gateway = Gateway::start(GatewayParts {
             node_id,
             epoch: store.epoch().await?,
@@ -201,6 +209,7 @@ impl MessagePath {
             auth: Arc::clone(auth),
             messages: Arc::new(messages),
             fanout: Arc::clone(&fanout),
+            receipts: Arc::new(receipts),
             registry,
             subscriptions,
             bases: BaseLoader::start(Arc::clone(store), tasks),
@@ -310,6 +319,7 @@ fn rest_state(config: &Config, path: &MessagePath) -> RestState {
         store,
         auth,
         messages,
+        receipts,
         clock,
         ..
     } = &*path.gateway;
@@ -330,6 +340,7 @@ fn rest_state(config: &Config, path: &MessagePath) -> RestState {
         accounts: Arc::new(accounts),
         conversations: Arc::new(conversations),
         messages: Arc::clone(messages),
+        receipts: Arc::clone(receipts),
         auth: Arc::clone(auth),
         clock: clock.clone(),
         trusted_proxies: config.http.trusted_proxies.clone().into(),

@@ -13,3 +13,5 @@ pub mod fanout;
 mod groups;
 mod mentions;
 pub mod messages;
+pub mod receipts;
+mod settings;

@@ -19,8 +19,10 @@
 mod base;
 mod fill;
 mod hold;
+mod receipts;
 mod reconcile;
 mod seats;
+mod settings;
 mod tell;
 mod worker;
 

@@ -47,6 +47,7 @@ use crate::auth::Auth;
 use crate::bus::Subscriptions;
 use crate::chat::fanout::Fanout;
 use crate::chat::messages::Messages;
+use crate::chat::receipts::Receipts;
 use crate::clock::Clock;
 use crate::delivery::{BaseLoader, Delivery};
 use crate::lifecycle::Tasks;
@@ -68,6 +69,7 @@ pub struct GatewayParts {
     pub auth: Arc<Auth>,
     pub messages: Arc<Messages>,
     pub fanout: Arc<Fanout>,
+    pub receipts: Arc<Receipts>,
     pub registry: Arc<Registry>,
     pub subscriptions: Subscriptions,
     pub bases: BaseLoader,

@@ -16,6 +16,7 @@ pub mod envelope;
 mod extract;
 mod members;
 mod messages;
+mod receipts;
 mod users;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::auth::Auth;
 use crate::chat::accounts::Accounts;
 use crate::chat::conversations::Conversations;
 use crate::chat::messages::Messages;
+use crate::chat::receipts::Receipts;
 use crate::clock::Clock;
 
 /// What handlers reach; cloned for each request.
@@ -39,6 +41,7 @@ pub struct RestState {
     pub accounts: Arc<Accounts>,
     pub conversations: Arc<Conversations>,
     pub messages: Arc<Messages>,
+    pub receipts: Arc<Receipts>,
     pub auth: Arc<Auth>,
     pub clock: Clock,
     /// Whose `X-Forwarded-For` is believed.
@@ -73,7 +76,10 @@ fn table() -> Vec<Route> {
         get("/conversations/{id}", conversations::get),
         patch("/conversations/{id}", conversations::update),
         delete("/conversations/{id}", conversations::delete),
-        post("/conversations/{id}/read", conversations::mark_read),
+        patch("/conversations/{id}/me", conversations::update_own),
+        post("/conversations/{id}/read", receipts::read_one),
+        post("/receipts/read", receipts::read),
+        post("/receipts/delivered", receipts::delivered),
         get("/conversations/{id}/members", members::list),
         post("/conversations/{id}/members", members::add),
         patch(
@@ -83,6 +89,10 @@ fn table() -> Vec<Route> {
         delete("/conversations/{id}/members/{user_id}", members::remove),
         get("/conversations/{id}/messages", messages::history),
         post("/conversations/{id}/messages", messages::send),
+        get(
+            "/conversations/{id}/messages/{seq}/receipts",
+            receipts::of_message,
+        ),
         patch("/conversations/{id}/messages/{seq}", messages::edit),
         delete("/conversations/{id}/messages/{seq}", messages::delete),
         put(

@@ -18,6 +18,7 @@
 
 mod changes;
 mod group_commit;
+mod marks;
 mod migrate;
 mod models;
 mod postgres;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rookery_protocol::conversation::{Conversation, Member};
 use rookery_protocol::message::Message;
+use rookery_protocol::rest::MessageReceipt;
 use rookery_protocol::{ConversationId, Seq, SessionId, Timestamp, UserId};
 
 pub use changes::{
@@ -37,6 +39,7 @@ pub use changes::{
     MessageState,
 };
 pub use group_commit::{CommitError, Committed, GroupCommit, Ticket};
+pub use marks::*;
 pub use migrate::{migrate, pending};
 pub use models::*;
 pub use postgres::PostgresStore;
@@ -175,9 +178,56 @@ pub trait ConversationStore {
     ) -> Result<Vec<(String, UserId)>>;
     /// Whom to tell of an entry: present members and the list's version, read in one statement.
     async fn member_lists(&self, ids: &[ConversationId]) -> Result<Vec<MemberList>>;
-    /// Raises delivered and read marks (never lowers them; `read` raises `delivered` too; a mark
-    /// beyond the log's end or on a conversation that is not the user's is left alone).
-    async fn raise_marks(&self, marks: &[MarkRaise], at: Timestamp) -> Result<()>;
+}
+
+/// Marks of members, and what is derived from them.
+#[async_trait]
+pub trait ReceiptStore {
+    /// Raises delivered and read marks, each in its own order of members so that nodes do not wait
+    /// for each other; `read` raises `delivered` too. Returns the members whose marks grew: nothing
+    /// is lowered, and a member's marks are left alone together if one is beyond the log's (or the
+    /// membership's) end, or if there is no such member.
+    async fn raise_marks(&self, marks: &[MarkRaise], at: Timestamp) -> Result<Vec<MarksGrown>>;
+    /// How far the furthest of the present members but `user` are; who is beyond `up_to` may be
+    /// told as being there.
+    async fn furthest_marks(
+        &self,
+        id: ConversationId,
+        user: UserId,
+        up_to: Seq,
+    ) -> Result<FurthestMarks>;
+    /// Who wrote the newest 16 messages of each stretch, in the order of the stretches.
+    async fn authors(&self, stretches: &[Stretch]) -> Result<Vec<Vec<UserId>>>;
+    /// The read marks of these members, with what is unread behind each; counted as in the list of
+    /// conversations.
+    async fn read_marks(&self, members: &[(ConversationId, UserId)]) -> Result<Vec<ReadMark>>;
+    /// A page of a user's own read marks, of present memberships, by conversation.
+    async fn own_reads(&self, of: &OwnReads<'_>) -> Result<Vec<ReadMark>>;
+    /// A user's memberships, present or past, of these conversations.
+    async fn memberships_among(
+        &self,
+        user: UserId,
+        ids: &[ConversationId],
+    ) -> Result<Vec<Membership>>;
+    /// Who wrote the message at `seq`; `None` if no message is there.
+    async fn sender_of(&self, id: ConversationId, seq: Seq) -> Result<Option<UserId>>;
+    /// How far present members are with the message at `seq` by `sender`: those who can see it,
+    /// but for the sender, by user id, after `after`.
+    async fn message_receipts(
+        &self,
+        id: ConversationId,
+        message: (Seq, UserId),
+        after: Option<UserId>,
+        limit: i64,
+    ) -> Result<Vec<MessageReceipt>>;
+    /// Mutes a conversation for one of its present members until then; false if there is no such
+    /// member.
+    async fn mute(
+        &self,
+        user: UserId,
+        id: ConversationId,
+        until: Option<Timestamp>,
+    ) -> Result<bool>;
 }
 
 /// The logs.
@@ -261,6 +311,7 @@ pub trait Store:
     UserStore
     + SessionStore
     + ConversationStore
+    + ReceiptStore
     + MessageStore
     + BlockStore
     + JournalStore
@@ -274,6 +325,7 @@ impl<T> Store for T where
     T: UserStore
         + SessionStore
         + ConversationStore
+        + ReceiptStore
         + MessageStore
         + BlockStore
         + JournalStore

@@ -7,6 +7,7 @@ mod cluster {
     mod groups;
     mod large;
     mod loss;
+    mod receipts;
     mod redis;
     mod resume;
     mod sending;

@@ -17,6 +17,7 @@ pub mod rest_cases {
     mod groups;
     mod matrix;
     mod messages;
+    mod receipts;
     mod users;
 }
 

@@ -28,6 +28,8 @@ mod listing;
 mod locks;
 #[path = "store/races.rs"]
 mod races;
+#[path = "store/receipts.rs"]
+mod receipts;
 #[path = "store/schema.rs"]
 mod schema;
 #[path = "store/sessions.rs"]

@@ -4,6 +4,8 @@
 //! Publishing comes after storing and never before an ack; what gets lost from here on is found
 //! again by `delivery`, so nothing here is retried.
 
+mod receipts;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -98,38 +100,6 @@ impl Fanout {
         self.publish(entry.clone(), members, also, None);
     }
 
-    /// Tells the members that a message was changed, if it was.
-    pub async fn changed(&self, changed: &MessageChanged) {
-        let Some(entry) = changed.entry else {
-            return;
-        };
-        let outgoing = [Outgoing {
-            message: changed.message.clone(),
-            member_version: entry.member_version,
-            skip: None,
-        }];
-        self.load_lists(&outgoing).await;
-        let [Outgoing { message, .. }] = outgoing;
-        // Without its list an entry is left to reconciliation.
-        let Some(members) = self.list(message.conversation_id, entry.member_version) else {
-            return;
-        };
-        let event = BusEvent::Changed {
-            seq: entry.seq,
-            by: entry.by,
-            kind: entry.kind,
-            message,
-            windowed: entry.windowed,
-        };
-        self.to_members(&members, event, std::iter::empty(), None);
-    }
-
-    /// Tells the nodes of a user whether `by` blocks that user.
-    pub fn blocked(&self, by: UserId, user: UserId, blocked: bool) {
-        let event = BusEvent::Blocked { by, blocked };
-        self.send(*user.as_bytes(), event, std::iter::once(user));
-    }
-
     /// Tells the other members that somebody writes, or ceased to. In groups of more than
     /// `everybody_max` members only those hear it who watch.
     ///
@@ -190,6 +160,39 @@ impl Fanout {
         let known = Known::now(list);
         self.lists.insert(id, known.clone());
         Ok(Some(known.list))
+    }
+
+    /// Tells the members that a message was changed, if it was.
+    pub async fn changed(&self, changed: &MessageChanged) {
+        let Some(entry) = changed.entry else {
+            return;
+        };
+        let outgoing = [Outgoing {
+            message: changed.message.clone(),
+            member_version: entry.member_version,
+            skip: None,
+        }];
+        self.load_lists(&outgoing).await;
+        let [Outgoing { message, .. }] = outgoing;
+        let id = message.conversation_id;
+        // Without its list an entry is left to reconciliation.
+        let Some(members) = self.list(id, entry.member_version) else {
+            return;
+        };
+        let event = BusEvent::Changed {
+            seq: entry.seq,
+            by: entry.by,
+            kind: entry.kind,
+            message,
+            windowed: entry.windowed,
+        };
+        self.to_members(&members, event, std::iter::empty(), None);
+    }
+
+    /// Tells the nodes of a user whether `by` blocks that user.
+    pub fn blocked(&self, by: UserId, user: UserId, blocked: bool) {
+        let event = BusEvent::Blocked { by, blocked };
+        self.send(*user.as_bytes(), event, std::iter::once(user));
     }
 
     /// Tells two users of their new conversation.

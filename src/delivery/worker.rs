@@ -11,6 +11,8 @@ use tokio::sync::mpsc;
 
 use super::fill::{self, Filled};
 use super::hold::Holds;
+use super::receipts;
+use super::settings::Settings;
 use super::tell::{self, Entry, EntryFrame, Kept, fill_session, pass_on};
 use super::{Audience, Behind, Delivery, DeliveryParts, Path, Work, seats};
 use crate::bus::{BreakReason, BusEvent, Envelope};
@@ -38,6 +40,7 @@ pub(super) struct Worker {
     delivery: Delivery,
     holds: Holds<Entry>,
     filling: HashMap<ConversationId, Filling>,
+    settings: Settings,
 }
 
 impl Worker {
@@ -47,6 +50,7 @@ impl Worker {
             delivery,
             holds: Holds::new(),
             filling: HashMap::new(),
+            settings: Settings::default(),
         }
     }
 
@@ -122,6 +126,19 @@ impl Worker {
                 let log = Arc::new(LogEntry::Change(change));
                 self.entry(to, Entry { log, skip: None });
             }
+            BusEvent::Receipts { receipts } => {
+                receipts::receipts(&self.parts.registry, to, &receipts);
+            }
+            BusEvent::OwnRead { reads } => {
+                let is_ours = envelope.origin == self.parts.node_id;
+                let skip = envelope.skip.filter(|_| is_ours);
+                receipts::own_reads(&self.parts.registry, to, &reads, skip);
+            }
+            BusEvent::OwnSettings { conversation_id } => {
+                if let Audience::User(user) = to {
+                    self.settings.changed(&self.parts, user, conversation_id);
+                }
+            }
             BusEvent::DirectCreated { conversation_id } => {
                 self.read(to, conversation_id, Seq::ZERO);
             }
@@ -146,12 +163,7 @@ impl Worker {
                 self.parts.auth.revocations.add(&session_ids);
                 self.parts.registry.revoke(user_id, &session_ids);
             }
-            BusEvent::Receipts { .. }
-            | BusEvent::OwnRead { .. }
-            | BusEvent::OwnSettings { .. }
-            | BusEvent::Presence(_)
-            | BusEvent::Blocked { .. }
-            | BusEvent::Canary { .. } => {}
+            BusEvent::Presence(_) | BusEvent::Blocked { .. } | BusEvent::Canary { .. } => {}
         }
     }
 

@@ -197,6 +197,7 @@ pub(super) enum Cursor {
     Users,
     Conversations,
     Members,
+    Receipts,
     Blocks,
 }
 
@@ -206,6 +207,7 @@ impl Cursor {
             Self::Users => "u1:",
             Self::Conversations => "c1:",
             Self::Members => "m1:",
+            Self::Receipts => "r1:",
             Self::Blocks => "b1:",
         }
     }

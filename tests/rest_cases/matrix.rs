@@ -17,7 +17,7 @@ on_both! {
 
 /// Operation and, for each of [`ASKING`], the status. "Former" was removed; "target" in a path is
 /// a plain member.
-const MATRIX: [(&str, [u16; 6]); 20] = [
+const MATRIX: [(&str, [u16; 6]); 24] = [
     ("createConversation", [401, 201, 201, 201, 201, 201]),
     ("listConversations", [401, 200, 200, 200, 200, 200]),
     ("getConversation", [401, 404, 404, 200, 200, 200]),
@@ -40,6 +40,10 @@ const MATRIX: [(&str, [u16; 6]); 20] = [
     ("getUser", [401, 200, 200, 200, 200, 200]),
     // Of one's own window, which a former member still has.
     ("markRead", [401, 404, 200, 200, 200, 200]),
+    ("markAllRead", [401, 404, 200, 200, 200, 200]),
+    ("markAllDelivered", [401, 404, 200, 200, 200, 200]),
+    ("updateOwnMembership", [401, 404, 404, 200, 200, 200]),
+    ("listReceipts", [401, 404, 404, 200, 200, 200]),
 ];
 /// Where the target's message stands: behind the notices of making the group.
 const MESSAGE: i64 = 4;
@@ -80,7 +84,7 @@ async fn everybody_is_answered_as_decided(world: World) {
             let path = path.replace("{seq}", &MESSAGE.to_string());
             let path = path.replace("{emoji}", "%F0%9F%91%8D");
             let token = cast.token(asking);
-            let body = body_of(name, cast.newcomer.id);
+            let body = body_of(name, &group, cast.newcomer.id);
             let answer = world
                 .call(token, operation.method.clone(), &path, body)
                 .await;
@@ -118,7 +122,7 @@ fn operations(document: &Value) -> Vec<Operation> {
 }
 
 /// A body that would be accepted.
-fn body_of(operation: &str, newcomer: UserId) -> Option<Value> {
+fn body_of(operation: &str, group: &str, newcomer: UserId) -> Option<Value> {
     match operation {
         "createConversation" => Some(json!({"kind": "group"})),
         "updateConversation" => Some(json!({"title": "New"})),
@@ -126,6 +130,11 @@ fn body_of(operation: &str, newcomer: UserId) -> Option<Value> {
         "changeRole" => Some(json!({"role": "admin"})),
         "markRead" => Some(json!({"seq": 1})),
         "editMessage" => Some(json!({"content": "hi"})),
+        "markAllRead" | "markAllDelivered" => {
+            let id = group.trim_start_matches("/conversations/");
+            Some(json!({"marks": [{"conversation_id": id, "seq": 1}]}))
+        }
+        "updateOwnMembership" => Some(json!({"muted_until": null})),
         "sendMessage" => Some(json!({"message_id": new_id(), "content": "hi"})),
         _ => None,
     }

@@ -12,6 +12,7 @@ mod backoff;
 mod driver;
 mod ledger;
 mod outbox;
+mod receipts;
 mod session;
 mod timers;
 
@@ -20,11 +21,13 @@ use std::time::Duration;
 
 use rookery_protocol::command::{ClientCommand, MessageSend};
 use rookery_protocol::conversation::{Conversation, Member};
-use rookery_protocol::event::{ConversationRead, ErrorEvent, MessageAck, ResetCursor, ServerEvent};
+use rookery_protocol::event::{
+    ConversationRead, ErrorEvent, MessageAck, Receipt, ResetCursor, ServerEvent,
+};
 use rookery_protocol::message::Message;
 use rookery_protocol::rest::Tokens;
 use rookery_protocol::user::User;
-use rookery_protocol::{ConversationId, Format, MessageId, Seq, SessionId, UserId};
+use rookery_protocol::{ConversationId, Format, MessageId, Seq, SessionId, Timestamp, UserId};
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -74,6 +77,9 @@ pub struct LiveConfig {
     pub start: Start,
     /// The epoch that [`Start::Cursors`] belong to, if it was kept: see [`Update::Connected`].
     pub epoch: Option<String>,
+    /// The server's time when this device was last connected, if it was kept: what was read on
+    /// other devices since is handed out as [`Update::Read`].
+    pub since: Option<Timestamp>,
     /// Sends that may wait for their acknowledgement; then [`Handle::send`] waits.
     pub outbox: usize,
     /// Updates that may wait for the application; then the socket is not read.
@@ -92,6 +98,7 @@ impl LiveConfig {
             format: Format::Json,
             start: Start::default(),
             epoch: None,
+            since: None,
             outbox: 1_024,
             updates: 1_024,
         }
@@ -200,8 +207,12 @@ pub enum Update {
         added: bool,
         member: Member,
     },
-    /// Read on another device of one's own.
+    /// Read on another device of one's own: everything up to `seq`. The counts are of entries up to
+    /// `last_seq`; what came after it counts on top.
     Read(ConversationRead),
+    /// Another member has got (or, with `read`, has read) everything up to `seq`. Handed out only
+    /// where it says more than before; what is read is delivered, too.
+    Receipt { receipt: Receipt, read: bool },
     /// Too far behind: drop what is kept of this conversation and fetch its history; what comes
     /// after `seq` is handed out here.
     Reset(ResetCursor),
@@ -209,7 +220,7 @@ pub enum Update {
     Refreshed(Box<Tokens>),
     /// The node goes away soon; the connection moves by itself.
     Draining { reconnect_after: Duration },
-    /// An event that needs no state here: receipts, presence, typing and the like.
+    /// An event that needs no state here: presence, typing and the like.
     Event(Box<ServerEvent>),
     /// The connection ended; the next attempt is under way.
     Disconnected {

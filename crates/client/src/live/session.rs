@@ -4,10 +4,11 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::time::Duration;
 
+use rookery_protocol::Timestamp;
 use rookery_protocol::command::{Auth, ClientCommand, Ping, Sync};
 use rookery_protocol::event::{
     ConversationChanged, ErrorEvent, MemberChanged, MessageAck, MessageBatch, MessageChanged,
-    Ready, ServerEvent, SyncDone,
+    Ready, Receipt, ServerEvent, SyncDone,
 };
 use rookery_protocol::message::{Message, MessageStatus};
 use rookery_protocol::rest::Tokens;
@@ -35,8 +36,18 @@ struct Session {
     synced: bool,
     /// When a refused `sync` is repeated.
     sync_at: Option<Instant>,
+    /// The server's time at `ready`, and when that was here.
+    began: (Timestamp, Instant),
     window: usize,
     renewal: Option<Renewal>,
+}
+
+impl Session {
+    fn server_time(&self, now: Instant) -> Timestamp {
+        let (at_ready, ready) = self.began;
+        let passed = now.saturating_duration_since(ready).as_millis();
+        at_ready.plus_millis(i64::try_from(passed).unwrap_or(i64::MAX))
+    }
 }
 
 impl Driver {
@@ -47,6 +58,7 @@ impl Driver {
             timers: Timers::new(now, ready.server_time, ready.heartbeat_seconds),
             synced: false,
             sync_at: Some(now),
+            began: (ready.server_time, now),
             window: WINDOW.min(ready.limits.in_flight.max(1)),
             renewal: None,
         };
@@ -65,7 +77,11 @@ impl Driver {
             let room = open && !self.outbox.is_full();
             tokio::select! {
                 received = socket(&mut self.socket)?.next() => {
-                    session.timers.heard(Instant::now());
+                    let now = Instant::now();
+                    session.timers.heard(now);
+                    if session.synced {
+                        self.heard_at = Some(session.server_time(now));
+                    }
                     if let Received::Event(event) = received? {
                         self.on_event(&mut session, *event).await?;
                     }
@@ -96,7 +112,7 @@ impl Driver {
             let sync = Sync {
                 reference: Some(SYNC.to_owned()),
                 cursors,
-                since: None,
+                since: self.heard_at,
             };
             socket.feed(&ClientCommand::Sync(sync)).await?;
         }
@@ -170,7 +186,11 @@ impl Driver {
             ServerEvent::ConversationUpdated(change) => self.on_conversation(change, false).await,
             ServerEvent::MemberAdded(change) => self.on_member(change, true).await,
             ServerEvent::MemberRemoved(change) => self.on_member(change, false).await,
-            ServerEvent::ConversationRead(read) => self.say(Update::Read(read)).await,
+            ServerEvent::ConversationRead(read) if self.receipts.is_current(&read) => {
+                self.say(Update::Read(read)).await;
+            }
+            ServerEvent::ReceiptDelivered(receipt) => self.on_receipt(receipt, false).await,
+            ServerEvent::ReceiptRead(receipt) => self.on_receipt(receipt, true).await,
             ServerEvent::AuthOk(renewed) => {
                 session
                     .timers
@@ -183,12 +203,19 @@ impl Driver {
             }
             ServerEvent::Error(error) => self.on_error(session, error).await?,
             ServerEvent::Ready(_)
+            | ServerEvent::ConversationRead(_)
             | ServerEvent::SyncStart(_)
             | ServerEvent::Ok(_)
             | ServerEvent::Pong(_) => {}
             other => self.say(Update::Event(Box::new(other))).await,
         }
         Ok(())
+    }
+
+    async fn on_receipt(&mut self, receipt: Receipt, read: bool) {
+        if self.receipts.is_news(&receipt, read) {
+            self.say(Update::Receipt { receipt, read }).await;
+        }
     }
 
     async fn on_message(&mut self, message: Message) {

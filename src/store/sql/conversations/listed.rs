@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use rookery_protocol::conversation::{Conversation, OwnMembership};
-use rookery_protocol::message::Message;
+use rookery_protocol::message::{Message, MessageStatus};
 use rookery_protocol::{ConversationId, MessageId, Seq, Timestamp, UserId};
 
 use super::super::messages::{self, MessageRecord, ReactionRecord};
@@ -60,7 +60,19 @@ macro_rules! listed {
                    l.metadata as shown_metadata, l.reply_to as shown_reply_to,
                    l.mentions as shown_mentions, l.created_at as shown_created_at,
                    l.edited_at as shown_edited_at, l.deleted_at as shown_deleted_at,
-                   l.has_reactions as shown_has_reactions
+                   l.has_reactions as shown_has_reactions,
+                   case when l.sender_id <> $1 then null
+                        when exists (select 1 from members o
+                                     where o.conversation_id = counted.conversation_id
+                                       and o.user_id <> $1 and o.left_seq is null
+                                       and o.read_seq >= counted.shown_seq
+                                       and o.read_seq > o.joined_seq) then 'read'
+                        when exists (select 1 from members o
+                                     where o.conversation_id = counted.conversation_id
+                                       and o.user_id <> $1 and o.left_seq is null
+                                       and o.delivered_seq >= counted.shown_seq
+                                       and o.delivered_seq > o.joined_seq) then 'delivered'
+                        when l.sender_id = $1 then 'sent' end as shown_status
             from counted
             left join messages l
               on l.conversation_id = counted.conversation_id and l.seq = counted.shown_seq
@@ -134,6 +146,8 @@ struct ShownRecord {
     shown_edited_at: Option<Timestamp>,
     shown_deleted_at: Option<Timestamp>,
     shown_has_reactions: Option<bool>,
+    /// How far one's own message got.
+    shown_status: Option<String>,
 }
 
 impl ShownRecord {
@@ -167,7 +181,14 @@ impl ShownRecord {
             has_reactions: self.shown_has_reactions.unwrap_or_default(),
             target_seq: None,
         };
-        Message::try_from(record).map(Some)
+        let status = match self.shown_status.as_deref() {
+            Some("read") => Some(MessageStatus::Read),
+            Some("delivered") => Some(MessageStatus::Delivered),
+            Some(_) => Some(MessageStatus::Sent),
+            None => None,
+        };
+        let message = Message::try_from(record)?;
+        Ok(Some(Message { status, ..message }))
     }
 }
 

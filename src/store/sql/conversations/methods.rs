@@ -2,7 +2,7 @@
 
 /// Implements `ConversationStore`; needs `CONVERSATIONS_OF`, `CONVERSATION_OF`, `MEMBERSHIPS_OF`,
 /// `PRESENT_MEMBERSHIPS_OF`, `MEMBERSHIPS_IN`, `MEMBERS_BY_ID`, `MEMBERS_NAMED`, `SEATS`,
-/// `MEMBER_LISTS`, `REACTIONS_OF` and `raise_marks`.
+/// `MEMBER_LISTS` and `REACTIONS_OF`.
 macro_rules! conversation_store {
     ($store:ty) => {
         use async_trait::async_trait;
@@ -19,8 +19,8 @@ macro_rules! conversation_store {
         use $crate::store::sql::{contains_pattern, detached};
         use $crate::store::{
             ConversationFilter, ConversationStore, DirectConversation, GroupChange, GroupChanged,
-            GroupCreated, GroupRule, JournalRow, ListedConversation, MarkRaise, MemberList,
-            Membership, NewGroup, Refusal, Result,
+            GroupCreated, GroupRule, JournalRow, ListedConversation, MemberList, Membership,
+            NewGroup, Refusal, Result,
         };
 
         #[async_trait]
@@ -113,9 +113,17 @@ macro_rules! conversation_store {
                 let Some(first) = seats.first() else {
                     return Ok(Vec::new());
                 };
-                let Some(seen) = self.conversation(first.user_id, id).await? else {
+                let Some(mut seen) = self.conversation(first.user_id, id).await? else {
                     return Ok(Vec::new());
                 };
+                // A message's status is for its sender only, and the same whoever asks for it.
+                let sender = seen.last_message.as_ref().map(|message| message.sender_id);
+                if let Some(sender) = sender.filter(|sender| *sender != first.user_id)
+                    && users.contains(&sender)
+                    && let Some(own) = self.conversation(sender, id).await?
+                {
+                    seen = own;
+                }
                 let from = views::counted_from(&seats, seen.last_seq);
                 let texts = sqlx::query_as(views::WRITTEN).bind(id).bind(from);
                 let texts = texts.fetch_all(self.reader()).await?;
@@ -216,13 +224,6 @@ macro_rules! conversation_store {
                     .fetch_all(self.reader())
                     .await?;
                 sql::group_members(records)
-            }
-
-            async fn raise_marks(&self, marks: &[MarkRaise], at: Timestamp) -> Result<()> {
-                if marks.is_empty() {
-                    return Ok(());
-                }
-                raise_marks(self, marks, at).await
             }
         }
 
