@@ -2,11 +2,11 @@
 
 use rookery::clock::new_id;
 use rookery::store::{
-    ChangeEntry, ConversationFilter, GroupAction, JournalPosition, JournalRow, LogEntry, MarkKind,
-    MarkRaise, MessageAction, MessageChange, MessageChanged, MessageState, NewMessage, Refusal,
+    ChangeEntry, ConversationFilter, GroupAction, JournalPosition, JournalRow, LogEntry,
+    MessageAction, MessageChange, MessageChanged, MessageState, NewMessage, Refusal,
 };
 use rookery_protocol::conversation::{Conversation, ConversationKind, MemberRole};
-use rookery_protocol::message::{ChangeKind, Message, MessageStatus};
+use rookery_protocol::message::{ChangeKind, Message};
 use rookery_protocol::{ConversationId, MessageId, Seq, UserId};
 use tokio::task::JoinSet;
 
@@ -94,16 +94,6 @@ impl Fixture {
 
     async fn as_seen(&self, user: UserId, id: ConversationId) -> Conversation {
         self.store.conversation(user, id).await.unwrap().unwrap()
-    }
-
-    async fn read_up_to(&self, id: ConversationId, user_id: UserId, kind: MarkKind, seq: i64) {
-        let mark = MarkRaise {
-            conversation_id: id,
-            user_id,
-            kind,
-            seq: Seq(seq),
-        };
-        self.store.raise_marks(&[mark], NOW).await.unwrap();
     }
 
     async fn trio(&self) -> [UserId; 3] {
@@ -310,25 +300,6 @@ contract! {
         fixture.sql("update conversations set history_visible = true where kind = 'group'").await;
         let (_, entry) = fixture.now(group, 2, carol, put("👍")).await;
         assert!(!entry.windowed);
-    }
-
-    async fn a_change_tells_how_far_others_have_the_message(fixture: Fixture) {
-        let [alice, bob, carol] = fixture.trio().await;
-        let group = fixture.group(alice, &[bob]).await;
-        fixture.send(group, alice, "hi").await;
-        let status = async |emoji: &str| {
-            fixture.now(group, 2, alice, put(emoji)).await.0.status
-        };
-        fixture.read_up_to(group, alice, MarkKind::Read, 2).await;
-        assert_eq!(status("1").await, Some(MessageStatus::Sent), "one's own marks say nothing");
-        fixture.change(group, alice, GroupAction::AddMembers { user_ids: vec![carol] })
-            .await
-            .unwrap();
-        assert_eq!(status("2").await, Some(MessageStatus::Sent), "nor do those of newcomers");
-        fixture.read_up_to(group, bob, MarkKind::Delivered, 2).await;
-        assert_eq!(status("3").await, Some(MessageStatus::Delivered));
-        fixture.read_up_to(group, bob, MarkKind::Read, 2).await;
-        assert_eq!(status("4").await, Some(MessageStatus::Read));
     }
 
     async fn a_change_is_found_and_does_not_move_the_list(fixture: Fixture) {
