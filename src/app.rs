@@ -20,6 +20,7 @@ use crate::chat::accounts::Accounts;
 use crate::chat::conversations::Conversations;
 use crate::chat::fanout::Fanout;
 use crate::chat::messages::Messages;
+use crate::chat::receipts::Receipts;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::{BaseLoader, Delivery, DeliveryParts};
@@ -201,6 +202,13 @@ impl MessagePath {
         let messages =
             Messages::start(Arc::clone(store), Arc::clone(&fanout), clock.clone(), tasks);
         let appearances = Arc::new(presence.announce(&registry, &fanout));
+        let receipts = Receipts::start(
+            Arc::clone(store),
+            Arc::clone(&fanout),
+            clock.clone(),
+            config.fanout.receipts_max,
+            tasks,
+        );
         let gateway = Gateway::start(GatewayParts {
             node_id,
             epoch: store.epoch().await?,
@@ -211,6 +219,7 @@ impl MessagePath {
             appearances,
             roster: presence.roster,
             watchers: presence.watchers,
+            receipts: Arc::new(receipts),
             registry,
             subscriptions,
             bases: BaseLoader::start(Arc::clone(store), tasks),
@@ -322,6 +331,7 @@ fn rest_state(config: &Config, path: &MessagePath) -> RestState {
         auth,
         messages,
         appearances,
+        receipts,
         clock,
         ..
     } = &*path.gateway;
@@ -343,6 +353,7 @@ fn rest_state(config: &Config, path: &MessagePath) -> RestState {
         conversations: Arc::new(conversations),
         messages: Arc::clone(messages),
         appearances: Arc::clone(appearances),
+        receipts: Arc::clone(receipts),
         auth: Arc::clone(auth),
         clock: clock.clone(),
         trusted_proxies: config.http.trusted_proxies.clone().into(),

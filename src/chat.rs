@@ -7,8 +7,12 @@
 //! What does not exist and what is not yours look the same here (`NOT_FOUND`).
 
 pub mod accounts;
+mod changes;
 pub mod conversations;
 pub mod fanout;
 mod groups;
+mod mentions;
 pub mod messages;
 pub mod presence;
+pub mod receipts;
+mod settings;

@@ -5,6 +5,7 @@
 //! later (a send is answered once it is stored). Handlers return, the socket's task writes.
 
 mod auth;
+mod changes;
 mod mark;
 mod presence;
 mod send_message;
@@ -64,10 +65,12 @@ pub async fn frame(
         ClientCommand::PresenceUnsubscribe(watch) => presence::unsubscribe(gateway, session, watch),
         ClientCommand::PresenceSet(set) => presence::set(gateway, session, set).await,
         ClientCommand::Sync(sync) => sync::handle(gateway, session, sync),
-        ClientCommand::MessageEdit(_)
-        | ClientCommand::MessageDelete(_)
-        | ClientCommand::ReactionAdd(_)
-        | ClientCommand::ReactionRemove(_) => Err(AppError::unavailable()),
+        ClientCommand::MessageEdit(edit) => changes::edit(gateway, session, edit).await,
+        ClientCommand::MessageDelete(delete) => changes::delete(gateway, session, &delete).await,
+        ClientCommand::ReactionAdd(reaction) => changes::react(gateway, session, &reaction).await,
+        ClientCommand::ReactionRemove(reaction) => {
+            changes::unreact(gateway, session, &reaction).await
+        }
         ClientCommand::Ping(ping) => Ok(Some(ServerEvent::Pong(Reply {
             reference: ping.reference,
         }))),

@@ -20,8 +20,10 @@ mod base;
 mod fill;
 mod hold;
 mod presence;
+mod receipts;
 mod reconcile;
 mod seats;
+mod settings;
 mod tell;
 mod worker;
 

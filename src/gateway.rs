@@ -48,6 +48,7 @@ use crate::bus::Subscriptions;
 use crate::chat::fanout::Fanout;
 use crate::chat::messages::Messages;
 use crate::chat::presence::Appearances;
+use crate::chat::receipts::Receipts;
 use crate::clock::Clock;
 use crate::delivery::{BaseLoader, Delivery, Watchers};
 use crate::lifecycle::Tasks;
@@ -73,6 +74,7 @@ pub struct GatewayParts {
     pub appearances: Arc<Appearances>,
     pub roster: Arc<Roster>,
     pub watchers: Watchers,
+    pub receipts: Arc<Receipts>,
     pub registry: Arc<Registry>,
     pub subscriptions: Subscriptions,
     pub bases: BaseLoader,

@@ -7,6 +7,7 @@
 //! known routes with another method (405 `INVALID`, field `method`, with an `Allow` header).
 
 mod auth;
+mod blocks;
 pub mod client_ip;
 mod conversations;
 mod cors;
@@ -16,6 +17,7 @@ mod extract;
 mod members;
 mod messages;
 mod presence;
+mod receipts;
 mod users;
 
 use std::sync::Arc;
@@ -32,6 +34,7 @@ use crate::chat::accounts::Accounts;
 use crate::chat::conversations::Conversations;
 use crate::chat::messages::Messages;
 use crate::chat::presence::Appearances;
+use crate::chat::receipts::Receipts;
 use crate::clock::Clock;
 
 /// What handlers reach; cloned for each request.
@@ -41,6 +44,7 @@ pub struct RestState {
     pub conversations: Arc<Conversations>,
     pub messages: Arc<Messages>,
     pub appearances: Arc<Appearances>,
+    pub receipts: Arc<Receipts>,
     pub auth: Arc<Auth>,
     pub clock: Clock,
     /// Whose `X-Forwarded-For` is believed.
@@ -70,12 +74,18 @@ fn table() -> Vec<Route> {
         get("/users/{id}/presence", presence::of_one),
         get("/presence", presence::list),
         get("/presence/online", presence::online),
+        get("/users/blocks", blocks::list),
+        put("/users/{id}/block", blocks::block),
+        delete("/users/{id}/block", blocks::unblock),
         post("/conversations", conversations::create),
         get("/conversations", conversations::list),
         get("/conversations/{id}", conversations::get),
         patch("/conversations/{id}", conversations::update),
         delete("/conversations/{id}", conversations::delete),
-        post("/conversations/{id}/read", conversations::mark_read),
+        patch("/conversations/{id}/me", conversations::update_own),
+        post("/conversations/{id}/read", receipts::read_one),
+        post("/receipts/read", receipts::read),
+        post("/receipts/delivered", receipts::delivered),
         get("/conversations/{id}/members", members::list),
         post("/conversations/{id}/members", members::add),
         patch(
@@ -85,6 +95,20 @@ fn table() -> Vec<Route> {
         delete("/conversations/{id}/members/{user_id}", members::remove),
         get("/conversations/{id}/messages", messages::history),
         post("/conversations/{id}/messages", messages::send),
+        get(
+            "/conversations/{id}/messages/{seq}/receipts",
+            receipts::of_message,
+        ),
+        patch("/conversations/{id}/messages/{seq}", messages::edit),
+        delete("/conversations/{id}/messages/{seq}", messages::delete),
+        put(
+            "/conversations/{id}/messages/{seq}/reactions/{emoji}",
+            messages::react,
+        ),
+        delete(
+            "/conversations/{id}/messages/{seq}/reactions/{emoji}",
+            messages::unreact,
+        ),
     ]
 }
 
@@ -138,6 +162,10 @@ fn get<H: Handler<T, RestState>, T: 'static>(path: &'static str, handler: H) -> 
 
 fn post<H: Handler<T, RestState>, T: 'static>(path: &'static str, handler: H) -> Route {
     route(Method::POST, MethodFilter::POST, path, handler)
+}
+
+fn put<H: Handler<T, RestState>, T: 'static>(path: &'static str, handler: H) -> Route {
+    route(Method::PUT, MethodFilter::PUT, path, handler)
 }
 
 fn patch<H: Handler<T, RestState>, T: 'static>(path: &'static str, handler: H) -> Route {

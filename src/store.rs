@@ -16,7 +16,9 @@
 //! 5. Reads that positions, sync or authorisation depend on use the primary; only history may use
 //!    a replica.
 
+mod changes;
 mod group_commit;
+mod marks;
 mod migrate;
 mod models;
 mod postgres;
@@ -29,10 +31,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rookery_protocol::conversation::{Conversation, Member};
 use rookery_protocol::message::Message;
+use rookery_protocol::rest::MessageReceipt;
 use rookery_protocol::user::ChosenStatus;
 use rookery_protocol::{ConversationId, Seq, SessionId, Timestamp, UserId};
 
+pub use changes::{
+    ChangeEntry, MessageAction, MessageActor, MessageChange, MessageChanged, MessageRule,
+    MessageState,
+};
 pub use group_commit::{CommitError, Committed, GroupCommit, Ticket};
+pub use marks::*;
 pub use migrate::{migrate, pending};
 pub use models::*;
 pub use postgres::PostgresStore;
@@ -162,11 +170,65 @@ pub trait ConversationStore {
     ) -> Result<Vec<Member>>;
     /// The named members of `id`, present or past.
     async fn members_by_id(&self, id: ConversationId, users: &[UserId]) -> Result<Vec<Member>>;
+    /// Those of these usernames (folded to lower case) that present members of `id` have, in no
+    /// particular order.
+    async fn members_by_name(
+        &self,
+        id: ConversationId,
+        usernames: &[String],
+    ) -> Result<Vec<(String, UserId)>>;
     /// Whom to tell of an entry: present members and the list's version, read in one statement.
     async fn member_lists(&self, ids: &[ConversationId]) -> Result<Vec<MemberList>>;
-    /// Raises delivered and read marks (never lowers them; `read` raises `delivered` too; a mark
-    /// beyond the log's end or on a conversation that is not the user's is left alone).
-    async fn raise_marks(&self, marks: &[MarkRaise], at: Timestamp) -> Result<()>;
+}
+
+/// Marks of members, and what is derived from them.
+#[async_trait]
+pub trait ReceiptStore {
+    /// Raises delivered and read marks, each in its own order of members so that nodes do not wait
+    /// for each other; `read` raises `delivered` too. Returns the members whose marks grew: nothing
+    /// is lowered, and a member's marks are left alone together if one is beyond the log's (or the
+    /// membership's) end, or if there is no such member.
+    async fn raise_marks(&self, marks: &[MarkRaise], at: Timestamp) -> Result<Vec<MarksGrown>>;
+    /// How far the furthest of the present members but `user` are; who is beyond `up_to` may be
+    /// told as being there.
+    async fn furthest_marks(
+        &self,
+        id: ConversationId,
+        user: UserId,
+        up_to: Seq,
+    ) -> Result<FurthestMarks>;
+    /// Who wrote the newest 16 messages of each stretch, in the order of the stretches.
+    async fn authors(&self, stretches: &[Stretch]) -> Result<Vec<Vec<UserId>>>;
+    /// The read marks of these members, with what is unread behind each; counted as in the list of
+    /// conversations.
+    async fn read_marks(&self, members: &[(ConversationId, UserId)]) -> Result<Vec<ReadMark>>;
+    /// A page of a user's own read marks, of present memberships, by conversation.
+    async fn own_reads(&self, of: &OwnReads<'_>) -> Result<Vec<ReadMark>>;
+    /// A user's memberships, present or past, of these conversations.
+    async fn memberships_among(
+        &self,
+        user: UserId,
+        ids: &[ConversationId],
+    ) -> Result<Vec<Membership>>;
+    /// Who wrote the message at `seq`; `None` if no message is there.
+    async fn sender_of(&self, id: ConversationId, seq: Seq) -> Result<Option<UserId>>;
+    /// How far present members are with the message at `seq` by `sender`: those who can see it,
+    /// but for the sender, by user id, after `after`.
+    async fn message_receipts(
+        &self,
+        id: ConversationId,
+        message: (Seq, UserId),
+        after: Option<UserId>,
+        limit: i64,
+    ) -> Result<Vec<MessageReceipt>>;
+    /// Mutes a conversation for one of its present members until then; false if there is no such
+    /// member.
+    async fn mute(
+        &self,
+        user: UserId,
+        id: ConversationId,
+        until: Option<Timestamp>,
+    ) -> Result<bool>;
 }
 
 /// How users want to appear, when they were seen last, and who may know.
@@ -206,6 +268,15 @@ pub trait MessageStore {
     /// Sends of one conversation are numbered in the order of the batch.
     async fn append(&self, batch: &[NewMessage], wait: Wait, at: Timestamp)
     -> Result<Vec<Outcome>>;
+    /// Edits or deletes a message, or puts a reaction on it or takes it off, in one transaction
+    /// behind the head's lock: loads [`MessageState`], asks `rule`, and, if it agrees and there is
+    /// anything to change, writes the change, the entry that it is in the log, and the journal.
+    async fn change_message(
+        &self,
+        change: &MessageChange,
+        rule: MessageRule,
+        at: Timestamp,
+    ) -> Result<std::result::Result<MessageChanged, Refusal>>;
     /// The entries `after < seq <= to` of a log, ascending, at most `limit`, from the primary.
     /// Entries that changed a message come with that message as it is now.
     async fn entries(
@@ -244,7 +315,7 @@ pub trait BlockStore {
         user: UserId,
         after: Option<UserId>,
         limit: i64,
-    ) -> Result<Vec<UserRow>>;
+    ) -> Result<Vec<UserId>>;
     /// Those of `users` who block `viewer`, in no particular order.
     async fn blockers_among(&self, viewer: UserId, users: &[UserId]) -> Result<Vec<UserId>>;
 }
@@ -270,6 +341,7 @@ pub trait Store:
     + SessionStore
     + ConversationStore
     + PresenceStore
+    + ReceiptStore
     + MessageStore
     + BlockStore
     + JournalStore
@@ -284,6 +356,7 @@ impl<T> Store for T where
         + SessionStore
         + ConversationStore
         + PresenceStore
+        + ReceiptStore
         + MessageStore
         + BlockStore
         + JournalStore

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use futures_util::future::join_all;
 use rookery_client::rest::Span;
 use rookery_protocol::conversation::MemberRole;
-use rookery_protocol::event::ServerEvent;
+use rookery_protocol::event::{ConversationRead, ServerEvent};
 use rookery_protocol::message::{MessageKind, MessageStatus};
 use rookery_protocol::rest::SendMessage;
-use rookery_protocol::{ConversationId, ErrorCode, MessageId, Seq};
+use rookery_protocol::{ConversationId, ErrorCode, Format, MessageId, Seq, UserId};
 use rookery_test_support::{
     Device, PATIENCE, SendFailure, TestCluster, eventually, new_message_id,
 };
@@ -52,6 +52,9 @@ stories![
     a_device_resumes_where_it_stopped,
     history_is_read_in_pages_both_ways,
     marks_grow_and_unread_messages_are_counted,
+    receipts_reach_authors_and_ones_own_devices,
+    a_device_that_was_away_learns_what_was_read_meanwhile,
+    muting_shows_on_all_devices,
     many_senders_make_one_order,
     a_node_that_was_killed_comes_back_with_everything,
     who_comes_and_goes_is_seen,
@@ -406,6 +409,200 @@ async fn marks_grow_and_unread_messages_are_counted(cluster: TestCluster) {
         (1, Seq(5)),
         "bob's own, for ann"
     );
+}
+
+/// Waits for somebody's mark, at least this far; only the highest counts.
+async fn expect_receipt(device: &Device, room: ConversationId, of: UserId, read: bool, seq: Seq) {
+    device
+        .expect(&format!("a receipt up to {seq} (read: {read})"), |event| {
+            let receipt = match event {
+                ServerEvent::ReceiptRead(receipt) if read => receipt,
+                ServerEvent::ReceiptDelivered(receipt) if !read => receipt,
+                _ => return None,
+            };
+            let is_it = (receipt.conversation_id, receipt.user_id) == (room, of);
+            (is_it && receipt.seq >= seq).then_some(())
+        })
+        .await;
+}
+
+/// Waits until this device is told of its user's own read mark at `seq`.
+async fn expect_own_read(device: &Device, room: ConversationId, seq: Seq) -> ConversationRead {
+    device
+        .expect(
+            &format!("conversation.read up to {seq}"),
+            |event| match event {
+                ServerEvent::ConversationRead(read) if read.conversation_id == room => {
+                    (read.seq == seq).then(|| read.clone())
+                }
+                _ => None,
+            },
+        )
+        .await
+}
+
+fn receipts_of(device: &Device) -> usize {
+    let is_receipt = |event: &&ServerEvent| {
+        matches!(
+            event,
+            ServerEvent::ReceiptRead(_) | ServerEvent::ReceiptDelivered(_)
+        )
+    };
+    device.read(|record| record.all_events().filter(is_receipt).count())
+}
+
+async fn receipts_reach_authors_and_ones_own_devices(cluster: TestCluster) {
+    let [ann, bob, carol] = cluster.register_all(["ann", "bob", "carol"]).await;
+    let anns = [
+        ann.connect(cluster.node(0)).await,
+        ann.connect_in(Format::MsgPack, cluster.node(1)).await,
+    ];
+    let phone = bob.connect(cluster.node(0)).await;
+    let laptop = bob.connect(cluster.node(1)).await;
+    let carols = carol.connect(cluster.node(1)).await;
+    let room = ann.group("room", &[&bob]).await;
+    for text in ["one", "two", "three"] {
+        anns[0].send(room, text).await;
+    }
+    for device in [&phone, &laptop] {
+        device.expect_message("three").await;
+    }
+
+    phone.mark_delivered(room, Seq(4));
+    for device in &anns {
+        expect_receipt(device, room, bob.id(), false, Seq(4)).await;
+    }
+    let status = async || {
+        let page = ann.history(room, Span::Newest, 2).await.expect("history");
+        page.items.iter().map(|m| m.status).collect::<Vec<_>>()
+    };
+    let (delivered, read) = (Some(MessageStatus::Delivered), Some(MessageStatus::Read));
+    assert_eq!(status().await, [delivered, delivered]);
+    phone.mark_read(room, Seq(3));
+    for device in &anns {
+        expect_receipt(device, room, bob.id(), true, Seq(3)).await;
+    }
+    assert_eq!(status().await, [read, delivered]);
+    let told = expect_own_read(&laptop, room, Seq(3)).await;
+    assert_eq!((told.unread_count, told.last_seq), (1, Seq(4)));
+    phone.mark_read(room, Seq(4));
+    assert_eq!(expect_own_read(&laptop, room, Seq(4)).await.unread_count, 0);
+    bob.mark_read(room, Seq(2))
+        .await
+        .expect("backwards is ignored");
+    laptop.mark_read(room, Seq(1));
+
+    anns[0].send(room, "four").await;
+    laptop.expect_message("four").await;
+    laptop.mark_read(room, Seq(5));
+    assert_eq!(expect_own_read(&phone, room, Seq(5)).await.unread_count, 0);
+    for device in &anns {
+        expect_receipt(device, room, bob.id(), true, Seq(5)).await;
+    }
+    let own = laptop.read(|record| {
+        let own = |event: &&ServerEvent| matches!(event, ServerEvent::ConversationRead(_));
+        record.all_events().filter(own).count()
+    });
+    assert_eq!(own, 2, "not of what was read on it, and not backwards");
+    assert_eq!(
+        receipts_of(&phone) + receipts_of(&laptop),
+        0,
+        "of others only"
+    );
+    carols.ping().await;
+    assert_eq!(receipts_of(&carols), 0, "no member");
+
+    ann.remove_member(room, bob.id()).await.expect("ann may");
+    ann.add_members(room, &[carol.id()]).await.expect("ann may");
+    carols.expect_all(room, Seq(7), Seq(7)).await;
+    carols.mark_read(room, Seq(7));
+    expect_receipt(&anns[1], room, carol.id(), true, Seq(7)).await;
+    assert_eq!(receipts_of(&phone), 0, "a member no more");
+}
+
+async fn a_device_that_was_away_learns_what_was_read_meanwhile(cluster: TestCluster) {
+    let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
+    let phone = bob.connect(cluster.node(0)).await;
+    let laptop = bob.connect(cluster.node(1)).await;
+    let rooms = [
+        ann.group("one", &[&bob]).await,
+        ann.group("two", &[&bob]).await,
+    ];
+    for room in rooms {
+        for text in ["hi", "there"] {
+            ann.send_text(room, text).await.expect("sent");
+        }
+        laptop.expect_all(room, Seq(1), Seq(3)).await;
+    }
+    bob.mark_read(rooms[0], Seq(2)).await.expect("a mark");
+    expect_own_read(&laptop, rooms[0], Seq(2)).await;
+    let seen = laptop.ready().await.server_time;
+    laptop.cut().await;
+    bob.mark_read(rooms[0], Seq(3)).await.expect("a mark");
+    expect_own_read(&phone, rooms[0], Seq(3)).await;
+    assert_eq!(laptop.resume_since(cluster.node(0), seen).await.count, 0);
+    let reads = laptop.read(|record| {
+        let own = record.events().filter_map(|event| match event {
+            ServerEvent::ConversationRead(read) => Some((read.conversation_id, read.seq)),
+            _ => None,
+        });
+        own.collect::<Vec<_>>()
+    });
+    assert_eq!(reads, [(rooms[0], Seq(3))], "the other was never read");
+
+    laptop.cut().await;
+    ann.send_text(rooms[0], "more").await.expect("sent");
+    phone.expect_message("more").await;
+    assert_eq!(laptop.resume_on(cluster.node(1)).await.count, 1);
+    let read = expect_own_read(&laptop, rooms[0], Seq(3)).await;
+    assert_eq!(
+        (read.unread_count, read.last_seq),
+        (1, Seq(4)),
+        "of what was replayed"
+    );
+}
+
+async fn muting_shows_on_all_devices(cluster: TestCluster) {
+    let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
+    let devices = [
+        ann.connect(cluster.node(0)).await,
+        ann.connect(cluster.node(1)).await,
+    ];
+    let bobs = bob.connect(cluster.node(1)).await;
+    let room = ann.group("room", &[&bob]).await;
+    for device in devices.iter().chain([&bobs]) {
+        device.expect_all(room, Seq(1), Seq(1)).await;
+    }
+    let until = devices[0].ready().await.server_time.plus_millis(3_600_000);
+    let muted = ann.mute(room, Some(until)).await.expect("muted");
+    assert_eq!(muted.me.muted_until, Some(until));
+    let expect = async |device: &Device, expected| {
+        let told = device.until("the setting", PATIENCE, |record| {
+            let last = record.events().rev().find_map(|event| match event {
+                ServerEvent::ConversationUpdated(updated) => Some(&updated.conversation),
+                _ => None,
+            });
+            last.filter(|view| view.me.muted_until == expected)
+                .map(|_| ())
+        });
+        told.await;
+    };
+    for device in &devices {
+        expect(device, Some(until)).await;
+    }
+    ann.mute(room, None).await.expect("not muted");
+    for device in &devices {
+        expect(device, None).await;
+    }
+    let far = until.plus_millis(20 * 366 * 24 * 3_600_000);
+    let refused = ann.mute(room, Some(far)).await.expect_err("too far");
+    assert_eq!(refused.code, ErrorCode::Invalid);
+    bobs.ping().await;
+    let told = bobs.read(|record| {
+        let updated = |event: &&ServerEvent| matches!(event, ServerEvent::ConversationUpdated(_));
+        record.all_events().filter(updated).count()
+    });
+    assert_eq!(told, 0, "nobody else's business");
 }
 
 async fn many_senders_make_one_order(cluster: TestCluster) {

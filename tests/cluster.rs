@@ -8,6 +8,7 @@ mod cluster {
     mod large;
     mod loss;
     mod presence;
+    mod receipts;
     mod redis;
     mod resume;
     mod sending;

@@ -15,6 +15,7 @@ pub mod rest_cases {
     mod groups;
     mod matrix;
     mod messages;
+    mod receipts;
     mod users;
 }
 

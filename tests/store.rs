@@ -26,6 +26,8 @@ mod locks;
 mod presence;
 #[path = "store/races.rs"]
 mod races;
+#[path = "store/receipts.rs"]
+mod receipts;
 #[path = "store/schema.rs"]
 mod schema;
 #[path = "store/sessions.rs"]

@@ -122,6 +122,7 @@ impl<'a> Bench<'a> {
             couples: self.population.couples(options.users as usize / 2).await?,
             load,
             both_ways: options.both_ways,
+            marks: options.marks,
             warmup: Duration::from_secs(options.warmup),
             measure: Duration::from_secs(options.seconds),
             format: self.common.format.into(),

@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub load: Load,
     /// Both of a pair write, not only the first.
     pub both_ways: bool,
+    /// Each delivered message is answered with a read mark.
+    pub marks: bool,
     pub warmup: Duration,
     pub measure: Duration,
     pub format: Format,

@@ -82,6 +82,9 @@ pub(crate) struct DirectOptions {
     /// Both of a pair write, not only the first
     #[arg(long)]
     pub both_ways: bool,
+    /// Answer each delivered message with `message.read`
+    #[arg(long)]
+    pub marks: bool,
     /// Seconds that are measured
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..))]
     pub seconds: u64,

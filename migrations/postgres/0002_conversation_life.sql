@@ -11,6 +11,10 @@ alter table messages add column has_reactions boolean not null default false;
 -- When fanout_mode changed last. For a while after it both ways are used.
 alter table conversation_heads add column fanout_changed_at bigint not null default 0;
 
+-- When an entry changed a message last. Apart from last_at, which orders the list: an edit or a
+-- reaction does not move a conversation to its top, and who asks what changed finds it all the same.
+alter table conversation_heads add column changed_at bigint not null default 0;
+
 -- How the user wants to appear: online, away, dnd or invisible; and since when, which grows with
 -- every choice, so that nodes can tell the later of two.
 alter table users add column chosen_status text not null default 'online';

@@ -98,7 +98,10 @@ pub struct OwnRead {
     pub conversation_id: ConversationId,
     pub seq: Seq,
     pub at: Timestamp,
+    /// The log's end when this was counted.
+    pub last_seq: Seq,
     pub unread_count: i64,
+    pub mention_count: i64,
 }
 
 /// How a user appears to those who may know.

@@ -1,5 +1,6 @@
 //! Accounts: registering, logging in, staying logged in, logging out.
 
+mod blocks;
 mod profiles;
 
 use std::net::IpAddr;

@@ -4,6 +4,8 @@
 //! Publishing comes after storing and never before an ack; what gets lost from here on is found
 //! again by `delivery`, so nothing here is retried.
 
+mod receipts;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +17,9 @@ use rookery_protocol::{ConversationId, SessionId, UserId};
 use crate::bus::{Bus, BusEvent, BusPresence, Channel, Envelope, VERSION};
 use crate::clock::Clock;
 use crate::metrics;
-use crate::store::{Chosen, FanoutMode, FanoutState, MemberList, Store, StoreError};
+use crate::store::{
+    Chosen, FanoutMode, FanoutState, MemberList, MessageChanged, Store, StoreError,
+};
 
 /// For so long after a conversation changed its way of fan-out both ways are used: nodes have to
 /// learn of the change and to subscribe.
@@ -158,6 +162,39 @@ impl Fanout {
         let known = Known::now(list);
         self.lists.insert(id, known.clone());
         Ok(Some(known.list))
+    }
+
+    /// Tells the members that a message was changed, if it was.
+    pub async fn changed(&self, changed: &MessageChanged) {
+        let Some(entry) = changed.entry else {
+            return;
+        };
+        let outgoing = [Outgoing {
+            message: changed.message.clone(),
+            member_version: entry.member_version,
+            skip: None,
+        }];
+        self.load_lists(&outgoing).await;
+        let [Outgoing { message, .. }] = outgoing;
+        let id = message.conversation_id;
+        // Without its list an entry is left to reconciliation.
+        let Some(members) = self.list(id, entry.member_version) else {
+            return;
+        };
+        let event = BusEvent::Changed {
+            seq: entry.seq,
+            by: entry.by,
+            kind: entry.kind,
+            message,
+            windowed: entry.windowed,
+        };
+        self.to_members(&members, event, std::iter::empty(), None);
+    }
+
+    /// Tells the nodes of a user whether `by` blocks that user.
+    pub fn blocked(&self, by: UserId, user: UserId, blocked: bool) {
+        let event = BusEvent::Blocked { by, blocked };
+        self.send(*user.as_bytes(), event, std::iter::once(user));
     }
 
     /// Tells two users of their new conversation.

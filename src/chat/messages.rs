@@ -1,4 +1,5 @@
-//! Sending and reading messages: the rules of the message path.
+//! Sending and reading messages: the rules of the message path. What changes a message later is in
+//! `changes.rs`.
 
 use std::sync::Arc;
 
@@ -12,13 +13,14 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
 use super::fanout::{Fanout, Outgoing};
+use super::mentions;
+use super::receipts::set_statuses;
 use crate::clock::Clock;
 use crate::error::AppError;
 use crate::lifecycle::Tasks;
 use crate::metrics;
 use crate::store::{
-    CommitError, Committed, Direction, GroupCommit, HistoryPage, MarkKind, MarkRaise, NewMessage,
-    Store, Stored, Ticket,
+    CommitError, Committed, Direction, GroupCommit, HistoryPage, NewMessage, Store, Stored, Ticket,
 };
 
 /// Direct conversations known to exist, so that only the first message to somebody looks.
@@ -62,10 +64,10 @@ pub struct HistoryRange {
 
 /// See the module.
 pub struct Messages {
-    store: Arc<dyn Store>,
-    fanout: Arc<Fanout>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) fanout: Arc<Fanout>,
     commits: GroupCommit<Reply>,
-    clock: Clock,
+    pub(super) clock: Clock,
     directs: Cache<ConversationId, ()>,
 }
 
@@ -74,7 +76,8 @@ impl Messages {
     #[must_use]
     pub fn start(store: Arc<dyn Store>, fanout: Arc<Fanout>, clock: Clock, tasks: &Tasks) -> Self {
         let (commits, outcomes) = GroupCommit::start(Arc::clone(&store), clock.clone(), tasks);
-        tasks.spawn("answers", answer_and_publish(outcomes, Arc::clone(&fanout)));
+        let answers = answer_and_publish(outcomes, Arc::clone(&store), Arc::clone(&fanout));
+        tasks.spawn("answers", answers);
         Self {
             store,
             fanout,
@@ -106,6 +109,8 @@ impl Messages {
                 return Err(AppError::invalid(detail));
             }
         };
+        let mentions =
+            mentions::resolve(self.store.as_ref(), conversation_id, &request.content).await?;
         let message = NewMessage {
             conversation_id,
             message_id: request.message_id,
@@ -114,7 +119,7 @@ impl Messages {
             content: request.content,
             metadata: request.metadata,
             reply_to: request.reply_to,
-            mentions: Vec::new(),
+            mentions,
         };
         let ticket = Ticket {
             message,
@@ -188,9 +193,7 @@ impl Messages {
             }
             Direction::Backward => {}
         }
-        for message in &mut items {
-            message.status = (message.sender_id == user).then_some(MessageStatus::Sent);
-        }
+        set_statuses(self.store.as_ref(), user, id, items.iter_mut()).await?;
         let mut senders: Vec<UserId> = items.iter().map(|message| message.sender_id).collect();
         senders.sort_unstable();
         senders.dedup();
@@ -204,36 +207,6 @@ impl Messages {
             has_more,
             users,
         })
-    }
-
-    /// Raises a mark of this user; backwards is ignored.
-    ///
-    /// # Errors
-    /// Not (and never was) a member, or the mark is beyond the log's end.
-    pub async fn mark(
-        &self,
-        user: UserId,
-        id: ConversationId,
-        kind: MarkKind,
-        seq: Seq,
-    ) -> Result<(), AppError> {
-        let membership = self.store.membership(user, id).await?;
-        let membership = membership.ok_or_else(AppError::not_found)?;
-        if seq < Seq::ZERO || seq > membership.visible_to() {
-            let allowed = format!("0 to {}", membership.visible_to());
-            return Err(AppError::invalid(ErrorDetail::new(
-                "seq",
-                "is beyond the end",
-                &allowed,
-            )));
-        }
-        let raise = MarkRaise {
-            conversation_id: id,
-            user_id: user,
-            kind,
-            seq,
-        };
-        Ok(self.store.raise_marks(&[raise], self.clock.now()).await?)
     }
 
     /// The direct conversation with somebody, made if it is new.
@@ -251,6 +224,7 @@ impl Messages {
             return Err(AppError::invalid(detail));
         }
         let id = ConversationId::direct(user, other);
+        // Also for somebody who is blocked since: the send is refused by the mark on the membership.
         if self.directs.get(&id).is_some() {
             return Ok(id);
         }
@@ -298,7 +272,8 @@ fn contains_nul(metadata: &Map<String, Value>) -> bool {
         .any(|(key, value)| key.contains('\0') || in_value(value))
 }
 
-/// Tells a repeat from another request with the same `message_id`.
+/// Tells a repeat from another request with the same `message_id`. Of what was asked for only: whom
+/// a name mentions may be another one by the time of the repeat.
 fn request_hash(id: ConversationId, request: &SendRequest) -> [u8; 16] {
     let mut hasher = Sha256::new();
     hasher.update(id.as_bytes());
@@ -316,20 +291,49 @@ fn request_hash(id: ConversationId, request: &SendRequest) -> [u8; 16] {
     hash
 }
 
-/// Answers each committed batch, then publishes it: an ack never waits for the bus.
+/// Answers each committed batch, then publishes it: an ack never waits for the bus. Repeats come
+/// last, since how far their messages got by now has to be looked up.
 async fn answer_and_publish(
     mut outcomes: mpsc::Receiver<Vec<Committed<Reply>>>,
+    store: Arc<dyn Store>,
     fanout: Arc<Fanout>,
 ) {
+    let repeated = |one: &Committed<Reply>| one.result.as_ref().is_ok_and(|r| r.duplicate);
     while let Some(batch) = outcomes.recv().await {
-        let outgoing: Vec<Outgoing> = batch.into_iter().filter_map(answer).collect();
+        let (repeats, others): (Vec<_>, Vec<_>) = batch.into_iter().partition(repeated);
+        let sent = |committed| answer(committed, MessageStatus::Sent);
+        let outgoing: Vec<Outgoing> = others.into_iter().filter_map(sent).collect();
         if !outgoing.is_empty() {
             fanout.messages(outgoing).await;
+        }
+        for repeat in repeats {
+            let message = &repeat.ticket.message;
+            let (id, sender) = (message.conversation_id, message.sender_id);
+            let seq = repeat
+                .result
+                .as_ref()
+                .map_or(Seq::ZERO, |stored| stored.seq);
+            let status = status_of(store.as_ref(), id, sender, seq).await;
+            answer(repeat, status);
         }
     }
 }
 
-fn answer(committed: Committed<Reply>) -> Option<Outgoing> {
+/// How far a message got by now.
+async fn status_of(
+    store: &dyn Store,
+    id: ConversationId,
+    sender: UserId,
+    seq: Seq,
+) -> MessageStatus {
+    match store.furthest_marks(id, sender, seq).await {
+        Ok(furthest) => furthest.status(seq),
+        // It is stored, which is what its sender waits to hear.
+        Err(_) => MessageStatus::Sent,
+    }
+}
+
+fn answer(committed: Committed<Reply>, status: MessageStatus) -> Option<Outgoing> {
     let Committed {
         ticket: Ticket { message, reply },
         result,
@@ -344,7 +348,7 @@ fn answer(committed: Committed<Reply>) -> Option<Outgoing> {
             }
             .increment(1);
             let sent = Sent {
-                message: stored_message(message, &stored),
+                message: stored_message(message, &stored, status),
                 duplicate: stored.duplicate,
             };
             (reply.answer)(Ok(&sent));
@@ -372,7 +376,7 @@ fn answer(committed: Committed<Reply>) -> Option<Outgoing> {
 }
 
 /// The message as its sender sees it.
-fn stored_message(message: NewMessage, stored: &Stored) -> Message {
+fn stored_message(message: NewMessage, stored: &Stored, status: MessageStatus) -> Message {
     Message {
         message_id: message.message_id,
         conversation_id: message.conversation_id,
@@ -387,6 +391,6 @@ fn stored_message(message: NewMessage, stored: &Stored) -> Message {
         reply_to: message.reply_to,
         mentions: message.mentions,
         reactions: Vec::new(),
-        status: Some(MessageStatus::Sent),
+        status: Some(status),
     }
 }

@@ -3,6 +3,7 @@
 use rookery_protocol::command::Mark;
 use rookery_protocol::event::ServerEvent;
 
+use crate::chat::receipts::{self, Marker};
 use crate::error::AppError;
 use crate::gateway::{Gateway, Session};
 use crate::store::MarkKind;
@@ -29,9 +30,16 @@ async fn raise(
     mark: &Mark,
     kind: MarkKind,
 ) -> Result<Option<ServerEvent>, AppError> {
-    gateway
-        .messages
-        .mark(session.user_id, mark.conversation_id, kind, mark.seq)
-        .await?;
+    let marker = Marker {
+        user_id: session.user_id,
+        socket: Some(session.id),
+    };
+    let wanted = receipts::Mark {
+        conversation_id: mark.conversation_id,
+        kind,
+        seq: mark.seq,
+    };
+    let known = session.positions().get(mark.conversation_id);
+    gateway.receipts.mark(marker, wanted, known).await?;
     Ok(None)
 }

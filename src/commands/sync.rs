@@ -84,7 +84,7 @@ async fn run(gateway: &Gateway, session: &Arc<Session>, command: Sync) -> Result
     let plan = plan::make(&memberships, command.cursors.as_ref());
     let newer = plan.apply(&mut session.positions());
     crate::gateway::noted(gateway, session, newer);
-    replay::run(gateway, session, plan, command.reference).await?;
+    replay::run(gateway, session, plan, command.reference, command.since).await?;
     // What a look into the journal passed over while this sync had the conversations.
     let memberships = gateway
         .store

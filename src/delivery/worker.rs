@@ -11,12 +11,14 @@ use tokio::sync::mpsc;
 
 use super::fill::{self, Filled};
 use super::hold::Holds;
+use super::receipts;
+use super::settings::Settings;
 use super::tell::{self, Entry, EntryFrame, Kept, fill_session, pass_on};
 use super::{Audience, Behind, Delivery, DeliveryParts, Path, Work, seats};
 use crate::bus::{BreakReason, BusEvent, Envelope};
 use crate::gateway::Session;
 use crate::metrics;
-use crate::store::{Change, FanoutMode, LogEntry, Membership};
+use crate::store::{Change, Chosen, FanoutMode, LogEntry, Membership};
 
 /// How long a fill that failed waits before it is tried again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -38,6 +40,7 @@ pub(super) struct Worker {
     delivery: Delivery,
     holds: Holds<Entry>,
     filling: HashMap<ConversationId, Filling>,
+    settings: Settings,
 }
 
 impl Worker {
@@ -47,6 +50,7 @@ impl Worker {
             delivery,
             holds: Holds::new(),
             filling: HashMap::new(),
+            settings: Settings::default(),
         }
     }
 
@@ -90,13 +94,13 @@ impl Worker {
     fn news(&mut self, to: Audience, envelope: Envelope) {
         let lag_ms = self.parts.clock.now().as_millis() - envelope.at.as_millis();
         metrics::bus_lag_seconds().record(lag_ms.max(0) as f64 / 1_000.0);
+        let is_ours = envelope.origin == self.parts.node_id;
+        let skip = envelope.skip.filter(|_| is_ours);
         match envelope.event {
             BusEvent::Entry { message } if message.kind == MessageKind::System => {
                 self.read(to, message.conversation_id, message.seq);
             }
             BusEvent::Entry { message } => {
-                let is_ours = envelope.origin == self.parts.node_id;
-                let skip = envelope.skip.filter(|_| is_ours);
                 let log = Arc::new(LogEntry::Message(message));
                 self.entry(to, Entry { log, skip });
             }
@@ -122,6 +126,13 @@ impl Worker {
                 let log = Arc::new(LogEntry::Change(change));
                 self.entry(to, Entry { log, skip: None });
             }
+            BusEvent::Receipts { receipts } => {
+                receipts::receipts(&self.parts.registry, to, &receipts);
+            }
+            BusEvent::OwnRead { reads } => {
+                receipts::own_reads(&self.parts.registry, to, &reads, skip);
+            }
+            BusEvent::OwnSettings { conversation_id } => self.own_settings(to, conversation_id),
             BusEvent::DirectCreated { conversation_id } => {
                 self.read(to, conversation_id, Seq::ZERO);
             }
@@ -146,16 +157,16 @@ impl Worker {
                 self.parts.auth.revocations.add(&session_ids);
                 self.parts.registry.revoke(user_id, &session_ids);
             }
-            BusEvent::Chosen { user_id, chosen } => {
-                let is_ours = envelope.origin == self.parts.node_id;
-                self.chosen(user_id, chosen, envelope.skip.filter(|_| is_ours));
-            }
+            BusEvent::Chosen { user_id, chosen } => self.chosen(user_id, chosen, skip),
             BusEvent::Blocked { by, blocked } => self.blocked(to, by, blocked),
-            BusEvent::Receipts { .. }
-            | BusEvent::OwnRead { .. }
-            | BusEvent::OwnSettings { .. }
-            | BusEvent::Presence(_)
-            | BusEvent::Canary { .. } => {}
+            BusEvent::Presence(_) | BusEvent::Canary { .. } => {}
+        }
+    }
+
+    /// A user's own settings of a conversation changed.
+    fn own_settings(&mut self, to: Audience, conversation_id: ConversationId) {
+        if let Audience::User(user) = to {
+            self.settings.changed(&self.parts, user, conversation_id);
         }
     }
 
@@ -335,12 +346,8 @@ impl Worker {
     /// where a socket does not know the conversation; `None` if no socket lacks anything.
     fn lacking(&self, user: UserId, id: ConversationId, target: Seq) -> Option<Option<Seq>> {
         let sessions = self.parts.registry.of(user);
-        let positions = sessions.iter().filter_map(|session| {
-            let positions = session.positions();
-            let known = positions.get(id);
-            let lacks = positions.is_based() && known.is_none_or(|seq| seq < target);
-            lacks.then_some(known)
-        });
+        let lacks = |session: &Arc<Session>| session.positions().lacks(id, target);
+        let positions = sessions.iter().filter_map(lacks);
         positions.min()
     }
 
@@ -420,8 +427,9 @@ fn users_of(sessions: &[Arc<Session>]) -> Vec<UserId> {
     sessions.iter().map(|session| session.user_id).collect()
 }
 
+/// Of those that are live in the conversation.
 fn lowest_position(sessions: &[Arc<Session>], id: ConversationId) -> Option<Seq> {
-    let positions = sessions.iter().filter_map(|s| s.positions().get(id));
+    let positions = sessions.iter().filter_map(|s| s.positions().live(id));
     positions.min()
 }
 

@@ -60,6 +60,32 @@ impl Positions {
         self.find(id).ok().map(|at| self.list[at].seq)
     }
 
+    /// The last entry passed on live; `None` for a conversation that is not known, or that a sync
+    /// is replaying.
+    #[must_use]
+    pub fn live(&self, id: ConversationId) -> Option<Seq> {
+        let position = &self.list[self.find(id).ok()?];
+        (self.based && position.target == Seq::ZERO).then_some(position.seq)
+    }
+
+    /// Whether entries up to `target` have to be read for this socket, and from where on: after
+    /// `Some(Some(seq))`, or all of a conversation that it does not know. A sync that is replaying
+    /// the conversation reads them itself.
+    pub fn lacks(&mut self, id: ConversationId, target: Seq) -> Option<Option<Seq>> {
+        if !self.based {
+            return None;
+        }
+        let Ok(at) = self.find(id) else {
+            return Some(None);
+        };
+        let position = &mut self.list[at];
+        if position.target > Seq::ZERO {
+            position.target = position.target.max(target);
+            return None;
+        }
+        (position.seq < target).then_some(Some(position.seq))
+    }
+
     /// Judges an entry and, if it is the next one, moves past it.
     pub fn advance(&mut self, id: ConversationId, seq: Seq) -> Verdict {
         let found = self.find(id);
@@ -289,6 +315,25 @@ mod tests {
         assert_eq!(positions.advance(id(1), Seq(8)), Verdict::Noted);
         assert_eq!(positions.synced_to(id(1), Seq(7)), Some(Seq(8)));
         assert_eq!(positions.advance(id(4), Seq(1)), Verdict::Unknown);
+    }
+
+    #[test]
+    fn what_a_sync_is_replaying_is_lacked_by_nobody_else() {
+        let mut positions = Positions::pending();
+        assert_eq!(positions.lacks(id(1), Seq(5)), None, "nothing is known yet");
+        positions.set_base(&[(id(1), Seq(4))]);
+        assert_eq!(positions.lacks(id(1), Seq(5)), Some(Some(Seq(4))));
+        assert_eq!(positions.lacks(id(1), Seq(4)), None);
+        assert_eq!(positions.lacks(id(2), Seq(1)), Some(None));
+        positions.begin_sync(id(1), Seq(2), Seq(4));
+        assert_eq!(
+            (positions.live(id(1)), positions.get(id(1))),
+            (None, Some(Seq(2)))
+        );
+        assert_eq!(positions.lacks(id(1), Seq(7)), None);
+        assert_eq!(positions.synced_to(id(1), Seq(4)), Some(Seq(7)));
+        assert_eq!(positions.synced_to(id(1), Seq(7)), None);
+        assert_eq!(positions.live(id(1)), Some(Seq(7)));
     }
 
     #[test]

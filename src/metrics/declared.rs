@@ -35,6 +35,15 @@ declare_metrics! {
     histogram commit_batch_size []
     /// From the begin of a storing transaction to its commit.
     histogram commit_seconds []
+    /// Delivered and read marks: accepted, joined with others that waited, and members' rows that
+    /// were written because they grew.
+    counter marks_total { result: taken | merged | written }
+    /// Members whose marks one statement raised.
+    histogram marks_flush_size []
+    /// From the begin of a statement that raises marks to its commit.
+    histogram marks_flush_seconds []
+    /// Receipts published, each to one user or to those who watch a group.
+    counter receipts_published_total []
     /// History pages that the primary served because the replica was behind or away.
     counter store_replica_fallbacks_total []
 

@@ -13,8 +13,10 @@ use crate::lifecycle::Tasks;
 const SECONDS: [f64; 16] = [
     0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0,
 ];
-/// Messages in a batch; 128 is the cap.
-const BATCH: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+/// Messages in a batch, of which 128 is the cap, or members' marks, of which 1,000 is.
+const BATCH: [f64; 11] = [
+    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_000.0,
+];
 
 /// Histograms keep their samples until they are sorted into buckets. A second of a busy node is
 /// some 100,000 samples, a megabyte.

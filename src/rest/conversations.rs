@@ -6,7 +6,7 @@ use std::str::FromStr;
 use axum::extract::State;
 use rookery_protocol::conversation::Conversation;
 use rookery_protocol::event::ErrorDetail;
-use rookery_protocol::rest::{CreateConversation, MarkRead, Page, UpdateConversation};
+use rookery_protocol::rest::{CreateConversation, Page, UpdateConversation, UpdateMembership};
 use rookery_protocol::{ConversationId, Timestamp};
 
 use super::RestState;
@@ -14,7 +14,7 @@ use super::envelope::{Answer, done, made, ok};
 use super::extract::{Body, Caller, Cursor, Ids, Params, one_more, page};
 use crate::chat::conversations::GroupRequest;
 use crate::error::AppError;
-use crate::store::{ConversationFilter, MarkKind};
+use crate::store::ConversationFilter;
 
 pub(super) async fn create(
     State(state): State<RestState>,
@@ -111,17 +111,16 @@ pub(super) async fn delete(
     done(&state.clock)
 }
 
-pub(super) async fn mark_read(
+pub(super) async fn update_own(
     State(state): State<RestState>,
     Caller(access): Caller,
     Ids(id): Ids<ConversationId>,
-    Body(request): Body<MarkRead>,
-) -> Answer<()> {
-    state
-        .messages
-        .mark(access.user_id, id, MarkKind::Read, request.seq)
-        .await?;
-    done(&state.clock)
+    Body(request): Body<UpdateMembership>,
+) -> Answer<Conversation> {
+    ok(
+        &state.clock,
+        state.conversations.update_own(&access, id, request).await?,
+    )
 }
 
 fn time(text: &str) -> Result<Timestamp, AppError> {

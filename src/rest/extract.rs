@@ -198,6 +198,8 @@ pub(super) enum Cursor {
     Conversations,
     Members,
     Online,
+    Receipts,
+    Blocks,
 }
 
 impl Cursor {
@@ -207,6 +209,8 @@ impl Cursor {
             Self::Conversations => "c1:",
             Self::Members => "m1:",
             Self::Online => "o1:",
+            Self::Receipts => "r1:",
+            Self::Blocks => "b1:",
         }
     }
 

@@ -1,9 +1,9 @@
-//! `/conversations/{id}/messages`: history and sending.
+//! `/conversations/{id}/messages`: history, sending and changing.
 
 use axum::extract::State;
 use rookery_protocol::event::ErrorDetail;
 use rookery_protocol::message::Message;
-use rookery_protocol::rest::{History, SendMessage};
+use rookery_protocol::rest::{EditMessage, History, SendMessage};
 use rookery_protocol::{ConversationId, Seq};
 
 use super::RestState;
@@ -52,6 +52,45 @@ pub(super) async fn send(
     };
     let sent = state.messages.send(access.user_id, request).await?;
     made(&state.clock, !sent.duplicate, sent.message)
+}
+
+pub(super) async fn edit(
+    State(state): State<RestState>,
+    Caller(access): Caller,
+    Ids((id, seq)): Ids<(ConversationId, Seq)>,
+    Body(request): Body<EditMessage>,
+) -> Answer<Message> {
+    let edited = state
+        .messages
+        .edit(access.user_id, id, seq, request.content);
+    ok(&state.clock, edited.await?)
+}
+
+pub(super) async fn delete(
+    State(state): State<RestState>,
+    Caller(access): Caller,
+    Ids((id, seq)): Ids<(ConversationId, Seq)>,
+) -> Answer<Message> {
+    let deleted = state.messages.delete(access.user_id, id, seq);
+    ok(&state.clock, deleted.await?)
+}
+
+pub(super) async fn react(
+    State(state): State<RestState>,
+    Caller(access): Caller,
+    Ids((id, seq, emoji)): Ids<(ConversationId, Seq, String)>,
+) -> Answer<Message> {
+    let added = state.messages.react(access.user_id, id, seq, &emoji);
+    ok(&state.clock, added.await?)
+}
+
+pub(super) async fn unreact(
+    State(state): State<RestState>,
+    Caller(access): Caller,
+    Ids((id, seq, emoji)): Ids<(ConversationId, Seq, String)>,
+) -> Answer<Message> {
+    let removed = state.messages.unreact(access.user_id, id, seq, &emoji);
+    ok(&state.clock, removed.await?)
 }
 
 fn seq(params: &Params, name: &str) -> Result<Option<Seq>, AppError> {

@@ -424,21 +424,6 @@ impl LogEntry {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MarkKind {
-    Delivered,
-    Read,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct MarkRaise {
-    pub conversation_id: ConversationId,
-    pub user_id: UserId,
-    pub kind: MarkKind,
-    pub seq: Seq,
-}
-
 /// A send, checked for shape, not yet for permission.
 #[derive(Clone, Debug)]
 pub struct NewMessage {

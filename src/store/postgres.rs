@@ -6,6 +6,7 @@ mod groups;
 mod journal;
 mod messages;
 mod presence;
+mod receipts;
 mod sessions;
 mod users;
 
@@ -125,6 +126,10 @@ fn connect_options(options: &StoreOptions, url: &str) -> Result<PgConnectOptions
 // dialect: a list is an array.
 fn numbers(numbers: &[i64]) -> Vec<i64> {
     numbers.to_vec()
+}
+
+fn texts(texts: &[String]) -> Vec<String> {
+    texts.to_vec()
 }
 
 fn list<'a>(ids: impl Iterator<Item = &'a Uuid>) -> Vec<Uuid> {

@@ -7,11 +7,13 @@
 
 pub(super) mod append;
 pub(super) mod blocks;
+pub(super) mod changes;
 pub(super) mod conversations;
 pub(super) mod groups;
 pub(super) mod journal;
 pub(super) mod messages;
 pub(super) mod presence;
+pub(super) mod receipts;
 pub(super) mod sessions;
 pub(super) mod users;
 

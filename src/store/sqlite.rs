@@ -6,6 +6,7 @@ mod groups;
 mod journal;
 mod messages;
 mod presence;
+mod receipts;
 mod sessions;
 mod users;
 
@@ -89,6 +90,11 @@ pub(super) fn file_options(url: &str) -> Result<SqliteConnectOptions> {
 // dialect: a list is a JSON array; `value` reads its numbers.
 fn numbers(numbers: &[i64]) -> String {
     serde_json::Value::from(numbers).to_string()
+}
+
+// dialect: a list is a JSON array; `value` reads its texts.
+fn texts(texts: &[String]) -> String {
+    serde_json::Value::from(texts).to_string()
 }
 
 // dialect: a list is a JSON array of hexadecimal ids; `unhex(value)` reads them.

@@ -1,8 +1,8 @@
 //! Commands whose fields are missing, of another type, out of bounds, or about what is not one's
 //! own.
 
-use rookery_test_support::new_message_id;
 use rookery_test_support::wire::Wire;
+use rookery_test_support::{eventually, new_message_id};
 use serde_json::{Value, json};
 
 use crate::stage::{Stage, is_error, send_to, with};
@@ -56,6 +56,7 @@ async fn fields_of_the_wrong_shape_are_named() {
     }
     for value in [json!(5), json!([]), json!("x"), json!(true)] {
         cases.push((send.clone(), "metadata", value.clone()));
+        cases.push((sync.clone(), "since", value.clone()));
         cases.push((sync.clone(), "cursors", value));
     }
     for (frame, field, value) in cases {
@@ -292,12 +293,11 @@ async fn marks_stay_within_the_log() {
         // Marks are answered only if they fail.
         stage.still_works(&mut socket, kind).await;
     }
-    let mine = stage.ann.conversation(stage.group).await.unwrap().me;
-    assert_eq!(
-        (mine.read_seq.0, mine.delivered_seq.0),
-        (end, end),
-        "backwards is ignored"
-    );
+    eventually("the marks are stored; backwards is ignored", async || {
+        let mine = stage.ann.conversation(stage.group).await.unwrap().me;
+        (mine.read_seq.0, mine.delivered_seq.0) == (end, end)
+    })
+    .await;
 }
 
 /// Everything up to `sync.done`, which comes last.

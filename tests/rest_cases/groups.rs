@@ -102,7 +102,10 @@ async fn members_are_added_once(world: World) {
 
 async fn a_removed_member_hears_of_it_and_of_nothing_later(world: World) {
     let [ann, bob] = world.people(["ann", "bob"]).await;
-    let group = ann.group(&[&bob]).await;
+    let body = json!({"kind": "group", "history_visible": false, "member_ids": [bob.id]});
+    let group = ann.post("/conversations", body).await.is(201).data();
+    let id = group["conversation_id"].as_str().unwrap();
+    let group = format!("/conversations/{id}");
     ann.say(&group, "before").await;
     world.published();
     ann.delete(&format!("{group}/members/{}", bob.id))

@@ -17,7 +17,7 @@ on_both! {
 
 /// Operation and, for each of [`ASKING`], the status. "Former" was removed; "target" in a path is
 /// a plain member.
-const MATRIX: [(&str, [u16; 6]); 14] = [
+const MATRIX: [(&str, [u16; 6]); 21] = [
     ("createConversation", [401, 201, 201, 201, 201, 201]),
     ("listConversations", [401, 200, 200, 200, 200, 200]),
     ("getConversation", [401, 404, 404, 200, 200, 200]),
@@ -31,8 +31,16 @@ const MATRIX: [(&str, [u16; 6]); 14] = [
     ("sendMessage", [401, 404, 404, 201, 201, 201]),
     ("listUsers", [401, 200, 200, 200, 200, 200]),
     ("getUser", [401, 200, 200, 200, 200, 200]),
+    // Of people one shares a conversation with.
+    ("getPresence", [401, 404, 404, 200, 200, 200]),
+    ("listPresence", [401, 200, 200, 200, 200, 200]),
+    ("listOnline", [401, 200, 200, 200, 200, 200]),
     // Of one's own window, which a former member still has.
     ("markRead", [401, 404, 200, 200, 200, 200]),
+    ("markAllRead", [401, 404, 200, 200, 200, 200]),
+    ("markAllDelivered", [401, 404, 200, 200, 200, 200]),
+    ("updateOwnMembership", [401, 404, 404, 200, 200, 200]),
+    ("listReceipts", [401, 404, 404, 200, 200, 200]),
 ];
 const ASKING: [&str; 6] = ["nobody", "stranger", "former", "member", "admin", "owner"];
 
@@ -68,7 +76,13 @@ async fn everybody_is_answered_as_decided(world: World) {
             let path = path.replace("{id}", &cast.target.id.to_string());
             let path = path.replace("{user_id}", &cast.target.id.to_string());
             let token = cast.token(asking);
-            let body = body_of(name, cast.newcomer.id);
+            let path = path.replace("{seq}", "1");
+            let path = if name == "listPresence" {
+                format!("{path}?user_ids={}", cast.target.id)
+            } else {
+                path
+            };
+            let body = body_of(name, &group, cast.newcomer.id);
             let answer = world
                 .call(token, operation.method.clone(), &path, body)
                 .await;
@@ -106,13 +120,18 @@ fn operations(document: &Value) -> Vec<Operation> {
 }
 
 /// A body that would be accepted.
-fn body_of(operation: &str, newcomer: UserId) -> Option<Value> {
+fn body_of(operation: &str, group: &str, newcomer: UserId) -> Option<Value> {
     match operation {
         "createConversation" => Some(json!({"kind": "group"})),
         "updateConversation" => Some(json!({"title": "New"})),
         "addMembers" => Some(json!({"user_ids": [newcomer]})),
         "changeRole" => Some(json!({"role": "admin"})),
         "markRead" => Some(json!({"seq": 1})),
+        "markAllRead" | "markAllDelivered" => {
+            let id = group.trim_start_matches("/conversations/");
+            Some(json!({"marks": [{"conversation_id": id, "seq": 1}]}))
+        }
+        "updateOwnMembership" => Some(json!({"muted_until": null})),
         "sendMessage" => Some(json!({"message_id": new_id(), "content": "hi"})),
         _ => None,
     }

@@ -18,8 +18,11 @@ use rookery::chat::accounts::Accounts;
 use rookery::chat::conversations::Conversations;
 use rookery::chat::fanout::Fanout;
 use rookery::chat::messages::Messages;
+use rookery::chat::presence::Appearances;
+use rookery::chat::receipts::Receipts;
 use rookery::clock::{Clock, new_id};
 use rookery::lifecycle::Tasks;
+use rookery::presence::{Directory, MemoryPresence, Roster};
 use rookery::rest::{RestState, router};
 use rookery::store::{self, Store, StoreOptions};
 use rookery_protocol::{Timestamp, UserId};
@@ -86,6 +89,8 @@ pub struct World {
     bus: Arc<Recorder>,
     pub clock: Clock,
     pub store: Arc<dyn Store>,
+    pub receipts: Arc<Receipts>,
+    pub database_url: String,
     /// Stops what runs in the background when the last clone is gone.
     _tasks: Arc<Tasks>,
     _folder: Option<Arc<TempDir>>,
@@ -127,6 +132,7 @@ impl World {
     }
 
     async fn on(url: String, folder: Option<TempDir>, rates: RateOptions) -> Self {
+        let database_url = url.clone();
         let options = StoreOptions {
             url,
             replica_url: None,
@@ -152,11 +158,19 @@ impl World {
         let fanout = Arc::new(fanout);
         let accounts = Accounts::new(store.clone(), auth.clone(), fanout.clone(), clock.clone());
         let conversations = Conversations::new(store.clone(), fanout.clone(), clock.clone(), 16);
-        let messages = Messages::start(store.clone(), fanout, clock.clone(), &tasks);
+        let messages = Messages::start(store.clone(), fanout.clone(), clock.clone(), &tasks);
+        let receipts = Receipts::start(store.clone(), fanout.clone(), clock.clone(), 50, &tasks);
+        let receipts = Arc::new(receipts);
+        let roster = Arc::new(Roster::default());
+        let directory = Directory::new(roster.clone(), Arc::new(MemoryPresence));
+        let directory = Arc::new(directory);
+        let appearances = Appearances::new(store.clone(), directory, roster, fanout, clock.clone());
         let router = router(RestState {
             accounts: Arc::new(accounts),
             conversations: Arc::new(conversations),
             messages: Arc::new(messages),
+            receipts: receipts.clone(),
+            appearances: Arc::new(appearances),
             auth,
             clock: clock.clone(),
             trusted_proxies: Arc::new(["127.0.0.0/8".parse().unwrap()]),
@@ -168,6 +182,8 @@ impl World {
             bus,
             clock,
             store,
+            receipts,
+            database_url,
             _tasks: tasks,
             _folder: folder.map(Arc::new),
         }
@@ -237,6 +253,23 @@ impl World {
     /// What was published since the last look.
     pub fn published(&self) -> Vec<(Channel, BusEvent)> {
         self.bus.take()
+    }
+
+    /// Waits until so many things were published since the last look.
+    pub async fn published_until(&self, count: usize) -> Vec<(Channel, BusEvent)> {
+        let mut published = Vec::new();
+        let told = async {
+            loop {
+                published.extend(self.published());
+                if published.len() >= count {
+                    break;
+                }
+                self.bus.more.notified().await;
+            }
+        };
+        let told = tokio::time::timeout(TOLD_WITHIN, told).await;
+        assert!(told.is_ok(), "only this was published: {published:?}");
+        published
     }
 
     /// Waits until somebody is told of an entry with this content; returns who was. What was

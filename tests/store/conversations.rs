@@ -230,7 +230,6 @@ contract! {
             mark(direct, bob, MarkKind::Read, 2),
             mark(direct, bob, MarkKind::Delivered, 3),
             mark(direct, bob, MarkKind::Read, 1),
-            mark(direct, bob, MarkKind::Read, 4),
             mark(direct, alice, MarkKind::Delivered, 1),
             mark(direct, stranger, MarkKind::Read, 1),
             mark(group, bob, MarkKind::Read, 1),

@@ -15,10 +15,21 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 ///
 /// # Panics
 /// With `what`, when the answer is still no after [`PATIENCE`].
-pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+pub async fn eventually(what: &str, is_so: impl AsyncFnMut() -> bool) {
+    assert!(
+        eventually_within(PATIENCE, is_so).await,
+        "never happened: {what}"
+    );
+}
+
+/// Waits until something is so, for as long; whether it became so.
+pub async fn eventually_within(patience: Duration, mut is_so: impl AsyncFnMut() -> bool) -> bool {
+    let deadline = Instant::now() + patience;
     while !is_so().await {
-        assert!(Instant::now() < deadline, "never happened: {what}");
+        if Instant::now() >= deadline {
+            return false;
+        }
         sleep(LOOK_EVERY).await;
     }
+    true
 }

@@ -19,8 +19,8 @@ pub mod servers;
 pub mod wire;
 
 pub use cluster::{Builder, TestCluster};
-pub use eventually::{PATIENCE, eventually};
+pub use eventually::{PATIENCE, eventually, eventually_within};
 pub use metrics::Metrics;
 pub use node::Node;
-pub use people::{Device, Person, Record, SendFailure, Setup, To, new_message_id};
+pub use people::{Device, Person, Record, SendFailure, Setup, To, change_of, new_message_id};
 pub use redis_proxy::RedisProxy;

@@ -1,5 +1,6 @@
 //! The people of a test's story.
 
+mod changes;
 mod device;
 mod presence;
 mod record;
@@ -15,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 pub use device::{Device, SendFailure, Setup};
-pub use record::Record;
+pub use record::{Record, change_of};
 
 use crate::eventually::PATIENCE;
 use crate::node::Node;

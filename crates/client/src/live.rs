@@ -12,6 +12,7 @@ mod backoff;
 mod driver;
 mod ledger;
 mod outbox;
+mod receipts;
 mod session;
 mod timers;
 
@@ -20,11 +21,13 @@ use std::time::Duration;
 
 use rookery_protocol::command::{ClientCommand, MessageSend};
 use rookery_protocol::conversation::{Conversation, Member};
-use rookery_protocol::event::{ConversationRead, ErrorEvent, MessageAck, ResetCursor, ServerEvent};
+use rookery_protocol::event::{
+    ConversationRead, ErrorEvent, MessageAck, Receipt, ResetCursor, ServerEvent,
+};
 use rookery_protocol::message::Message;
 use rookery_protocol::rest::Tokens;
 use rookery_protocol::user::User;
-use rookery_protocol::{ConversationId, Format, MessageId, Seq, SessionId, UserId};
+use rookery_protocol::{ConversationId, Format, MessageId, Seq, SessionId, Timestamp, UserId};
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -59,8 +62,8 @@ pub enum Start {
     /// Those that are sent from now on.
     Now,
     /// Those after these cursors: for each conversation the highest `seq` handed out as
-    /// [`Update::Message`] or [`Update::Reset`]. Memberships that are not named count from the
-    /// joining.
+    /// [`Update::Message`], [`Update::Changed`] (its `cursor`) or [`Update::Reset`]. Memberships
+    /// that are not named count from the joining.
     Cursors(HashMap<ConversationId, Seq>),
 }
 
@@ -74,6 +77,9 @@ pub struct LiveConfig {
     pub start: Start,
     /// The epoch that [`Start::Cursors`] belong to, if it was kept: see [`Update::Connected`].
     pub epoch: Option<String>,
+    /// The server's time when this device was last connected, if it was kept: what was read on
+    /// other devices since is handed out as [`Update::Read`].
+    pub since: Option<Timestamp>,
     /// Sends that may wait for their acknowledgement; then [`Handle::send`] waits.
     pub outbox: usize,
     /// Updates that may wait for the application; then the socket is not read.
@@ -92,6 +98,7 @@ impl LiveConfig {
             format: Format::Json,
             start: Start::default(),
             epoch: None,
+            since: None,
             outbox: 1_024,
             updates: 1_024,
         }
@@ -173,8 +180,13 @@ pub enum Update {
     Synced { messages: i64 },
     /// A message that was not sent through this [`Live`]: once, in `seq` order.
     Message(Box<Message>),
-    /// An older message as it is now.
-    Changed(Box<Message>),
+    /// An older message as it is now: it was edited or deleted, or somebody reacted to it. Replace
+    /// what is kept of it.
+    Changed {
+        /// Up to here everything of the conversation has been handed out.
+        cursor: Seq,
+        message: Box<Message>,
+    },
     /// One's own message is stored: place it by its `seq`. Once; no [`Update::Message`] follows.
     Acked(MessageAck),
     /// One's own message was refused for good.
@@ -195,8 +207,12 @@ pub enum Update {
         added: bool,
         member: Member,
     },
-    /// Read on another device of one's own.
+    /// Read on another device of one's own: everything up to `seq`. The counts are of entries up to
+    /// `last_seq`; what came after it counts on top.
     Read(ConversationRead),
+    /// Another member has got (or, with `read`, has read) everything up to `seq`. Handed out only
+    /// where it says more than before; what is read is delivered, too.
+    Receipt { receipt: Receipt, read: bool },
     /// Too far behind: drop what is kept of this conversation and fetch its history; what comes
     /// after `seq` is handed out here.
     Reset(ResetCursor),
@@ -204,7 +220,7 @@ pub enum Update {
     Refreshed(Box<Tokens>),
     /// The node goes away soon; the connection moves by itself.
     Draining { reconnect_after: Duration },
-    /// An event that needs no state here: receipts, presence, typing and the like.
+    /// An event that needs no state here: presence, typing and the like.
     Event(Box<ServerEvent>),
     /// The connection ended; the next attempt is under way.
     Disconnected {

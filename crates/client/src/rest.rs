@@ -4,6 +4,7 @@ mod accounts;
 mod conversations;
 mod messages;
 mod presence;
+mod receipts;
 
 use std::sync::Arc;
 use std::time::Duration;

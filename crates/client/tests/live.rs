@@ -8,7 +8,8 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use rookery_client::{ClientCommand, Credentials, Live, LiveConfig, Outgoing, Start, Update};
 use rookery_protocol::event::{
-    Limits, MessageAck, MessageBatch, MessageNew, Ready, ServerDraining, ServerEvent, SyncDone,
+    Limits, MessageAck, MessageBatch, MessageChanged, MessageNew, Ready, ServerDraining,
+    ServerEvent, SyncDone,
 };
 use rookery_protocol::message::{Message, MessageKind, MessageStatus};
 use rookery_protocol::rest::{Success, Tokens};
@@ -231,7 +232,7 @@ async fn next(live: &mut Live) -> String {
         Some(Update::Connected { node_id, .. }) => format!("connected {node_id}"),
         Some(Update::Synced { .. }) => "synced".into(),
         Some(Update::Message(message)) => format!("message {}", message.seq),
-        Some(Update::Changed(message)) => format!("changed {}", message.seq),
+        Some(Update::Changed { cursor, message }) => format!("changed {} at {cursor}", message.seq),
         Some(Update::Acked(ack)) => format!("acked {}", ack.seq),
         Some(Update::Disconnected { code, .. }) => format!("disconnected {code}"),
         Some(Update::Stopped { code, .. }) => format!("stopped {code}"),
@@ -300,13 +301,67 @@ async fn what_was_not_acked_is_sent_again_and_nothing_is_handed_out_twice() {
         "connected b",
         "message 6",
         "acked 7",
-        "changed 2",
+        "changed 2 at 8",
         "synced"
     );
     expect!(&mut live, "acked 9", "message 10");
     peer.close(4001).await;
     expect!(&mut live, "stopped 4001", "end");
     assert!(live.close().await.is_empty());
+}
+
+#[tokio::test]
+async fn changes_are_handed_out_once_and_move_the_cursor() {
+    let (listener, mut live) = start().await;
+    let mut peer = Peer::accept(&listener, "a", 4).await;
+    peer.synced().await;
+    let change = |seq: i64, of: i64| MessageChanged {
+        conversation_id: ROOM,
+        seq: Seq(seq),
+        by: OTHER,
+        message: theirs(of),
+    };
+    for event in [
+        ServerEvent::MessageEdited(change(5, 2)),
+        ServerEvent::ReactionAdded(change(6, 3)),
+        ServerEvent::ReactionAdded(change(6, 3)),
+        ServerEvent::ReactionRemoved(change(7, 3)),
+        ServerEvent::MessageDeleted(change(8, 2)),
+    ] {
+        peer.say(event).await;
+    }
+    drop(peer);
+    expect!(
+        &mut live,
+        "connected a",
+        "synced",
+        "changed 2 at 5",
+        "changed 3 at 6",
+        "changed 3 at 7",
+        "changed 2 at 8",
+        "disconnected 1006"
+    );
+    let mut peer = Peer::accept(&listener, "b", 8).await;
+    peer.say(ServerEvent::MessageBatch(MessageBatch {
+        reference: None,
+        conversation_id: ROOM,
+        messages: vec![theirs(9)],
+        changed: vec![theirs(2), theirs(3)],
+        to_seq: Seq(11),
+        more: false,
+    }))
+    .await;
+    peer.synced().await;
+    expect!(
+        &mut live,
+        "connected b",
+        "message 9",
+        "changed 2 at 2",
+        "changed 3 at 11",
+        "synced"
+    );
+    drop(peer);
+    Peer::accept(&listener, "c", 11).await;
 }
 
 #[tokio::test]

@@ -205,13 +205,17 @@ pub struct MemberChanged {
     pub member: Member,
 }
 
-/// Read on another device of one's own.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// Read on another device of one's own. Only grows: keep the highest `seq`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConversationRead {
     pub conversation_id: ConversationId,
+    /// Everything up to it is read.
     pub seq: Seq,
     pub at: Timestamp,
+    /// The counts are of entries up to this one: what came after it counts on top.
+    pub last_seq: Seq,
     pub unread_count: i64,
+    pub mention_count: i64,
 }
 
 /// This node goes away: come back, to any node, after the hint.

@@ -148,6 +148,25 @@ pub fn avatar_url(text: &str) -> Check {
     )
 }
 
+/// The emoji of a reaction: one, of at most 32 bytes. With and without the sign that asks for its
+/// coloured form (U+FE0F) it is the same; it comes back as Unicode recommends it.
+///
+/// # Errors
+/// Names the field and what is allowed.
+pub fn emoji(text: &str) -> Result<&'static str, ErrorDetail> {
+    let refusal = |reason| ErrorDetail::new("emoji", reason, "one emoji of at most 32 bytes");
+    if text.len() > limits::EMOJI_BYTES {
+        return Err(refusal("is too long"));
+    }
+    // Some keyboards add the sign where nothing asks for it.
+    let emoji = emojis::get(text).or_else(|| emojis::get(&text.replace('\u{fe0f}', "")));
+    let emoji = emoji.ok_or_else(|| refusal("is not an emoji"))?;
+    if emoji.as_str().len() > limits::EMOJI_BYTES {
+        return Err(refusal("is too long"));
+    }
+    Ok(emoji.as_str())
+}
+
 /// A request's `ref`: at most 64 bytes.
 ///
 /// # Errors
@@ -183,6 +202,52 @@ mod tests {
         );
         assert_eq!(line("title", "a\nb", 100).unwrap_err().field, "title");
         assert!(line("title", &"a".repeat(101), 100).is_err());
+    }
+
+    #[test]
+    fn a_reaction_is_one_emoji_however_it_is_spelt() {
+        for one in [
+            "👍",
+            "👍🏽",
+            "🇿🇦",
+            "👨\u{200d}👩\u{200d}👧\u{200d}👦",
+            "1\u{fe0f}\u{20e3}",
+        ] {
+            assert_eq!(emoji(one).unwrap(), one);
+        }
+        assert_eq!(emoji("\u{2764}").unwrap(), "\u{2764}\u{fe0f}");
+        assert_eq!(emoji("\u{2764}\u{fe0f}").unwrap(), "\u{2764}\u{fe0f}");
+        assert_eq!(emoji("👍\u{fe0f}").unwrap(), "👍");
+        let without = "👁\u{200d}🗨";
+        assert_eq!(emoji(without).unwrap(), "👁\u{fe0f}\u{200d}🗨\u{fe0f}");
+        for bad in [
+            "",
+            " ",
+            "a",
+            "1",
+            "ok",
+            ":+1:",
+            "👍👍",
+            "👍 ",
+            "👍a",
+            "\u{fe0f}",
+            "\u{200d}",
+            "\u{1f3fd}",
+            "🇿",
+            "👍\u{fe0e}",
+            "\0",
+        ] {
+            assert_eq!(emoji(bad).unwrap_err().reason, "is not an emoji", "{bad:?}");
+        }
+        let kiss = "👩🏻\u{200d}❤\u{fe0f}\u{200d}💋\u{200d}👩🏼";
+        assert_eq!(emoji(kiss).unwrap_err().reason, "is too long");
+        assert_eq!(emoji(&"👍".repeat(9)).unwrap_err().reason, "is too long");
+        assert!(
+            emojis::iter().all(|known| emoji(known.as_str()).map_or_else(
+                |refused| refused.reason == "is too long",
+                |spelt| spelt == known.as_str()
+            ))
+        );
     }
 
     #[test]

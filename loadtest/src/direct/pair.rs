@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use rookery_client::socket::RawMessage;
 use rookery_client::{ClientCommand, Connect, Socket, SocketError};
-use rookery_protocol::command::Sync;
+use rookery_protocol::command::{Mark, Sync};
 use rookery_protocol::{CloseCode, ConversationId, Seq};
 
 use super::pacer::Due;
@@ -229,7 +229,12 @@ impl Pair {
                 None => self.watch.foreign(),
             },
             "message.new" => match &light.message {
-                Payload::Message(message) => self.on_message(side, message),
+                Payload::Message(message) => {
+                    self.on_message(side, message);
+                    if self.shared.plan.marks {
+                        return self.mark_read(side, message.seq).await;
+                    }
+                }
                 _ => self.watch.foreign(),
             },
             "message.batch" => light.messages.iter().for_each(|m| self.on_message(side, m)),
@@ -269,6 +274,17 @@ impl Pair {
                 }
             }
         }
+    }
+
+    async fn mark_read(&mut self, side: Side, seq: i64) -> Result<(), (Side, SocketError)> {
+        let mark = ClientCommand::MessageRead(Mark {
+            reference: None,
+            conversation_id: self.conversation,
+            seq: Seq(seq),
+        });
+        let end = &mut self.ends[side as usize];
+        end.fed = true;
+        end.socket.feed(&mark).await.map_err(|error| (side, error))
     }
 
     fn on_ack(&mut self, tag: Tag, seq: i64) {

@@ -1,17 +1,23 @@
 //! Carries out a sync's plan, at the pace of the reader.
 
 use rookery_protocol::event::{
-    ConversationChanged, MemberChanged, MessageBatch, ServerEvent, SyncDone, SyncStart,
+    ConversationChanged, ConversationRead, MemberChanged, MessageBatch, ServerEvent, SyncDone,
+    SyncStart,
 };
-use rookery_protocol::message::{Message, MessageStatus, SystemNotice};
-use rookery_protocol::{CloseCode, ConversationId, Seq, limits};
+use rookery_protocol::message::{Message, SystemNotice};
+use rookery_protocol::{CloseCode, ConversationId, Seq, Timestamp, limits};
 
 use super::plan::{Plan, Replay};
 use super::{Stopped, tell};
+use crate::chat::receipts::set_statuses;
 use crate::gateway::{Gateway, Session, give_up_seat};
 use crate::metrics;
-use crate::store::LogEntry;
+use crate::store::{LogEntry, OwnReads};
 
+/// Read marks looked up at once.
+const READ_MARKS: i64 = 200;
+/// How far the clocks of two nodes may be apart: a mark is told twice rather than not at all.
+const CLOCKS_APART_MS: i64 = 5_000;
 /// Messages in one batch.
 const BATCH: i64 = 100;
 /// A batch is cut here, so that no frame is larger than a client has to expect.
@@ -22,6 +28,7 @@ pub(super) async fn run(
     session: &Session,
     plan: Plan,
     reference: Option<String>,
+    since: Option<Timestamp>,
 ) -> Result<(), Stopped> {
     let start = SyncStart {
         reference: reference.clone(),
@@ -38,6 +45,7 @@ pub(super) async fn run(
             forget(gateway, session, replay.conversation_id).await;
         }
     }
+    read_marks(gateway, session, &plan, since).await?;
     let done = SyncDone {
         reference,
         count,
@@ -50,6 +58,45 @@ pub(super) async fn run(
 async fn forget(gateway: &Gateway, session: &Session, id: ConversationId) {
     session.positions().forget(id);
     give_up_seat(gateway, session, id).await;
+}
+
+/// Tells what the user has read on other devices: since the time the device was last here, and in
+/// what was replayed.
+async fn read_marks(
+    gateway: &Gateway,
+    session: &Session,
+    plan: &Plan,
+    since: Option<Timestamp>,
+) -> Result<(), Stopped> {
+    let replayed: Vec<ConversationId> = plan.replays.iter().map(|r| r.conversation_id).collect();
+    if since.is_none() && replayed.is_empty() {
+        return Ok(());
+    }
+    let mut page = OwnReads {
+        user_id: session.user_id,
+        since: since.map(|since| since.plus_millis(-CLOCKS_APART_MS)),
+        among: &replayed,
+        after: None,
+        limit: READ_MARKS,
+    };
+    loop {
+        let marks = gateway.store.own_reads(&page).await?;
+        for mark in &marks {
+            let read = ConversationRead {
+                conversation_id: mark.conversation_id,
+                seq: mark.seq,
+                at: mark.at,
+                last_seq: mark.last_seq,
+                unread_count: mark.unread_count,
+                mention_count: mark.mention_count,
+            };
+            tell(session, &ServerEvent::ConversationRead(read)).await?;
+        }
+        page.after = marks.last().map(|mark| mark.conversation_id);
+        if (marks.len() as i64) < READ_MARKS {
+            return Ok(());
+        }
+    }
 }
 
 async fn introduce(gateway: &Gateway, session: &Session, replay: &Replay) -> Result<(), Stopped> {
@@ -103,10 +150,8 @@ async fn messages(
                 LogEntry::Blank { .. } => {}
             }
         }
-        for message in messages.iter_mut().chain(&mut changed) {
-            let own = message.sender_id == session.user_id;
-            message.status = own.then_some(MessageStatus::Sent);
-        }
+        let told = messages.iter_mut().chain(&mut changed);
+        set_statuses(gateway.store.as_ref(), session.user_id, id, told).await?;
         count += messages.len() as i64;
         metrics::delivered_total()
             .resume
@@ -187,11 +232,11 @@ async fn changes(
     notices: &[(Seq, SystemNotice)],
 ) -> Result<(), Stopped> {
     let id = replay.conversation_id;
-    let updated = notices.iter().rfind(|(_, notice)| {
-        matches!(
-            notice,
-            SystemNotice::GroupUpdated { .. } | SystemNotice::RoleChanged { .. }
-        )
+    let updated = notices.iter().rfind(|(_, notice)| match notice {
+        SystemNotice::GroupUpdated { .. } | SystemNotice::RoleChanged { .. } => true,
+        // Removed and back again: marks and role are new.
+        SystemNotice::MembersAdded { user_ids } => user_ids.contains(&session.user_id),
+        _ => false,
     });
     if let Some((seq, _)) = updated
         && !replay.created

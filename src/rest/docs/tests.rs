@@ -271,6 +271,14 @@ fn envelopes_and_sessions_are_documented_field_by_field() {
         expires_in: 0,
     };
     same_fields("Tokens", tokens);
+    let receipt = rest::MessageReceipt {
+        user_id: ID.parse().unwrap(),
+        username: String::new(),
+        full_name: None,
+        status: MessageStatus::Read,
+        read_at: None,
+    };
+    same_fields("MessageReceipt", receipt);
     let session = rest::Session {
         session_id: ID.parse().unwrap(),
         device_name: None,
@@ -330,6 +338,11 @@ fn bodies_are_documented_with_what_they_require() {
     same_required::<rest::AddMembers>("AddMembers", &json!({"user_ids": [ID]}));
     same_required::<rest::ChangeRole>("ChangeRole", &json!({"role": "admin"}));
     same_required::<rest::MarkRead>("MarkRead", &json!({"seq": 1}));
+    let mark = json!({"conversation_id": ID, "seq": 1});
+    same_required::<rest::BulkMark>("BulkMark", &mark);
+    same_required::<rest::Marks>("Marks", &json!({"marks": [mark]}));
+    let own = json!({"muted_until": TIME});
+    same_required::<rest::UpdateMembership>("UpdateMembership", &own);
     let message = json!({"message_id": ID, "content": "", "reply_to": 1, "metadata": {}});
     same_required::<rest::SendMessage>("SendMessage", &message);
 }

@@ -1,6 +1,7 @@
 //! The logs in PostgreSQL.
 
 mod append;
+mod changes;
 
 use std::sync::atomic::Ordering;
 
@@ -17,7 +18,8 @@ use crate::store::sql::messages::{
     self as sql, MessageRecord, NEWEST, OLDEST, message_columns, message_page, message_reads,
 };
 use crate::store::{
-    Direction, HistoryPage, LogEntry, MessageStore, NewMessage, Outcome, Result, Wait,
+    Direction, HistoryPage, LogEntry, MessageChange, MessageChanged, MessageRule, MessageStore,
+    NewMessage, Outcome, Refusal, Result, Wait,
 };
 
 /// A page together with the end of the log as the replica has it, from one snapshot. The page is
@@ -49,6 +51,15 @@ impl MessageStore for PostgresStore {
         at: Timestamp,
     ) -> Result<Vec<Outcome>> {
         append::append(self, batch, wait, at).await
+    }
+
+    async fn change_message(
+        &self,
+        change: &MessageChange,
+        rule: MessageRule,
+        at: Timestamp,
+    ) -> Result<std::result::Result<MessageChanged, Refusal>> {
+        changes::change(self, change, rule, at).await
     }
 
     async fn entries(

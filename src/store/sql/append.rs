@@ -7,6 +7,9 @@ use rookery_protocol::{ConversationId, MessageId, Seq, Timestamp, UserId};
 
 use crate::store::{NewMessage, Outcome, Refusal, Stored};
 
+/// To somebody who is blocked by the other one of a direct conversation.
+const BLOCKED: &str = "this user does not take messages from you";
+
 /// A conversation of the batch that exists. What is not among the facts does not.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) enum Head {
@@ -21,8 +24,29 @@ pub(in crate::store) enum Head {
 pub(in crate::store) struct Evidence {
     /// The entry that carries its `message_id` already.
     pub(in crate::store) earlier: Option<Earlier>,
-    /// Its sender is a member now.
-    pub(in crate::store) is_member: bool,
+    pub(in crate::store) standing: Standing,
+    /// Its `reply_to` is a message of the log that its sender may see.
+    pub(in crate::store) replies_to_message: bool,
+}
+
+/// What a sender is to the conversation now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Standing {
+    Stranger,
+    Member,
+    /// A member whom the other one of a direct conversation blocks.
+    Blocked,
+}
+
+impl Standing {
+    /// From whether a member is free to write; `None` of who is no member.
+    pub(in crate::store) fn of(is_free: Option<bool>) -> Self {
+        match is_free {
+            None => Self::Stranger,
+            Some(true) => Self::Member,
+            Some(false) => Self::Blocked,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -85,11 +109,11 @@ pub(in crate::store) fn decide(
         let key = (send.conversation_id, send.message_id);
         if let Some(earlier) = evidence.earlier.as_ref().or(accepted.get(&key)) {
             plan.outcomes
-                .push(repeated(send, earlier, evidence.is_member, member_version));
+                .push(repeated(send, earlier, evidence.standing, member_version));
             continue;
         }
         let end = ends.get(&send.conversation_id).copied().unwrap_or(last_seq);
-        if let Err(refusal) = permit(send, evidence.is_member, end) {
+        if let Err(refusal) = permit(send, evidence, (last_seq, end)) {
             plan.outcomes.push(Outcome::Refused(refusal));
             continue;
         }
@@ -117,7 +141,12 @@ pub(in crate::store) fn decide(
 
 /// The answer to a send whose `message_id` is taken. Its own sender hears of it also after having
 /// left; to a stranger the conversation does not exist.
-fn repeated(send: &NewMessage, earlier: &Earlier, is_member: bool, member_version: i64) -> Outcome {
+fn repeated(
+    send: &NewMessage,
+    earlier: &Earlier,
+    standing: Standing,
+    member_version: i64,
+) -> Outcome {
     let is_own = earlier.sender_id == send.sender_id;
     if is_own && earlier.request_hash.as_deref() == Some(send.request_hash.as_slice()) {
         return Outcome::Stored(Stored {
@@ -127,25 +156,41 @@ fn repeated(send: &NewMessage, earlier: &Earlier, is_member: bool, member_versio
             duplicate: true,
         });
     }
-    Outcome::Refused(if is_own || is_member {
+    Outcome::Refused(if is_own || standing != Standing::Stranger {
         Refusal::Conflict("this message_id names another message already")
     } else {
         Refusal::NotFound
     })
 }
 
-fn permit(send: &NewMessage, is_member: bool, end: Seq) -> Result<(), Refusal> {
-    if !is_member {
-        return Err(Refusal::NotFound);
+/// `last_seq` is the log's end in the store, `end` that with what this batch has added.
+fn permit(
+    send: &NewMessage,
+    evidence: &Evidence,
+    (last_seq, end): (Seq, Seq),
+) -> Result<(), Refusal> {
+    match evidence.standing {
+        Standing::Stranger => return Err(Refusal::NotFound),
+        Standing::Blocked => return Err(Refusal::Forbidden(BLOCKED)),
+        Standing::Member => {}
     }
     match send.reply_to {
-        Some(reply_to) if reply_to < Seq(1) || reply_to > end => Err(Refusal::Invalid {
+        None => Ok(()),
+        // Everything a batch adds is a message, and in sight of whoever is a member now.
+        Some(reply_to) if reply_to > last_seq && reply_to <= end => Ok(()),
+        Some(_) if evidence.replies_to_message => Ok(()),
+        Some(_) => Err(Refusal::Invalid {
             field: "reply_to",
             reason: "names no message of this conversation",
             allowed: "the seq of an earlier message",
         }),
-        _ => Ok(()),
     }
+}
+
+/// The places in the batch of sends that reply; most batches have none, and then nothing is read.
+pub(in crate::store) fn replies(batch: &[NewMessage]) -> impl Iterator<Item = (usize, Seq)> {
+    let reply = |(place, send): (usize, &NewMessage)| Some((place, send.reply_to?));
+    batch.iter().enumerate().filter_map(reply)
 }
 
 #[cfg(test)]
@@ -180,7 +225,8 @@ mod tests {
     fn member() -> Evidence {
         Evidence {
             earlier: None,
-            is_member: true,
+            standing: Standing::Member,
+            replies_to_message: false,
         }
     }
 
@@ -253,7 +299,11 @@ mod tests {
             reply_to: Some(Seq(4)),
             ..send(1, 1)
         };
-        let plan = decide(&[wrong, right], &heads(4), &vec![member(); 2], AT);
+        let found = Evidence {
+            replies_to_message: true,
+            ..member()
+        };
+        let plan = decide(&[wrong, right], &heads(4), &[member(), found], AT);
         assert_eq!(seqs(&plan), [5]);
         assert!(matches!(
             plan.outcomes[0],
@@ -276,6 +326,31 @@ mod tests {
     }
 
     #[test]
+    fn who_is_blocked_stores_nothing_and_learns_of_what_was_stored() {
+        let blocked = Evidence {
+            standing: Standing::of(Some(false)),
+            ..member()
+        };
+        let earlier = Earlier {
+            seq: Seq(3),
+            created_at: AT,
+            sender_id: user(1),
+            request_hash: Some(vec![7; 16]),
+        };
+        let repeat = Evidence {
+            earlier: Some(earlier),
+            ..blocked.clone()
+        };
+        let plan = decide(&[send(1, 1), send(1, 2)], &heads(5), &[blocked, repeat], AT);
+        assert_eq!(seqs(&plan), [] as [i64; 0]);
+        assert!(matches!(
+            plan.outcomes[0],
+            Outcome::Refused(Refusal::Forbidden(_))
+        ));
+        assert!(matches!(plan.outcomes[1], Outcome::Stored(stored) if stored.duplicate));
+    }
+
+    #[test]
     fn a_repeat_is_answered_after_leaving_and_a_stranger_learns_nothing() {
         let earlier = Earlier {
             seq: Seq(3),
@@ -285,7 +360,8 @@ mod tests {
         };
         let gone = Evidence {
             earlier: Some(earlier),
-            is_member: false,
+            standing: Standing::Stranger,
+            replies_to_message: false,
         };
         let stranger = NewMessage {
             sender_id: user(2),
@@ -310,7 +386,7 @@ mod tests {
             Outcome::Refused(Refusal::NotFound)
         ));
         let neighbour = Evidence {
-            is_member: true,
+            standing: Standing::Member,
             ..gone
         };
         let plan = decide(&[stranger], &heads(5), &[neighbour], AT);

@@ -27,13 +27,8 @@ pub(in crate::store) const BETWEEN: &str = "select blocked_id from blocks \
 pub(in crate::store) const MARK: &str =
     "update members set blocked_at = $3 where conversation_id = $1 and user_id = $2";
 
-pub(in crate::store) const BLOCKS_OF: &str = concat!(
-    "select ",
-    super::users::user_columns!(),
-    " from users where deleted_at is null and user_id in (
-        select b.blocked_id from blocks b where b.user_id = $1 and b.blocked_id > $2)
-      order by user_id limit $3"
-);
+pub(in crate::store) const BLOCKS_OF: &str = "select blocked_id from blocks \
+    where user_id = $1 and blocked_id > $2 order by blocked_id limit $3";
 
 /// Implements `BlockStore`; needs `HEAD_LOCKED`, `FIRST_OF_PAIR_LOCKED` and `BLOCKERS_AMONG`.
 macro_rules! block_store {
@@ -44,8 +39,7 @@ macro_rules! block_store {
 
         use $crate::store::sql::blocks as sql;
         use $crate::store::sql::detached;
-        use $crate::store::sql::users::UserRecord;
-        use $crate::store::{BlockStore, Result, UserRow};
+        use $crate::store::{BlockStore, Result};
 
         #[async_trait]
         impl BlockStore for $store {
@@ -65,15 +59,14 @@ macro_rules! block_store {
                 user: UserId,
                 after: Option<UserId>,
                 limit: i64,
-            ) -> Result<Vec<UserRow>> {
-                let records: Vec<UserRecord> = sqlx::query_as(sql::BLOCKS_OF)
+            ) -> Result<Vec<UserId>> {
+                Ok(sqlx::query_scalar(sql::BLOCKS_OF)
                     .bind(user)
                     // No account has the nil id: all come after it.
                     .bind(after.unwrap_or(UserId::from_uuid(Uuid::nil())))
                     .bind(limit)
                     .fetch_all(self.reader())
-                    .await?;
-                records.into_iter().map(UserRow::try_from).collect()
+                    .await?)
             }
 
             async fn blockers_among(

@@ -10,7 +10,9 @@ use rookery_protocol::{ConversationId, Seq, Timestamp, UserId};
 use super::corrupt;
 use crate::store::{FanoutMode, FanoutState, MemberList, Membership, Result, StoreError};
 
-pub(in crate::store) use listed::{ListedRecord, conversation_of, conversations_of, listed};
+pub(in crate::store) use listed::{
+    ListedRecord, conversation_of, conversations_of, listed, put_reactions, reacted,
+};
 pub(in crate::store) use methods::conversation_store;
 
 macro_rules! membership {
@@ -41,7 +43,21 @@ macro_rules! member_list {
          where h.conversation_id "
     };
 }
-pub(in crate::store) use {member, member_list, membership};
+
+/// Present members of conversation `$1` with these usernames, which are folded. By look-ups from the
+/// names, however many members there are.
+macro_rules! members_named {
+    ($among:literal) => {
+        concat!(
+            "select u.username, u.user_id from users u \
+             where u.deleted_at is null and lower(u.username) ",
+            $among,
+            " and (select m.left_seq is null from members m \
+                   where m.conversation_id = $1 and m.user_id = u.user_id)"
+        )
+    };
+}
+pub(in crate::store) use {member, member_list, members_named, membership};
 
 pub(in crate::store) const MEMBERSHIP: &str = concat!(
     membership!(),
@@ -192,6 +208,6 @@ pub(in crate::store) fn kind(id: ConversationId, text: &str) -> Result<Conversat
     ConversationKind::parse(text).ok_or_else(|| corrupt("conversations", "kind", id))
 }
 
-fn role(id: ConversationId, text: &str) -> Result<MemberRole> {
+pub(in crate::store) fn role(id: ConversationId, text: &str) -> Result<MemberRole> {
     MemberRole::parse(text).ok_or_else(|| corrupt("members", "role", id))
 }

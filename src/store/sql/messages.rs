@@ -195,6 +195,25 @@ macro_rules! reactions_on {
     };
 }
 
+/// The reactions on messages of many conversations, as [`reactions_on`] reads them of one; `$from`
+/// yields them as `r`, each at most once.
+macro_rules! reactions_of {
+    ($from:literal) => {
+        concat!(
+            "select conversation_id, seq, emoji, user_id, count from (
+                select r.conversation_id, r.seq, r.emoji, r.user_id,
+                       row_number() over (partition by r.conversation_id, r.seq, r.emoji
+                                          order by r.created_at, r.user_id) as place,
+                       count(*) over (partition by r.conversation_id, r.seq, r.emoji) as count,
+                       min(r.created_at) over (partition by r.conversation_id, r.seq, r.emoji)
+                           as first_at
+                from ",
+            $from,
+            ") shown where place <= 50 order by conversation_id, seq, first_at, emoji, place"
+        )
+    };
+}
+
 /// The messages `$2` of conversation `$1`.
 macro_rules! messages_among {
     ($among:literal) => {
@@ -207,11 +226,11 @@ macro_rules! messages_among {
         )
     };
 }
-pub(in crate::store) use {messages_among, reactions_on};
+pub(in crate::store) use {messages_among, reactions_of, reactions_on};
 
 #[derive(sqlx::FromRow)]
 pub(in crate::store) struct ReactionRecord {
-    seq: Seq,
+    pub(in crate::store) seq: Seq,
     emoji: String,
     user_id: UserId,
     count: i64,

@@ -1,11 +1,12 @@
 //! Conversations and memberships in SQLite.
 
 use super::SqliteStore;
-use crate::store::MarkKind;
 use crate::store::sql::conversations::views::seats;
 use crate::store::sql::conversations::{
-    conversation_of, conversation_store, conversations_of, member, member_list, membership,
+    conversation_of, conversation_store, conversations_of, member, member_list, members_named,
+    membership,
 };
+use crate::store::sql::messages::reactions_of;
 
 // dialect: searching in bytes.
 const CONVERSATIONS_OF: &str = conversations_of!("instr(x.mentions, $1) > 0");
@@ -32,34 +33,12 @@ const MEMBER_LISTS: &str = concat!(
     member_list!(),
     "in (select unhex(value) from json_each($1)) order by h.conversation_id"
 );
-// dialect: a mark at a time; nobody else writes meanwhile.
-const RAISE_MARK: &str = "update members set
-        delivered_seq = max(delivered_seq, $3),
-        read_seq = case when $4 then max(read_seq, $3) else read_seq end,
-        read_at = case when $4 and $3 > read_seq then $5 else read_at end
-    where conversation_id = $1 and user_id = $2
-      and ($3 > delivered_seq or ($4 and $3 > read_seq))
-      and $3 <= coalesce(left_seq, (
-            select h.last_seq from conversation_heads h where h.conversation_id = $1))";
-
-async fn raise_marks(store: &SqliteStore, marks: &[MarkRaise], at: Timestamp) -> Result<()> {
-    let (store, marks) = (store.clone(), marks.to_vec());
-    detached(async move {
-        let mut tx = store.begin().await?;
-        for mark in &marks {
-            sqlx::query(RAISE_MARK)
-                .bind(mark.conversation_id)
-                .bind(mark.user_id)
-                .bind(mark.seq)
-                .bind(mark.kind == MarkKind::Read)
-                .bind(at)
-                .execute(&mut *tx)
-                .await?;
-        }
-        tx.commit().await?;
-        Ok(())
-    })
-    .await
-}
+const MEMBERS_NAMED: &str = members_named!("in (select value from json_each($2))");
+// dialect: pairs from two lists; `cross join` keeps them in front.
+const REACTIONS_OF: &str = reactions_of!(
+    "json_each($1) id join json_each($2) place on place.key = id.key
+                cross join reactions r
+                where r.conversation_id = unhex(id.value) and r.seq = place.value"
+);
 
 conversation_store!(SqliteStore);

@@ -1,6 +1,7 @@
 //! The logs in SQLite.
 
 mod append;
+mod changes;
 
 use async_trait::async_trait;
 use rookery_protocol::message::Message;
@@ -9,7 +10,8 @@ use rookery_protocol::{ConversationId, Seq, Timestamp};
 use super::SqliteStore;
 use crate::store::sql::messages::{self as sql, MessageRecord, NEWEST, OLDEST, message_reads};
 use crate::store::{
-    Direction, HistoryPage, LogEntry, MessageStore, NewMessage, Outcome, Result, Wait,
+    Direction, HistoryPage, LogEntry, MessageChange, MessageChanged, MessageRule, MessageStore,
+    NewMessage, Outcome, Refusal, Result, Wait,
 };
 
 // dialect: lists.
@@ -29,6 +31,15 @@ impl MessageStore for SqliteStore {
         at: Timestamp,
     ) -> Result<Vec<Outcome>> {
         append::append(self, batch, at).await
+    }
+
+    async fn change_message(
+        &self,
+        change: &MessageChange,
+        rule: MessageRule,
+        at: Timestamp,
+    ) -> Result<std::result::Result<MessageChanged, Refusal>> {
+        changes::change(self, change, rule, at).await
     }
 
     async fn entries(

@@ -9,7 +9,7 @@ use rookery_client::{Connect, ConnectError, Socket, SocketError};
 use rookery_protocol::command::{ClientCommand, Mark, MessageSend, Ping, Sync};
 use rookery_protocol::event::{ErrorEvent, MessageAck, Ready, ServerEvent, SyncDone};
 use rookery_protocol::message::Message;
-use rookery_protocol::{ConversationId, Format, MessageId, Seq};
+use rookery_protocol::{ConversationId, Format, MessageId, Seq, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -148,16 +148,37 @@ impl Device {
         Ok(self.sync(Some(cursors)).await)
     }
 
+    /// As [`Device::resume_on`], told what was read on other devices since this time.
+    ///
+    /// # Panics
+    /// As there.
+    pub async fn resume_since(&self, node: &Node, since: Timestamp) -> SyncDone {
+        let cursors = self.read(Record::cursors);
+        self.open(&node.url(), true)
+            .await
+            .unwrap_or_else(|error| panic!("{} cannot come back: {error}", self.name()));
+        self.ready().await;
+        self.sync_since(Some(cursors), Some(since)).await
+    }
+
     /// Sends a `sync` and waits for its end.
     ///
     /// # Panics
     /// It does not come to its end.
     pub async fn sync(&self, cursors: Option<HashMap<ConversationId, Seq>>) -> SyncDone {
+        self.sync_since(cursors, None).await
+    }
+
+    async fn sync_since(
+        &self,
+        cursors: Option<HashMap<ConversationId, Seq>>,
+        since: Option<Timestamp>,
+    ) -> SyncDone {
         let reference = Some(new_message_id().to_string());
         self.command(ClientCommand::Sync(Sync {
             reference: reference.clone(),
             cursors,
-            since: None,
+            since,
         }));
         self.expect("the end of the sync", |event| match event {
             ServerEvent::SyncDone(done) if done.reference == reference => Some(done.clone()),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::time::Instant;
 
-use rookery_protocol::event::ServerEvent;
+use rookery_protocol::event::{MessageChanged, ServerEvent};
 use rookery_protocol::message::Message;
 use rookery_protocol::{ConversationId, MessageId, Seq};
 
@@ -103,7 +103,11 @@ impl Record {
                         .iter()
                         .for_each(|reset| raise(reset.conversation_id, reset.seq));
                 }
-                _ => {}
+                _ => {
+                    if let Some(change) = change_of(event) {
+                        raise(change.conversation_id, change.seq);
+                    }
+                }
             }
         }
         cursors
@@ -164,6 +168,9 @@ impl Order {
         for message in messages_of(event).filter(|message| message.conversation_id == id) {
             self.entry(message.seq)?;
         }
+        if let Some(change) = change_of(event).filter(|change| change.conversation_id == id) {
+            self.entry(change.seq)?;
+        }
         if let ServerEvent::MessageBatch(batch) = event
             && batch.conversation_id == id
         {
@@ -184,6 +191,18 @@ impl Order {
         }
         self.position = Some(seq);
         Ok(())
+    }
+}
+
+/// What an event says of an entry that changed a message.
+#[must_use]
+pub fn change_of(event: &ServerEvent) -> Option<&MessageChanged> {
+    match event {
+        ServerEvent::MessageEdited(change)
+        | ServerEvent::MessageDeleted(change)
+        | ServerEvent::ReactionAdded(change)
+        | ServerEvent::ReactionRemoved(change) => Some(change),
+        _ => None,
     }
 }
 
@@ -210,6 +229,10 @@ impl fmt::Display for Record {
                 }
                 ServerEvent::SyncDone(done) => write!(f, " {} {:?}", done.count, done.reset)?,
                 _ => {}
+            }
+            if let Some(change) = change_of(event) {
+                let (id, seq, of) = (change.conversation_id, change.seq, change.message.seq);
+                write!(f, " {id} #{seq} of #{of}")?;
             }
             for message in messages_of(event) {
                 let content: String = message.content.chars().take(40).collect();

@@ -8,13 +8,14 @@ use rookery_protocol::command::MessageSend;
 use rookery_protocol::conversation::Conversation;
 use rookery_protocol::event::{Ready, ResetCursor};
 use rookery_protocol::rest::Tokens;
-use rookery_protocol::{CloseCode, ConversationId, ErrorCode, Seq, UserId};
+use rookery_protocol::{CloseCode, ConversationId, ErrorCode, Seq, Timestamp, UserId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::ledger::Ledger;
 use super::outbox::{Marks, Outbox};
+use super::receipts::Receipts;
 use super::{Command, LiveConfig, Start, Update};
 use crate::rest::{Api, ApiError};
 use crate::socket::{ABNORMAL, Connect, ConnectError, Socket, SocketError};
@@ -142,6 +143,10 @@ pub(super) struct Driver {
     pub(super) ledger: Ledger,
     pub(super) outbox: Outbox,
     pub(super) marks: Marks,
+    pub(super) receipts: Receipts,
+    /// The server's time when it was last heard, by this device's own measure of what passed
+    /// since `ready`.
+    pub(super) heard_at: Option<Timestamp>,
     pub(super) socket: Option<Socket>,
     pub(super) me: Option<UserId>,
     /// When a draining node asked to return.
@@ -168,6 +173,8 @@ impl Driver {
             ledger: Ledger::new(cursors),
             outbox: Outbox::new(config.outbox),
             marks: Marks::default(),
+            receipts: Receipts::default(),
+            heard_at: config.since,
             socket: None,
             me: None,
             return_at: None,
@@ -307,6 +314,7 @@ impl Driver {
             .await;
         }
         self.ledger = Ledger::new(cursors);
+        self.receipts = Receipts::default();
         Ok(())
     }
 

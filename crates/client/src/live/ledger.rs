@@ -6,7 +6,7 @@ use rookery_protocol::{ConversationId, Seq};
 
 /// The cursors of one user's conversations.
 ///
-/// A cursor moves with `message.new` and with a batch's `to_seq`: the server sends entries in
+/// A cursor moves with `message.new`, with what changes a message and with a batch's `to_seq`: the server sends entries in
 /// `seq` order, so that whoever has one has all before it. An acknowledgement may overtake earlier
 /// messages of others; it moves the cursor only if it is the very next entry, otherwise its `seq`
 /// is remembered until the cursor gets there, so that the message is not handed out once more.
@@ -37,7 +37,8 @@ impl Ledger {
         Self { conversations }
     }
 
-    /// A message arrived in its place: whether it is new, and to be handed out.
+    /// A message, or the change of one, arrived in its place: whether it is new, and to be handed
+    /// out.
     pub(super) fn arrived(&mut self, conversation: ConversationId, seq: Seq) -> bool {
         let entry = self.conversations.entry(conversation).or_default();
         if entry.cursor.is_some_and(|cursor| seq <= cursor) {

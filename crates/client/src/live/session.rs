@@ -4,10 +4,11 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::time::Duration;
 
+use rookery_protocol::Timestamp;
 use rookery_protocol::command::{Auth, ClientCommand, Ping, Sync};
 use rookery_protocol::event::{
-    ConversationChanged, ErrorEvent, MemberChanged, MessageAck, MessageBatch, Ready, ServerEvent,
-    SyncDone,
+    ConversationChanged, ErrorEvent, MemberChanged, MessageAck, MessageBatch, MessageChanged,
+    Ready, Receipt, ServerEvent, SyncDone,
 };
 use rookery_protocol::message::{Message, MessageStatus};
 use rookery_protocol::rest::Tokens;
@@ -35,8 +36,18 @@ struct Session {
     synced: bool,
     /// When a refused `sync` is repeated.
     sync_at: Option<Instant>,
+    /// The server's time at `ready`, and when that was here.
+    began: (Timestamp, Instant),
     window: usize,
     renewal: Option<Renewal>,
+}
+
+impl Session {
+    fn server_time(&self, now: Instant) -> Timestamp {
+        let (at_ready, ready) = self.began;
+        let passed = now.saturating_duration_since(ready).as_millis();
+        at_ready.plus_millis(i64::try_from(passed).unwrap_or(i64::MAX))
+    }
 }
 
 impl Driver {
@@ -47,6 +58,7 @@ impl Driver {
             timers: Timers::new(now, ready.server_time, ready.heartbeat_seconds),
             synced: false,
             sync_at: Some(now),
+            began: (ready.server_time, now),
             window: WINDOW.min(ready.limits.in_flight.max(1)),
             renewal: None,
         };
@@ -65,7 +77,11 @@ impl Driver {
             let room = open && !self.outbox.is_full();
             tokio::select! {
                 received = socket(&mut self.socket)?.next() => {
-                    session.timers.heard(Instant::now());
+                    let now = Instant::now();
+                    session.timers.heard(now);
+                    if session.synced {
+                        self.heard_at = Some(session.server_time(now));
+                    }
                     if let Received::Event(event) = received? {
                         self.on_event(&mut session, *event).await?;
                     }
@@ -96,7 +112,7 @@ impl Driver {
             let sync = Sync {
                 reference: Some(SYNC.to_owned()),
                 cursors,
-                since: None,
+                since: self.heard_at,
             };
             socket.feed(&ClientCommand::Sync(sync)).await?;
         }
@@ -161,12 +177,20 @@ impl Driver {
             ServerEvent::MessageNew(new) => self.on_message(new.message).await,
             ServerEvent::MessageAck(ack) => self.on_ack(ack).await,
             ServerEvent::MessageBatch(batch) => self.on_batch(batch).await,
+            ServerEvent::MessageEdited(change)
+            | ServerEvent::MessageDeleted(change)
+            | ServerEvent::ReactionAdded(change)
+            | ServerEvent::ReactionRemoved(change) => self.on_change(change).await,
             ServerEvent::SyncDone(done) => self.on_synced(session, done).await,
             ServerEvent::ConversationCreated(change) => self.on_conversation(change, true).await,
             ServerEvent::ConversationUpdated(change) => self.on_conversation(change, false).await,
             ServerEvent::MemberAdded(change) => self.on_member(change, true).await,
             ServerEvent::MemberRemoved(change) => self.on_member(change, false).await,
-            ServerEvent::ConversationRead(read) => self.say(Update::Read(read)).await,
+            ServerEvent::ConversationRead(read) if self.receipts.is_current(&read) => {
+                self.say(Update::Read(read)).await;
+            }
+            ServerEvent::ReceiptDelivered(receipt) => self.on_receipt(receipt, false).await,
+            ServerEvent::ReceiptRead(receipt) => self.on_receipt(receipt, true).await,
             ServerEvent::AuthOk(renewed) => {
                 session
                     .timers
@@ -179,12 +203,19 @@ impl Driver {
             }
             ServerEvent::Error(error) => self.on_error(session, error).await?,
             ServerEvent::Ready(_)
+            | ServerEvent::ConversationRead(_)
             | ServerEvent::SyncStart(_)
             | ServerEvent::Ok(_)
             | ServerEvent::Pong(_) => {}
             other => self.say(Update::Event(Box::new(other))).await,
         }
         Ok(())
+    }
+
+    async fn on_receipt(&mut self, receipt: Receipt, read: bool) {
+        if self.receipts.is_news(&receipt, read) {
+            self.say(Update::Receipt { receipt, read }).await;
+        }
     }
 
     async fn on_message(&mut self, message: Message) {
@@ -195,6 +226,15 @@ impl Driver {
             self.say(Update::Acked(ack_of(&message))).await;
         } else if new {
             self.say(Update::Message(Box::new(message))).await;
+        }
+    }
+
+    /// A change has a place in the log like a message, and moves the cursor like one.
+    async fn on_change(&mut self, change: MessageChanged) {
+        let cursor = change.seq;
+        if self.ledger.arrived(change.conversation_id, cursor) {
+            let message = Box::new(change.message);
+            self.say(Update::Changed { cursor, message }).await;
         }
     }
 
@@ -209,8 +249,13 @@ impl Driver {
         for message in batch.messages {
             self.on_message(message).await;
         }
-        for message in batch.changed {
-            self.say(Update::Changed(Box::new(message))).await;
+        let mut changed = batch.changed.into_iter().peekable();
+        while let Some(message) = changed.next() {
+            // What follows in this batch must not be passed over by whoever stops here.
+            let is_last = changed.peek().is_none();
+            let cursor = if is_last { batch.to_seq } else { message.seq };
+            let message = Box::new(message);
+            self.say(Update::Changed { cursor, message }).await;
         }
         self.ledger.advance(batch.conversation_id, batch.to_seq);
     }

@@ -5,7 +5,7 @@ use rookery_protocol::user::User;
 use rookery_protocol::{SessionId, UserId};
 use serde::de::IgnoredAny;
 
-use super::{Api, ApiError, PageRequest};
+use super::{Api, ApiError, Method, PageRequest};
 
 impl Api {
     /// Makes an account and logs in.
@@ -128,5 +128,32 @@ impl Api {
         let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
         let page: Page<User> = self.get("/users", &[("user_ids", ids.join(","))]).await?;
         Ok(page.items)
+    }
+
+    /// Blocks somebody: no direct messages from them, and no presence for them.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`: there is no such user; `INVALID`: it is oneself.
+    pub async fn block(&self, user: UserId) -> Result<(), ApiError> {
+        let path = format!("/users/{user}/block");
+        self.call::<(), IgnoredAny>(Method::PUT, &path, &[], None)
+            .await
+            .map(drop)
+    }
+
+    /// Ends a block.
+    ///
+    /// # Errors
+    /// As [`Api::block`].
+    pub async fn unblock(&self, user: UserId) -> Result<(), ApiError> {
+        self.delete(&format!("/users/{user}/block")).await
+    }
+
+    /// One page of those whom one blocks.
+    ///
+    /// # Errors
+    /// `INVALID`: the cursor is none of this server's.
+    pub async fn blocks(&self, page: &PageRequest) -> Result<Page<User>, ApiError> {
+        self.get("/users/blocks", &page.pairs()).await
     }
 }

@@ -1,7 +1,7 @@
-//! Messages: sending and history.
+//! Messages: sending, changing and history.
 
 use rookery_protocol::message::Message;
-use rookery_protocol::rest::{History, SendMessage};
+use rookery_protocol::rest::{EditMessage, History, SendMessage};
 use rookery_protocol::{ConversationId, MessageId, Seq};
 
 use super::{Api, ApiError, Method};
@@ -80,5 +80,99 @@ impl Api {
         }
         self.get(&format!("/conversations/{conversation}/messages"), &query)
             .await
+    }
+
+    /// Replaces the content of one's own message; returns it as it is now, as the methods below.
+    ///
+    /// # Errors
+    /// `FORBIDDEN`: another's; `CONFLICT`: it is deleted; `NOT_FOUND`; `INVALID`.
+    pub async fn edit_message(
+        &self,
+        conversation: ConversationId,
+        seq: Seq,
+        content: &str,
+    ) -> Result<Message, ApiError> {
+        let body = EditMessage {
+            content: content.to_owned(),
+        };
+        self.patch(&message_path(conversation, seq), &body).await
+    }
+
+    /// Deletes one's own message or, as an owner or admin of the group, anybody's. It keeps its
+    /// place, empty.
+    ///
+    /// # Errors
+    /// `FORBIDDEN`; `NOT_FOUND`.
+    pub async fn delete_message(
+        &self,
+        conversation: ConversationId,
+        seq: Seq,
+    ) -> Result<Message, ApiError> {
+        self.act(Method::DELETE, &message_path(conversation, seq))
+            .await
+    }
+
+    /// Puts an emoji on a message; once, however often it is asked for.
+    ///
+    /// # Errors
+    /// `INVALID`: not one emoji; `CONFLICT`: the message is deleted, or has too many different ones;
+    /// `NOT_FOUND`.
+    pub async fn react(
+        &self,
+        conversation: ConversationId,
+        seq: Seq,
+        emoji: &str,
+    ) -> Result<Message, ApiError> {
+        self.act(Method::PUT, &reaction_path(conversation, seq, emoji))
+            .await
+    }
+
+    /// Takes one's own emoji off a message.
+    ///
+    /// # Errors
+    /// As [`Api::react`].
+    pub async fn unreact(
+        &self,
+        conversation: ConversationId,
+        seq: Seq,
+        emoji: &str,
+    ) -> Result<Message, ApiError> {
+        self.act(Method::DELETE, &reaction_path(conversation, seq, emoji))
+            .await
+    }
+
+    async fn act(&self, method: Method, path: &str) -> Result<Message, ApiError> {
+        let answer = self.call::<(), Message>(method, path, &[], None).await?;
+        Ok(answer.data)
+    }
+}
+
+fn message_path(conversation: ConversationId, seq: Seq) -> String {
+    format!("/conversations/{conversation}/messages/{seq}")
+}
+
+fn reaction_path(conversation: ConversationId, seq: Seq, emoji: &str) -> String {
+    let mut path = message_path(conversation, seq) + "/reactions/";
+    for byte in emoji.bytes() {
+        path.push_str(&format!("%{byte:02X}"));
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use rookery_protocol::ConversationId;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn an_emoji_is_one_segment_of_a_path_whatever_is_in_it() {
+        let id = ConversationId::from_uuid(Uuid::nil());
+        let path = reaction_path(id, Seq(7), "#\u{fe0f}/");
+        assert!(
+            path.ends_with("/messages/7/reactions/%23%EF%B8%8F%2F"),
+            "{path}"
+        );
     }
 }

@@ -17,7 +17,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::super::{PostgresStore, Tx};
-use crate::store::sql::append::{Earlier, Evidence, Head, Plan, decide};
+use crate::store::sql::append::{Earlier, Evidence, Head, Plan, Standing, decide, replies};
 use crate::store::sql::detached;
 use crate::store::sql::journal::pack_entries;
 use crate::store::sql::messages::pack_mentions;
@@ -43,14 +43,32 @@ const EXISTING_HEADS: &str =
 /// trip once in this time.
 const LOOK_FIRST_MS: i64 = 5_000;
 
-/// The sends, by place from 1, whose sender is no member. By look-ups, never by a join that the
-/// planner might turn round and read a whole table for.
-const STRANGERS: &str = "
-    select s.place from unnest($1::uuid[], $2::uuid[])
-        with ordinality as s (conversation_id, sender_id, place)
-    where (select true from members p
-           where p.conversation_id = s.conversation_id and p.user_id = s.sender_id
-             and p.left_seq is null) is null";
+/// The sends, by place from 1, whose sender is no member (null) or a blocked one (false). By
+/// look-ups, never by a join that the planner might turn round and read a whole table for;
+/// `offset 0` keeps it at one look-up a send.
+const UNFREE: &str = "
+    select place, is_free from (
+        select s.place,
+               (select p.blocked_at is null from members p
+                where p.conversation_id = s.conversation_id and p.user_id = s.sender_id
+                  and p.left_seq is null) as is_free
+        from unnest($1::uuid[], $2::uuid[])
+            with ordinality as s (conversation_id, sender_id, place)
+        offset 0) sends
+    where is_free is not true";
+
+/// The sends, by place from 1, whose `reply_to` is a message that the sender may see.
+const REPLIES: &str = "
+    select s.place
+    from unnest($1::bigint[], $2::uuid[], $3::uuid[], $4::bigint[])
+        as s (place, conversation_id, sender_id, reply_to)
+    where (select t.kind in ('text', 'system') from messages t
+           where t.conversation_id = s.conversation_id and t.seq = s.reply_to)
+      and (select p.joined_seq < s.reply_to
+                  or (select c.history_visible from conversations c
+                      where c.conversation_id = s.conversation_id)
+           from members p
+           where p.conversation_id = s.conversation_id and p.user_id = s.sender_id)";
 
 /// The sends whose `message_id` is taken, with the entry that has it.
 const REPEATS: &str = "
@@ -122,7 +140,8 @@ async fn attempt(
     let heads = lock_heads(&mut tx, batch, wait).await?;
     // Later statements than the lock: they see what was committed while the lock was waited for,
     // such as the sender's removal.
-    let mut evidence = members_only(&mut tx, batch).await?;
+    let mut evidence = standings(&mut tx, batch).await?;
+    find_replies(&mut tx, batch, &mut evidence).await?;
     if look == Look::First {
         find_repeats(&mut tx, batch, &mut evidence).await?;
     }
@@ -187,25 +206,51 @@ async fn lock_heads(
     Ok(heads)
 }
 
-async fn members_only(tx: &mut Tx, batch: &[NewMessage]) -> Result<Vec<Evidence>> {
-    let strangers: Vec<i64> = sqlx::query_scalar(STRANGERS)
+async fn standings(tx: &mut Tx, batch: &[NewMessage]) -> Result<Vec<Evidence>> {
+    let unfree: Vec<(i64, Option<bool>)> = sqlx::query_as(UNFREE)
         .bind(column(batch, |send| send.conversation_id.as_uuid()))
         .bind(column(batch, |send| send.sender_id.as_uuid()))
         .fetch_all(&mut **tx)
         .await?;
-    let mut evidence = vec![
-        Evidence {
-            earlier: None,
-            is_member: true
-        };
-        batch.len()
-    ];
-    for place in strangers {
+    let member = Evidence {
+        earlier: None,
+        standing: Standing::Member,
+        replies_to_message: false,
+    };
+    let mut evidence = vec![member; batch.len()];
+    for (place, is_free) in unfree {
         if let Some(send) = at_place(&mut evidence, place) {
-            send.is_member = false;
+            send.standing = Standing::of(is_free);
         }
     }
     Ok(evidence)
+}
+
+async fn find_replies(tx: &mut Tx, batch: &[NewMessage], evidence: &mut [Evidence]) -> Result<()> {
+    let (places, replies_to): (Vec<i64>, Vec<i64>) = replies(batch)
+        .map(|(index, seq)| (index as i64 + 1, seq.0))
+        .unzip();
+    if places.is_empty() {
+        return Ok(());
+    }
+    let sends = || replies(batch).map(|(index, _)| &batch[index]);
+    let conversations: Vec<Uuid> = sends()
+        .map(|send| *send.conversation_id.as_uuid())
+        .collect();
+    let senders: Vec<Uuid> = sends().map(|send| *send.sender_id.as_uuid()).collect();
+    let found: Vec<i64> = sqlx::query_scalar(REPLIES)
+        .bind(places)
+        .bind(conversations)
+        .bind(senders)
+        .bind(replies_to)
+        .fetch_all(&mut **tx)
+        .await?;
+    for place in found {
+        if let Some(send) = at_place(evidence, place) {
+            send.replies_to_message = true;
+        }
+    }
+    Ok(())
 }
 
 type RepeatRow = (i64, Seq, Timestamp, UserId, Option<Vec<u8>>);

@@ -1,10 +1,12 @@
 //! The list of conversations, and one of them as in the list.
 
+use std::collections::HashMap;
+
 use rookery_protocol::conversation::{Conversation, OwnMembership};
-use rookery_protocol::message::Message;
+use rookery_protocol::message::{Message, MessageStatus};
 use rookery_protocol::{ConversationId, MessageId, Seq, Timestamp, UserId};
 
-use super::super::messages::MessageRecord;
+use super::super::messages::{self, MessageRecord, ReactionRecord};
 use super::{kind, role};
 use crate::store::{ListedConversation, Result, StoreError};
 
@@ -58,7 +60,17 @@ macro_rules! listed {
                    l.metadata as shown_metadata, l.reply_to as shown_reply_to,
                    l.mentions as shown_mentions, l.created_at as shown_created_at,
                    l.edited_at as shown_edited_at, l.deleted_at as shown_deleted_at,
-                   l.has_reactions as shown_has_reactions
+                   l.has_reactions as shown_has_reactions,
+                   case when l.sender_id <> $1 then null
+                        when exists (select 1 from members o
+                                     where o.conversation_id = counted.conversation_id
+                                       and o.user_id <> $1 and o.left_seq is null
+                                       and o.read_seq >= counted.shown_seq) then 'read'
+                        when exists (select 1 from members o
+                                     where o.conversation_id = counted.conversation_id
+                                       and o.user_id <> $1 and o.left_seq is null
+                                       and o.delivered_seq >= counted.shown_seq) then 'delivered'
+                        when l.sender_id = $1 then 'sent' end as shown_status
             from counted
             left join messages l
               on l.conversation_id = counted.conversation_id and l.seq = counted.shown_seq
@@ -71,7 +83,7 @@ macro_rules! listed {
 macro_rules! conversations_of {
     ($mentions_me:literal) => {
         $crate::store::sql::conversations::listed!(
-            "(cast($2 as bigint) is null or h.last_at >= $2)
+            "(cast($2 as bigint) is null or h.last_at >= $2 or h.changed_at >= $2)
                   and (cast($3 as bigint) is null or (h.last_at, h.conversation_id) < ($3, $4))
                   and (cast($5 as text) is null
                        or lower(c.title) like $5 escape '\\'
@@ -132,6 +144,8 @@ struct ShownRecord {
     shown_edited_at: Option<Timestamp>,
     shown_deleted_at: Option<Timestamp>,
     shown_has_reactions: Option<bool>,
+    /// How far one's own message got.
+    shown_status: Option<String>,
 }
 
 impl ShownRecord {
@@ -165,7 +179,14 @@ impl ShownRecord {
             has_reactions: self.shown_has_reactions.unwrap_or_default(),
             target_seq: None,
         };
-        Message::try_from(record).map(Some)
+        let status = match self.shown_status.as_deref() {
+            Some("read") => Some(MessageStatus::Read),
+            Some("delivered") => Some(MessageStatus::Delivered),
+            Some(_) => Some(MessageStatus::Sent),
+            None => None,
+        };
+        let message = Message::try_from(record)?;
+        Ok(Some(Message { status, ..message }))
     }
 }
 
@@ -199,5 +220,42 @@ impl TryFrom<ListedRecord> for ListedConversation {
             conversation,
             last_at: record.last_at,
         })
+    }
+}
+
+/// The last messages that have reactions, by conversation and `seq`.
+pub(in crate::store) fn reacted(records: &[ListedRecord]) -> (Vec<ConversationId>, Vec<i64>) {
+    let reacted = |record: &&ListedRecord| {
+        record.shown.shown_has_reactions == Some(true) && record.shown.shown_deleted_at.is_none()
+    };
+    let place = |record: &ListedRecord| Some((record.conversation_id, record.shown_seq?.0));
+    records.iter().filter(reacted).filter_map(place).unzip()
+}
+
+/// A reaction on the last message of one of many conversations.
+#[derive(sqlx::FromRow)]
+pub(in crate::store) struct ReactionOf {
+    conversation_id: ConversationId,
+    #[sqlx(flatten)]
+    reaction: ReactionRecord,
+}
+
+/// Puts reactions on the last messages of conversations.
+pub(in crate::store) fn put_reactions(
+    listed: &mut [ListedConversation],
+    reactions: Vec<ReactionOf>,
+) {
+    let mut by_conversation: HashMap<ConversationId, Vec<ReactionRecord>> = HashMap::new();
+    for one in reactions {
+        let of_it = by_conversation.entry(one.conversation_id).or_default();
+        of_it.push(one.reaction);
+    }
+    for listed in listed {
+        let conversation = &mut listed.conversation;
+        if let Some(message) = &mut conversation.last_message
+            && let Some(reactions) = by_conversation.remove(&conversation.conversation_id)
+        {
+            messages::put_reactions(std::slice::from_mut(message), reactions);
+        }
     }
 }

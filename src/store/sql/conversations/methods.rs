@@ -1,7 +1,8 @@
 //! The methods of `ConversationStore`.
 
 /// Implements `ConversationStore`; needs `CONVERSATIONS_OF`, `CONVERSATION_OF`, `MEMBERSHIPS_OF`,
-/// `PRESENT_MEMBERSHIPS_OF`, `MEMBERSHIPS_IN`, `MEMBERS_BY_ID`, `SEATS`, `MEMBER_LISTS` and `raise_marks`.
+/// `PRESENT_MEMBERSHIPS_OF`, `MEMBERSHIPS_IN`, `MEMBERS_BY_ID`, `MEMBERS_NAMED`, `SEATS`,
+/// `MEMBER_LISTS` and `REACTIONS_OF`.
 macro_rules! conversation_store {
     ($store:ty) => {
         use async_trait::async_trait;
@@ -18,8 +19,8 @@ macro_rules! conversation_store {
         use $crate::store::sql::{contains_pattern, detached};
         use $crate::store::{
             ConversationFilter, ConversationStore, DirectConversation, GroupChange, GroupChanged,
-            GroupCreated, GroupRule, JournalRow, ListedConversation, MarkRaise, MemberList,
-            Membership, NewGroup, Refusal, Result,
+            GroupCreated, GroupRule, JournalRow, ListedConversation, MemberList, Membership,
+            NewGroup, Refusal, Result,
         };
 
         #[async_trait]
@@ -78,10 +79,7 @@ macro_rules! conversation_store {
                     .bind(filter.limit)
                     .fetch_all(self.reader())
                     .await?;
-                records
-                    .into_iter()
-                    .map(ListedConversation::try_from)
-                    .collect()
+                listed(self, records).await
             }
 
             async fn conversation(
@@ -94,8 +92,8 @@ macro_rules! conversation_store {
                     .bind(id)
                     .fetch_optional(self.reader())
                     .await?;
-                let listed = record.map(ListedConversation::try_from).transpose()?;
-                Ok(listed.map(|listed| listed.conversation))
+                let listed = listed(self, record.into_iter().collect()).await?;
+                Ok(listed.into_iter().next().map(|listed| listed.conversation))
             }
 
             async fn conversation_for(
@@ -115,9 +113,17 @@ macro_rules! conversation_store {
                 let Some(first) = seats.first() else {
                     return Ok(Vec::new());
                 };
-                let Some(seen) = self.conversation(first.user_id, id).await? else {
+                let Some(mut seen) = self.conversation(first.user_id, id).await? else {
                     return Ok(Vec::new());
                 };
+                // A message's status is for its sender only, and the same whoever asks for it.
+                let sender = seen.last_message.as_ref().map(|message| message.sender_id);
+                if let Some(sender) = sender.filter(|sender| *sender != first.user_id)
+                    && users.contains(&sender)
+                    && let Some(own) = self.conversation(sender, id).await?
+                {
+                    seen = own;
+                }
                 let from = views::counted_from(&seats, seen.last_seq);
                 let texts = sqlx::query_as(views::WRITTEN).bind(id).bind(from);
                 let texts = texts.fetch_all(self.reader()).await?;
@@ -200,6 +206,18 @@ macro_rules! conversation_store {
                 records.into_iter().map(Member::try_from).collect()
             }
 
+            async fn members_by_name(
+                &self,
+                id: ConversationId,
+                usernames: &[String],
+            ) -> Result<Vec<(String, UserId)>> {
+                Ok(sqlx::query_as(MEMBERS_NAMED)
+                    .bind(id)
+                    .bind(super::texts(usernames))
+                    .fetch_all(self.reader())
+                    .await?)
+            }
+
             async fn member_lists(&self, ids: &[ConversationId]) -> Result<Vec<MemberList>> {
                 let records: Vec<MemberListRecord> = sqlx::query_as(MEMBER_LISTS)
                     .bind(super::list(ids.iter().map(ConversationId::as_uuid)))
@@ -207,13 +225,27 @@ macro_rules! conversation_store {
                     .await?;
                 sql::group_members(records)
             }
+        }
 
-            async fn raise_marks(&self, marks: &[MarkRaise], at: Timestamp) -> Result<()> {
-                if marks.is_empty() {
-                    return Ok(());
-                }
-                raise_marks(self, marks, at).await
+        /// Conversations as in the list, with the reactions on their last messages.
+        async fn listed(
+            store: &$store,
+            records: Vec<ListedRecord>,
+        ) -> Result<Vec<ListedConversation>> {
+            let (ids, seqs) = sql::reacted(&records);
+            let mut listed = records
+                .into_iter()
+                .map(ListedConversation::try_from)
+                .collect::<Result<Vec<_>>>()?;
+            if !ids.is_empty() {
+                let reactions = sqlx::query_as(REACTIONS_OF)
+                    .bind(super::list(ids.iter().map(ConversationId::as_uuid)))
+                    .bind(super::numbers(&seqs))
+                    .fetch_all(store.reader())
+                    .await?;
+                sql::put_reactions(&mut listed, reactions);
             }
+            Ok(listed)
         }
 
         async fn make_direct(

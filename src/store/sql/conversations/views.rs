@@ -88,6 +88,13 @@ impl Written {
         let capped = |count: usize| limits::UNREAD_MAX.min(count as i64);
         let id: ConversationId = seen.conversation_id;
         let hidden = !seen.history_visible;
+        let mut last_message = seen.last_message.clone();
+        if let Some(message) = last_message
+            .as_mut()
+            .filter(|m| m.sender_id != seat.user_id)
+        {
+            message.status = None;
+        }
         Ok(Conversation {
             unread_count: capped(beyond(&self.all) - beyond(own)),
             mention_count: capped(beyond(mentions)),
@@ -98,6 +105,7 @@ impl Written {
                 read_seq: seat.read_seq,
                 muted_until: seat.muted_until,
             },
+            last_message,
             ..seen.clone()
         })
     }

@@ -7,7 +7,7 @@ use rookery_protocol::{ConversationId, Seq, Timestamp, UserId};
 use serde_json::Value;
 
 use super::super::{SqliteStore, Tx};
-use crate::store::sql::append::{Earlier, Evidence, Head, Plan, decide};
+use crate::store::sql::append::{Earlier, Evidence, Head, Plan, Standing, decide};
 use crate::store::sql::detached;
 use crate::store::sql::journal::{INSERT as INSERT_JOURNAL, pack};
 use crate::store::sql::messages::pack_mentions;
@@ -19,8 +19,16 @@ const HEAD: &str =
 const EARLIER: &str = "select seq, created_at, sender_id, request_hash from messages \
     where conversation_id = $1 and message_id = $2";
 
-const IS_MEMBER: &str = "select exists (select 1 from members \
-    where conversation_id = $1 and user_id = $2 and left_seq is null)";
+const IS_FREE: &str = "select blocked_at is null from members \
+    where conversation_id = $1 and user_id = $2 and left_seq is null";
+
+/// Whether `$2` may see message `$3`, a present member.
+const IS_MESSAGE: &str = "select exists (select 1 from messages t \
+        where t.conversation_id = $1 and t.seq = $3 and t.kind in ('text', 'system')) \
+    and exists (select 1 from members p \
+        join conversations c on c.conversation_id = p.conversation_id \
+        where p.conversation_id = $1 and p.user_id = $2 \
+          and (c.history_visible or p.joined_seq < $3))";
 
 const INSERT: &str = "insert into messages (conversation_id, seq, kind, message_id, sender_id, \
         request_hash, content, metadata, reply_to, mentions, created_at) \
@@ -79,18 +87,30 @@ async fn gather_evidence(tx: &mut Tx, send: &NewMessage) -> Result<Evidence> {
         .bind(send.message_id)
         .fetch_optional(&mut **tx)
         .await?;
-    let is_member: bool = sqlx::query_scalar(IS_MEMBER)
+    let is_free: Option<bool> = sqlx::query_scalar(IS_FREE)
         .bind(send.conversation_id)
         .bind(send.sender_id)
-        .fetch_one(&mut **tx)
+        .fetch_optional(&mut **tx)
         .await?;
+    let replies_to_message = match send.reply_to {
+        None => false,
+        Some(reply_to) => {
+            let asked = sqlx::query_scalar(IS_MESSAGE).bind(send.conversation_id);
+            let asked = asked.bind(send.sender_id).bind(reply_to);
+            asked.fetch_one(&mut **tx).await?
+        }
+    };
     let earlier = earlier.map(|(seq, created_at, sender_id, request_hash)| Earlier {
         seq,
         created_at,
         sender_id,
         request_hash,
     });
-    Ok(Evidence { earlier, is_member })
+    Ok(Evidence {
+        earlier,
+        standing: Standing::of(is_free),
+        replies_to_message,
+    })
 }
 
 async fn write(tx: &mut Tx, batch: &[NewMessage], plan: &Plan, at: Timestamp) -> Result<()> {
