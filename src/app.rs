@@ -2,6 +2,7 @@
 //! it down again in order. Nothing else knows how the stages are put together.
 
 mod banner;
+mod presence;
 mod watch;
 
 use std::process::ExitCode;
@@ -27,6 +28,7 @@ use crate::gateway::{self, Admission, AdmissionOptions, Gateway, GatewayOptions,
 use crate::gateway::{Listener, Registry};
 use crate::lifecycle::{Signals, Stop, Tasks, signals};
 use crate::ops::NodeStatus;
+use crate::presence::Presence;
 use crate::rest::RestState;
 use crate::store::{self, SingleNode, Store, StoreOptions};
 use crate::{metrics, ops, rest, web};
@@ -104,7 +106,7 @@ impl Node {
             Arc::clone(&status),
         );
         tasks.spawn_vital("watch", watch);
-        wait_for(path.bus.as_ref()).await;
+        wait_for(path.bus.as_ref(), path.presence.as_ref()).await;
         let router = public_router(path.gateway.clone(), rest, Arc::clone(&status));
         let listener = Listener::new(public, router, config.limits.sockets);
         tasks.spawn_vital("public-port", listener.run(tasks.clone()));
@@ -161,6 +163,7 @@ impl Node {
 struct MessagePath {
     gateway: Gateway,
     bus: Arc<dyn Bus>,
+    presence: Arc<dyn Presence>,
     fanout: Arc<Fanout>,
 }
 
@@ -173,11 +176,14 @@ impl MessagePath {
         tasks: &Tasks,
     ) -> anyhow::Result<Self> {
         let (node_id, registry) = (config.node.id.clone(), Arc::new(Registry::default()));
+        let presence = presence::start(config, store, clock, tasks)?;
         let delivery_parts = DeliveryParts {
             node_id: node_id.clone(),
             store: Arc::clone(store),
             registry: Arc::clone(&registry),
             auth: Arc::clone(auth),
+            roster: Arc::clone(&presence.roster),
+            watchers: presence.watchers.clone(),
             clock: clock.clone(),
             tasks: tasks.clone(),
         };
@@ -202,6 +208,7 @@ impl MessagePath {
             config.fanout.receipts_max,
             tasks,
         );
+        let appearances = Arc::new(presence.announce(&registry, &fanout));
         let gateway = Gateway::start(GatewayParts {
             node_id,
             epoch: store.epoch().await?,
@@ -210,6 +217,9 @@ impl MessagePath {
             messages: Arc::new(messages),
             fanout: Arc::clone(&fanout),
             receipts: Arc::new(receipts),
+            appearances,
+            roster: presence.roster,
+            watchers: presence.watchers,
             registry,
             subscriptions,
             bases: BaseLoader::start(Arc::clone(store), tasks),
@@ -222,6 +232,7 @@ impl MessagePath {
         Ok(Self {
             gateway,
             bus,
+            presence: presence.presence,
             fanout,
         })
     }
@@ -303,10 +314,10 @@ fn bus(
     })?))
 }
 
-/// Gives the bus a moment, so that the first sockets find it up.
-async fn wait_for(bus: &dyn Bus) {
+/// Gives the bus and presence a moment, so that the first sockets find it up.
+async fn wait_for(bus: &dyn Bus, presence: &dyn Presence) {
     let patience = Instant::now() + BUS_PATIENCE;
-    while !bus.is_up() && Instant::now() < patience {
+    while !(bus.is_up() && presence.is_reachable()) && Instant::now() < patience {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     if !bus.is_up() {
@@ -320,6 +331,7 @@ fn rest_state(config: &Config, path: &MessagePath) -> RestState {
         auth,
         messages,
         receipts,
+        appearances,
         clock,
         ..
     } = &*path.gateway;
@@ -341,6 +353,7 @@ fn rest_state(config: &Config, path: &MessagePath) -> RestState {
         conversations: Arc::new(conversations),
         messages: Arc::clone(messages),
         receipts: Arc::clone(receipts),
+        appearances: Arc::clone(appearances),
         auth: Arc::clone(auth),
         clock: clock.clone(),
         trusted_proxies: config.http.trusted_proxies.clone().into(),

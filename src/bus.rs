@@ -21,6 +21,7 @@ use bytes::Bytes;
 pub use channel::Channel;
 pub use envelope::{BusEvent, BusPresence, BusReceipt, Envelope, EnvelopeError, OwnRead, VERSION};
 pub use memory::MemoryBus;
+pub(crate) use redis::connection;
 pub use redis::{RedisBus, RedisOptions};
 pub use subscriptions::{Joined, Subscriptions};
 

@@ -13,5 +13,6 @@ pub mod fanout;
 mod groups;
 mod mentions;
 pub mod messages;
+pub mod presence;
 pub mod receipts;
 mod settings;

@@ -7,6 +7,7 @@
 mod auth;
 mod changes;
 mod mark;
+mod presence;
 mod send_message;
 mod sync;
 mod typing;
@@ -14,6 +15,7 @@ mod watch;
 
 use std::sync::Arc;
 
+pub(crate) use presence::end_watching;
 use rookery_protocol::codec::DecodeError;
 use rookery_protocol::command::ClientCommand;
 use rookery_protocol::event::{ErrorDetail, ErrorEvent, Reply, ServerEvent};
@@ -59,6 +61,9 @@ pub async fn frame(
         ClientCommand::Typing(typing) => typing::handle(gateway, session, &typing).await,
         ClientCommand::ConversationWatch(watch) => watch::begin(gateway, session, watch).await,
         ClientCommand::ConversationUnwatch(watch) => watch::end(gateway, session, watch),
+        ClientCommand::PresenceSubscribe(watch) => presence::subscribe(gateway, session, watch),
+        ClientCommand::PresenceUnsubscribe(watch) => presence::unsubscribe(gateway, session, watch),
+        ClientCommand::PresenceSet(set) => presence::set(gateway, session, set).await,
         ClientCommand::Sync(sync) => sync::handle(gateway, session, sync),
         ClientCommand::MessageEdit(edit) => changes::edit(gateway, session, edit).await,
         ClientCommand::MessageDelete(delete) => changes::delete(gateway, session, &delete).await,
@@ -66,9 +71,6 @@ pub async fn frame(
         ClientCommand::ReactionRemove(reaction) => {
             changes::unreact(gateway, session, &reaction).await
         }
-        ClientCommand::PresenceSubscribe(_)
-        | ClientCommand::PresenceUnsubscribe(_)
-        | ClientCommand::PresenceSet(_) => Err(AppError::unavailable()),
         ClientCommand::Ping(ping) => Ok(Some(ServerEvent::Pong(Reply {
             reference: ping.reference,
         }))),

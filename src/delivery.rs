@@ -19,6 +19,7 @@
 mod base;
 mod fill;
 mod hold;
+mod presence;
 mod receipts;
 mod reconcile;
 mod seats;
@@ -33,6 +34,7 @@ use rookery_protocol::{ConversationId, Seq, UserId};
 use tokio::sync::{Notify, mpsc};
 
 pub use base::{Base, BaseLoader};
+pub use presence::{Look, Watchers};
 pub use seats::Seating;
 
 use crate::auth::Auth;
@@ -40,6 +42,7 @@ use crate::bus::{BreakReason, Channel, Envelope, Ingress, Sink};
 use crate::gateway::Registry;
 use crate::lifecycle::Tasks;
 use crate::metrics;
+use crate::presence::Roster;
 use crate::store::{JournalPosition, Store};
 
 /// Work that may wait for one worker: a second of a node's best rate.
@@ -98,6 +101,8 @@ pub struct Delivery {
     broken: Arc<Notify>,
     /// Where to ask for the channels of large conversations.
     seats: mpsc::Sender<seats::Change>,
+    watchers: Watchers,
+    roster: Arc<Roster>,
 }
 
 /// What delivery works with.
@@ -107,6 +112,8 @@ pub struct DeliveryParts {
     pub store: Arc<dyn Store>,
     pub registry: Arc<Registry>,
     pub auth: Arc<Auth>,
+    pub roster: Arc<Roster>,
+    pub watchers: Watchers,
     pub clock: crate::clock::Clock,
     pub tasks: Tasks,
 }
@@ -123,6 +130,8 @@ impl Delivery {
             workers: senders.into(),
             broken: Arc::new(Notify::new()),
             seats,
+            watchers: parts.watchers.clone(),
+            roster: Arc::clone(&parts.roster),
         };
         for queue in queues {
             let worker = worker::Worker::new(parts.clone(), delivery.clone());
@@ -168,7 +177,11 @@ impl Delivery {
                 self.put(id.as_bytes(), Work::News { to, payload });
             }
             Ingress::Message {
-                channel: Channel::Presence(_) | Channel::Node(_),
+                channel: Channel::Presence(_),
+                payload,
+            } => self.watchers.take(payload),
+            Ingress::Message {
+                channel: Channel::Node(_),
                 ..
             } => {}
             Ingress::Break(reason) => self.broke(reason),
@@ -186,6 +199,8 @@ impl Delivery {
             BreakReason::Undecodable => breaks.undecodable.increment(1),
         }
         self.broken.notify_one();
+        self.watchers.look_again();
+        self.roster.doubt();
     }
 
     /// Asks for what some sockets lack.

@@ -40,17 +40,19 @@ pub use positions::{Positions, Verdict};
 pub use rate_limit::{Bucket, Rates};
 pub use registry::Registry;
 pub use rooms::Rooms;
-pub use session::Session;
+pub use session::{Held, Session, Watching};
 pub use upgrade::upgrade;
 
 use crate::auth::Auth;
 use crate::bus::Subscriptions;
 use crate::chat::fanout::Fanout;
 use crate::chat::messages::Messages;
+use crate::chat::presence::Appearances;
 use crate::chat::receipts::Receipts;
 use crate::clock::Clock;
-use crate::delivery::{BaseLoader, Delivery};
+use crate::delivery::{BaseLoader, Delivery, Watchers};
 use crate::lifecycle::Tasks;
+use crate::presence::Roster;
 use crate::store::Store;
 
 /// A ping at this interval keeps proxies from closing idle sockets; announced in `ready`.
@@ -70,6 +72,9 @@ pub struct GatewayParts {
     pub messages: Arc<Messages>,
     pub fanout: Arc<Fanout>,
     pub receipts: Arc<Receipts>,
+    pub appearances: Arc<Appearances>,
+    pub roster: Arc<Roster>,
+    pub watchers: Watchers,
     pub registry: Arc<Registry>,
     pub subscriptions: Subscriptions,
     pub bases: BaseLoader,

@@ -26,6 +26,7 @@ pub mod healthcheck;
 pub mod lifecycle;
 pub mod metrics;
 pub mod ops;
+pub mod presence;
 pub mod rest;
 pub mod store;
 pub mod telemetry;

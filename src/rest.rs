@@ -16,6 +16,7 @@ pub mod envelope;
 mod extract;
 mod members;
 mod messages;
+mod presence;
 mod receipts;
 mod users;
 
@@ -32,6 +33,7 @@ use crate::auth::Auth;
 use crate::chat::accounts::Accounts;
 use crate::chat::conversations::Conversations;
 use crate::chat::messages::Messages;
+use crate::chat::presence::Appearances;
 use crate::chat::receipts::Receipts;
 use crate::clock::Clock;
 
@@ -42,6 +44,7 @@ pub struct RestState {
     pub conversations: Arc<Conversations>,
     pub messages: Arc<Messages>,
     pub receipts: Arc<Receipts>,
+    pub appearances: Arc<Appearances>,
     pub auth: Arc<Auth>,
     pub clock: Clock,
     /// Whose `X-Forwarded-For` is believed.
@@ -71,6 +74,9 @@ fn table() -> Vec<Route> {
         get("/users/blocks", blocks::list),
         put("/users/{id}/block", blocks::block),
         delete("/users/{id}/block", blocks::unblock),
+        get("/users/{id}/presence", presence::of_one),
+        get("/presence", presence::list),
+        get("/presence/online", presence::online),
         post("/conversations", conversations::create),
         get("/conversations", conversations::list),
         get("/conversations/{id}", conversations::get),

@@ -32,6 +32,7 @@ use async_trait::async_trait;
 use rookery_protocol::conversation::{Conversation, Member};
 use rookery_protocol::message::Message;
 use rookery_protocol::rest::MessageReceipt;
+use rookery_protocol::user::ChosenStatus;
 use rookery_protocol::{ConversationId, Seq, SessionId, Timestamp, UserId};
 
 pub use changes::{
@@ -230,6 +231,34 @@ pub trait ReceiptStore {
     ) -> Result<bool>;
 }
 
+/// How users want to appear, when they were seen last, and who may know.
+#[async_trait]
+pub trait PresenceStore {
+    /// Notes how a user wants to appear. Of two choices the second gets the later time, whatever
+    /// clocks say. `None`: there is no such account.
+    async fn choose_status(
+        &self,
+        user: UserId,
+        status: ChosenStatus,
+        at: Timestamp,
+    ) -> Result<Option<Chosen>>;
+    /// Raises when each of these users, named once, was seen last.
+    async fn note_last_seen(&self, seen: &[(UserId, Timestamp)]) -> Result<()>;
+    /// Those of `users` who are present members of a conversation of which `viewer` is one.
+    async fn shares_conversation_with(
+        &self,
+        viewer: UserId,
+        users: &[UserId],
+    ) -> Result<Vec<UserId>>;
+    /// All others with whom `viewer` shares a conversation now, by id, after `after`.
+    async fn acquaintances(
+        &self,
+        viewer: UserId,
+        after: Option<UserId>,
+        limit: i64,
+    ) -> Result<Vec<UserId>>;
+}
+
 /// The logs.
 #[async_trait]
 pub trait MessageStore {
@@ -312,6 +341,7 @@ pub trait Store:
     + SessionStore
     + ConversationStore
     + ReceiptStore
+    + PresenceStore
     + MessageStore
     + BlockStore
     + JournalStore
@@ -326,6 +356,7 @@ impl<T> Store for T where
         + SessionStore
         + ConversationStore
         + ReceiptStore
+        + PresenceStore
         + MessageStore
         + BlockStore
         + JournalStore

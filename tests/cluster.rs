@@ -2,16 +2,23 @@
 //! whichever node or server fails meanwhile.
 
 mod cluster {
+    mod changes;
     mod crowd;
     mod drain;
     mod groups;
     mod large;
     mod loss;
+    mod presence;
+    mod random;
     mod receipts;
     mod redis;
     mod resume;
     mod sending;
     mod sessions;
+}
+
+mod stories {
+    pub(crate) mod changes;
 }
 
 /// The program under test.

@@ -26,6 +26,8 @@ mod journal;
 mod listing;
 #[path = "store/locks.rs"]
 mod locks;
+#[path = "store/presence.rs"]
+mod presence;
 #[path = "store/races.rs"]
 mod races;
 #[path = "store/receipts.rs"]

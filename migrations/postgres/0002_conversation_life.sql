@@ -15,8 +15,10 @@ alter table conversation_heads add column fanout_changed_at bigint not null defa
 -- reaction does not move a conversation to its top, and who asks what changed finds it all the same.
 alter table conversation_heads add column changed_at bigint not null default 0;
 
--- How the user wants to appear: online, away, dnd or invisible.
+-- How the user wants to appear: online, away, dnd or invisible; and since when, which grows with
+-- every choice, so that nodes can tell the later of two.
 alter table users add column chosen_status text not null default 'online';
+alter table users add column chosen_at bigint not null default 0;
 
 -- Who blocks somebody, for what the blocked one may see.
 create index blocks_blocked on blocks (blocked_id);

@@ -7,7 +7,7 @@ use rookery_protocol::user::PresenceStatus;
 use rookery_protocol::{ConversationId, Seq, SessionId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 
-use crate::store::MarkKind;
+use crate::store::{Chosen, MarkKind};
 
 /// The version this node writes. A node skips versions it does not know and reconciles.
 pub const VERSION: u8 = 1;
@@ -67,6 +67,8 @@ pub enum BusEvent {
     },
     /// A user appears otherwise than before.
     Presence(BusPresence),
+    /// The receiving user chose how to appear.
+    Chosen { user_id: UserId, chosen: Chosen },
     /// Whether `by` blocks the receiving user.
     Blocked { by: UserId, blocked: bool },
     /// The receiving user has a new direct conversation.
@@ -109,6 +111,27 @@ pub struct BusPresence {
     pub status: PresenceStatus,
     pub online_since: Option<Timestamp>,
     pub last_seen_at: Option<Timestamp>,
+    /// When the user chose to appear so: news of an older choice may come after that of a newer.
+    #[serde(default)]
+    pub chosen_at: Timestamp,
+}
+
+impl BusPresence {
+    #[must_use]
+    pub fn offline(user_id: UserId, last_seen_at: Option<Timestamp>) -> Self {
+        Self {
+            user_id,
+            status: PresenceStatus::Offline,
+            online_since: None,
+            last_seen_at,
+            chosen_at: Timestamp::default(),
+        }
+    }
+
+    #[must_use]
+    pub fn is_offline(&self) -> bool {
+        self.status == PresenceStatus::Offline
+    }
 }
 
 /// Something arrived that is no envelope of this version.

@@ -11,7 +11,7 @@
 //! came back and no connection was made meanwhile. One rule keeps that simple: a connection is used
 //! from its birth to the first doubt, then there is a new one.
 
-mod connection;
+pub(crate) mod connection;
 mod publisher;
 mod supervisor;
 

@@ -14,10 +14,12 @@ use quick_cache::sync::Cache;
 use rookery_protocol::message::{Message, SystemNotice};
 use rookery_protocol::{ConversationId, SessionId, UserId};
 
-use crate::bus::{Bus, BusEvent, Channel, Envelope, VERSION};
+use crate::bus::{Bus, BusEvent, BusPresence, Channel, Envelope, VERSION};
 use crate::clock::Clock;
 use crate::metrics;
-use crate::store::{FanoutMode, FanoutState, MemberList, MessageChanged, Store, StoreError};
+use crate::store::{
+    Chosen, FanoutMode, FanoutState, MemberList, MessageChanged, Store, StoreError,
+};
 
 /// For so long after a conversation changed its way of fan-out both ways are used: nodes have to
 /// learn of the change and to subscribe.
@@ -208,6 +210,24 @@ impl Fanout {
             session_ids: session_ids.to_vec(),
         };
         self.send(*user_id.as_bytes(), event, std::iter::once(user_id));
+    }
+
+    /// Tells those who watch a user how they appear.
+    pub fn presence(&self, presence: BusPresence) {
+        let user = presence.user_id;
+        let event = BusEvent::Presence(presence);
+        if let Some(payload) = self.envelope(*user.as_bytes(), event, 0, None) {
+            self.bus.publish(Channel::Presence(user), payload);
+        }
+    }
+
+    /// Tells all nodes, and a user's other devices, how the user chose to appear. `skip`: the
+    /// socket that has this as its answer.
+    pub fn chosen(&self, user_id: UserId, chosen: Chosen, skip: u64) {
+        let event = BusEvent::Chosen { user_id, chosen };
+        if let Some(payload) = self.envelope(*user_id.as_bytes(), event, 0, Some(skip)) {
+            self.bus.publish(Channel::User(user_id), payload);
+        }
     }
 
     fn publish(&self, message: Message, members: &MemberList, also: &[UserId], skip: Option<u64>) {

@@ -11,9 +11,11 @@ use rookery_protocol::message::{ChangeKind, Message, MessageStatus, SystemNotice
 use rookery_protocol::{ConversationId, UserId, limits};
 
 use super::fill::Filled;
-use super::{Audience, Path};
+use super::{Audience, DeliveryParts, Path};
+use crate::bus::BusPresence;
 use crate::gateway::{Push, Registry, Session, SharedFrame, Verdict};
 use crate::metrics;
+use crate::presence::shown;
 use crate::store::{LogEntry, Membership};
 
 /// An entry and what its envelope said about it.
@@ -249,6 +251,26 @@ pub(super) fn typing(registry: &Registry, to: Audience, typing: &Typing, watched
         Audience::Room if watched_only => registry.rooms.watchers(id, tell),
         Audience::Room => {
             registry.rooms.seats(id, tell);
+        }
+    }
+}
+
+/// Shows a user's own devices, but the one that has it as its answer, how the user appears to
+/// others now: offline while connected means invisible.
+pub(super) fn own_presence(parts: &DeliveryParts, user: UserId, skip: Option<u64>) {
+    let Some(listing) = parts.roster.get(user) else {
+        return;
+    };
+    let told = listing
+        .told(user)
+        .unwrap_or(BusPresence::offline(user, None));
+    let event = ServerEvent::Presence(shown(&told, false));
+    let mut frame = SharedFrame::new(user, |_| event.clone());
+    for session in parts.registry.of(user) {
+        if skip != Some(session.id)
+            && let Some(frame) = frame.for_viewer(user, session.format)
+        {
+            session.outbox.push_unless_busy(frame);
         }
     }
 }

@@ -18,7 +18,7 @@ use super::{Audience, Behind, Delivery, DeliveryParts, Path, Work, seats};
 use crate::bus::{BreakReason, BusEvent, Envelope};
 use crate::gateway::Session;
 use crate::metrics;
-use crate::store::{Change, FanoutMode, LogEntry, Membership};
+use crate::store::{Change, Chosen, FanoutMode, LogEntry, Membership};
 
 /// How long a fill that failed waits before it is tried again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -163,7 +163,25 @@ impl Worker {
                 self.parts.auth.revocations.add(&session_ids);
                 self.parts.registry.revoke(user_id, &session_ids);
             }
-            BusEvent::Presence(_) | BusEvent::Blocked { .. } | BusEvent::Canary { .. } => {}
+            BusEvent::Chosen { user_id, chosen } => {
+                let is_ours = envelope.origin == self.parts.node_id;
+                self.chosen(user_id, chosen, envelope.skip.filter(|_| is_ours));
+            }
+            BusEvent::Blocked { by, blocked } => self.blocked(to, by, blocked),
+            BusEvent::Presence(_) | BusEvent::Canary { .. } => {}
+        }
+    }
+
+    /// A user chose how to appear: listed so, and shown to the user's own devices.
+    fn chosen(&self, user: UserId, chosen: Chosen, skip: Option<u64>) {
+        self.parts.roster.chose(user, chosen, false);
+        tell::own_presence(&self.parts, user, skip);
+    }
+
+    /// What the sockets of one who is blocked see of the one who blocks.
+    fn blocked(&self, to: Audience, by: UserId, blocked: bool) {
+        if let Audience::User(viewer) = to {
+            self.parts.watchers.blocked(by, viewer, blocked);
         }
     }
 

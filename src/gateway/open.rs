@@ -17,6 +17,7 @@ use super::{Gateway, HEARTBEAT_SECONDS};
 use crate::auth::{Access, TokenRefusal};
 use crate::bus::Channel;
 use crate::chat::accounts::own_view;
+use crate::commands;
 use crate::delivery::{Base, Behind, Path};
 use crate::error::AppError;
 
@@ -116,8 +117,17 @@ pub(super) async fn open(
 }
 
 /// Takes a socket out of everything that knows it.
-pub(super) async fn left(gateway: &Gateway, session: &Session) {
+pub(super) async fn left(gateway: &Gateway, session: &Arc<Session>) {
     gateway.registry.leave(session);
+    if !gateway.registry.has(session.user_id) {
+        let now = gateway.clock.now();
+        gateway.roster.gone(session.user_id, now, Instant::now());
+    }
+    if session.ever_watching().is_some() {
+        // A subscription may be under way, which a socket does not wait for.
+        let ended = commands::end_watching(gateway.clone(), Arc::clone(session));
+        gateway.tasks.spawn("watching-ended", ended);
+    }
     let mut channels = vec![Channel::User(session.user_id)];
     for id in session.seats_taken() {
         if gateway.registry.rooms.leave(id, session) {
@@ -146,6 +156,7 @@ async fn begin(
         return Err(CloseCode::Unauthenticated);
     }
     let Base { user, ends, rooms } = base;
+    let chosen = user.chosen;
     session.send(&ServerEvent::Ready(Ready {
         reference,
         user: own_view(user),
@@ -157,6 +168,8 @@ async fn begin(
         token_expires_at: access.expires_at,
         limits: Gateway::limits(),
     }));
+    let now = gateway.clock.now();
+    gateway.roster.came(session.user_id, chosen, now);
     if !resume {
         let mut newer = session.positions().set_base(&ends);
         newer.extend(passed_over(gateway, &ends, &rooms));
@@ -265,7 +278,7 @@ async fn first_frame(
             Err(CloseCode::Unauthenticated.into())
         }
         Err(error) => {
-            let event = crate::commands::decode_error(error);
+            let event = commands::decode_error(error);
             super::connection::write_event(socket, format, &ServerEvent::Error(event)).await;
             Err(CloseCode::Unauthenticated.into())
         }

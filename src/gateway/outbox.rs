@@ -139,6 +139,15 @@ impl Outbox {
         }
     }
 
+    /// Takes what is queued, for tests without a socket.
+    #[cfg(test)]
+    pub(crate) fn queued(&self) -> VecDeque<Frame> {
+        match self.take() {
+            Some(Next::Write(frames)) => frames,
+            _ => VecDeque::new(),
+        }
+    }
+
     fn take(&self) -> Option<Next> {
         let mut queue = self.lock();
         if queue.frames.is_empty() {

@@ -1,7 +1,8 @@
 //! Who is on a socket, and what the rest of the node may do to it.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rookery_protocol::event::ServerEvent;
 use rookery_protocol::{CloseCode, ConversationId, Format, SessionId, Timestamp, UserId, limits};
@@ -33,6 +34,24 @@ pub struct Session {
     answered: Notify,
     syncing: AtomicBool,
     seats: Mutex<Seats>,
+    /// Made by the first `presence.subscribe`: most of a node's sockets are idle.
+    watching: OnceLock<Box<Watching>>,
+}
+
+/// The users whose presence a socket watches.
+#[derive(Debug, Default)]
+pub struct Watching {
+    /// Held while a subscription is changed, so that changes happen one after the other.
+    pub held: tokio::sync::Mutex<Held>,
+    /// Changes that wait or are under way.
+    pub changes: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+pub struct Held {
+    pub users: HashSet<UserId>,
+    /// The socket is gone: nothing is to be held for it.
+    pub is_closed: bool,
 }
 
 /// The large conversations that a socket is offered the entries of, and those it watches.
@@ -59,6 +78,7 @@ impl Session {
             answered: Notify::new(),
             syncing: AtomicBool::new(false),
             seats: Mutex::default(),
+            watching: OnceLock::new(),
         }
     }
 
@@ -121,6 +141,17 @@ impl Session {
     /// Resolves when a send was answered while the socket could not be read.
     pub async fn answered(&self) {
         self.answered.notified().await;
+    }
+
+    /// Whose presence the socket watches.
+    pub fn watching(&self) -> &Watching {
+        self.watching.get_or_init(Box::default)
+    }
+
+    /// As [`Self::watching`]; `None` if it never watched anybody.
+    #[must_use]
+    pub fn ever_watching(&self) -> Option<&Watching> {
+        self.watching.get().map(Box::as_ref)
     }
 
     /// Claims the socket's one sync; false if one is under way.

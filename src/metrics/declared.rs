@@ -82,6 +82,24 @@ declare_metrics! {
     /// Sockets closed because their reader was too slow.
     counter slow_readers_total []
 
+    /// Nodes whose users count as online, this one included.
+    gauge presence_nodes []
+    /// Renewals of this node's lease; `rewritten`: with all of its list, at the start and when Redis
+    /// had lost it.
+    counter presence_lease_total { result: renewed | rewritten | failed }
+    /// Changes of this node's list that did not reach Redis; all of it is written when it is back.
+    counter presence_writes_failed_total []
+    /// Look-ups of users; `incomplete`: some node could not be asked.
+    counter presence_lookups_total { result: complete | incomplete }
+    /// Changes told to other nodes.
+    counter presence_announced_total { status: online | offline }
+    /// Nodes that died or left and whose users this node told of.
+    counter presence_deaths_total []
+    /// Changes of watched users that became one with a later one before they were told.
+    counter presence_merged_total []
+    /// Users whose presence sockets of this node watch.
+    gauge presence_watched []
+
     /// Log-ins.
     counter auth_logins_total { result: ok | refused | limited }
     /// Families of refresh tokens ended because an old token was used again.

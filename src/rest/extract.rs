@@ -199,6 +199,7 @@ pub(super) enum Cursor {
     Members,
     Receipts,
     Blocks,
+    Online,
 }
 
 impl Cursor {
@@ -209,6 +210,7 @@ impl Cursor {
             Self::Members => "m1:",
             Self::Receipts => "r1:",
             Self::Blocks => "b1:",
+            Self::Online => "o1:",
         }
     }
 

@@ -45,7 +45,7 @@ pub(super) async fn list(
 }
 
 /// Ids separated by commas.
-fn user_ids(text: &str) -> Result<Vec<UserId>, AppError> {
+pub(super) fn user_ids(text: &str) -> Result<Vec<UserId>, AppError> {
     let refusal = |reason| {
         let allowed = "at most 200 UUIDs separated by commas";
         AppError::from(ErrorDetail::new("user_ids", reason, allowed))

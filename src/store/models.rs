@@ -2,7 +2,7 @@
 
 use rookery_protocol::conversation::{Conversation, ConversationKind, MemberRole};
 use rookery_protocol::message::{ChangeKind, Message, SystemNotice};
-use rookery_protocol::user::UserRole;
+use rookery_protocol::user::{ChosenStatus, UserRole};
 use rookery_protocol::{ConversationId, MessageId, Seq, SessionId, Timestamp, UserId};
 use serde_json::{Map, Value};
 
@@ -38,6 +38,15 @@ pub struct UserRow {
     pub banned_at: Option<Timestamp>,
     pub created_at: Timestamp,
     pub last_seen_at: Option<Timestamp>,
+    pub chosen: Chosen,
+}
+
+/// How a user wants to appear, and since when. Of two choices the one with the later time counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Chosen {
+    pub status: ChosenStatus,
+    /// Zero where nothing was ever chosen.
+    pub at: Timestamp,
 }
 
 #[derive(Clone, Debug)]

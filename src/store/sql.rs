@@ -12,6 +12,7 @@ pub(super) mod conversations;
 pub(super) mod groups;
 pub(super) mod journal;
 pub(super) mod messages;
+pub(super) mod presence;
 pub(super) mod receipts;
 pub(super) mod sessions;
 pub(super) mod users;

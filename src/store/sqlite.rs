@@ -5,6 +5,7 @@ mod conversations;
 mod groups;
 mod journal;
 mod messages;
+mod presence;
 mod receipts;
 mod sessions;
 mod users;

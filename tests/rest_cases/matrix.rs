@@ -129,12 +129,12 @@ fn body_of(operation: &str, group: &str, newcomer: UserId) -> Option<Value> {
         "addMembers" => Some(json!({"user_ids": [newcomer]})),
         "changeRole" => Some(json!({"role": "admin"})),
         "markRead" => Some(json!({"seq": 1})),
-        "editMessage" => Some(json!({"content": "hi"})),
         "markAllRead" | "markAllDelivered" => {
             let id = group.trim_start_matches("/conversations/");
             Some(json!({"marks": [{"conversation_id": id, "seq": 1}]}))
         }
         "updateOwnMembership" => Some(json!({"muted_until": null})),
+        "editMessage" => Some(json!({"content": "hi"})),
         "sendMessage" => Some(json!({"message_id": new_id(), "content": "hi"})),
         _ => None,
     }

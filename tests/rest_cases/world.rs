@@ -18,9 +18,11 @@ use rookery::chat::accounts::Accounts;
 use rookery::chat::conversations::Conversations;
 use rookery::chat::fanout::Fanout;
 use rookery::chat::messages::Messages;
+use rookery::chat::presence::Appearances;
 use rookery::chat::receipts::Receipts;
 use rookery::clock::{Clock, new_id};
 use rookery::lifecycle::Tasks;
+use rookery::presence::{Directory, MemoryPresence, Roster};
 use rookery::rest::{RestState, router};
 use rookery::store::{self, Store, StoreOptions};
 use rookery_protocol::{Timestamp, UserId};
@@ -157,6 +159,15 @@ impl World {
         let accounts = Accounts::new(store.clone(), auth.clone(), fanout.clone(), clock.clone());
         let conversations = Conversations::new(store.clone(), fanout.clone(), clock.clone(), 16);
         let messages = Messages::start(store.clone(), fanout.clone(), clock.clone(), &tasks);
+        let roster = Arc::new(Roster::default());
+        let directory = Arc::new(Directory::new(roster.clone(), Arc::new(MemoryPresence)));
+        let appearances = Appearances::new(
+            store.clone(),
+            directory,
+            roster,
+            fanout.clone(),
+            clock.clone(),
+        );
         let receipts = Receipts::start(store.clone(), fanout, clock.clone(), 50, &tasks);
         let receipts = Arc::new(receipts);
         let router = router(RestState {
@@ -164,6 +175,7 @@ impl World {
             conversations: Arc::new(conversations),
             messages: Arc::new(messages),
             receipts: receipts.clone(),
+            appearances: Arc::new(appearances),
             auth,
             clock: clock.clone(),
             trusted_proxies: Arc::new(["127.0.0.0/8".parse().unwrap()]),

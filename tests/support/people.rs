@@ -2,6 +2,7 @@
 
 mod changes;
 mod device;
+mod presence;
 mod record;
 
 use std::ops::Deref;

@@ -3,6 +3,7 @@
 mod accounts;
 mod conversations;
 mod messages;
+mod presence;
 mod receipts;
 
 use std::sync::Arc;

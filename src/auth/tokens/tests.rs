@@ -30,6 +30,7 @@ fn user() -> UserRow {
         banned_at: None,
         created_at: Timestamp::from_millis(0),
         last_seen_at: None,
+        chosen: Default::default(),
     }
 }
 

@@ -22,7 +22,7 @@ const PAUSE_MAX_MS: u32 = 1_000;
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// `events`: how many events of each kind may wait. fred makes room for all of them at once.
-pub(super) fn client(url: &str, events: usize) -> Result<Client, Error> {
+pub(crate) fn client(url: &str, events: usize) -> Result<Client, Error> {
     let mut config = Config::from_url(url)?;
     config.version = RespVersion::RESP3;
     config.fail_fast = false;
@@ -60,7 +60,7 @@ pub(super) fn client(url: &str, events: usize) -> Result<Client, Error> {
 
 /// Runs a client until the node stops. fred reconnects by itself; on errors that it takes for a
 /// mistake of ours it ends its task instead, and nobody would notice.
-pub(super) async fn keep(client: Client, tasks: Tasks) {
+pub(crate) async fn keep(client: Client, tasks: Tasks) {
     loop {
         tokio::select! {
             ended = client.connect() => {
@@ -73,13 +73,13 @@ pub(super) async fn keep(client: Client, tasks: Tasks) {
 }
 
 /// Replaces a client's connection that does not say itself that it is dead.
-pub(super) struct Renewal {
+pub(crate) struct Renewal {
     client: Client,
     under_way: Arc<AtomicBool>,
 }
 
 impl Renewal {
-    pub(super) fn of(client: &Client) -> Self {
+    pub(crate) fn of(client: &Client) -> Self {
         Self {
             client: client.clone(),
             under_way: Arc::new(AtomicBool::new(false)),
@@ -88,7 +88,7 @@ impl Renewal {
 
     /// Makes a new connection, unless fred is about to anyway. Does not wait: it may take as long
     /// as Redis is away.
-    pub(super) fn begin(&self, tasks: &Tasks) {
+    pub(crate) fn begin(&self, tasks: &Tasks) {
         if !self.client.is_connected() || self.under_way.swap(true, Ordering::SeqCst) {
             return;
         }

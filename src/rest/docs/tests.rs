@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use rookery_protocol::conversation::{
     Conversation, ConversationKind, Member, MemberRole, OwnMembership,
 };
-use rookery_protocol::event::ErrorDetail;
+use rookery_protocol::event::{ErrorDetail, Presence};
 use rookery_protocol::message::{Message, MessageKind, MessageStatus, Reaction};
 use rookery_protocol::rest;
-use rookery_protocol::user::{User, UserRole};
+use rookery_protocol::user::{PresenceStatus, User, UserRole};
 use rookery_protocol::{ErrorCode, Seq, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -173,6 +173,15 @@ fn user() -> User {
     }
 }
 
+fn presence() -> Presence {
+    Presence {
+        user_id: ID.parse().unwrap(),
+        status: PresenceStatus::Offline,
+        online_since: None,
+        last_seen_at: None,
+    }
+}
+
 fn message() -> Message {
     Message {
         message_id: ID.parse().unwrap(),
@@ -205,6 +214,7 @@ fn own_membership() -> OwnMembership {
 #[test]
 fn answers_are_documented_field_by_field() {
     same_fields("User", user());
+    same_fields("Presence", presence());
     same_fields("Message", message());
     same_fields(
         "Reaction",
@@ -354,6 +364,14 @@ fn enumerations_are_complete() {
         MessageStatus::Read,
     ];
     let documented = strings(&schemas["Message"]["properties"]["status"]["enum"]);
+    assert_eq!(documented, words(&status.map(|status| json!(status))));
+    let status = [
+        PresenceStatus::Online,
+        PresenceStatus::Away,
+        PresenceStatus::Dnd,
+        PresenceStatus::Offline,
+    ];
+    let documented = strings(&schemas["Presence"]["properties"]["status"]["enum"]);
     assert_eq!(documented, words(&status.map(|status| json!(status))));
 }
 

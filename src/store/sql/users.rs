@@ -1,15 +1,15 @@
 //! Accounts.
 
-use rookery_protocol::user::UserRole;
+use rookery_protocol::user::{ChosenStatus, UserRole};
 use rookery_protocol::{Timestamp, UserId};
 
 use super::corrupt;
-use crate::store::{Credentials, StoreError, UserRow};
+use crate::store::{Chosen, Credentials, StoreError, UserRow};
 
 macro_rules! user_columns {
     () => {
         "user_id, username, email, full_name, avatar_url, role, auth_version, banned_at, \
-         created_at, last_seen_at"
+         created_at, last_seen_at, chosen_status, chosen_at"
     };
 }
 pub(in crate::store) use user_columns;
@@ -70,6 +70,8 @@ pub(in crate::store) struct UserRecord {
     banned_at: Option<Timestamp>,
     created_at: Timestamp,
     last_seen_at: Option<Timestamp>,
+    chosen_status: String,
+    chosen_at: Timestamp,
 }
 
 #[derive(sqlx::FromRow)]
@@ -85,6 +87,8 @@ impl TryFrom<UserRecord> for UserRow {
     fn try_from(record: UserRecord) -> Result<Self, StoreError> {
         let role = UserRole::parse(&record.role)
             .ok_or_else(|| corrupt("users", "role", record.user_id))?;
+        let status = ChosenStatus::parse(&record.chosen_status)
+            .ok_or_else(|| corrupt("users", "chosen_status", record.user_id))?;
         Ok(Self {
             user_id: record.user_id,
             username: record.username,
@@ -96,6 +100,10 @@ impl TryFrom<UserRecord> for UserRow {
             banned_at: record.banned_at,
             created_at: record.created_at,
             last_seen_at: record.last_seen_at,
+            chosen: Chosen {
+                status,
+                at: record.chosen_at,
+            },
         })
     }
 }
@@ -120,7 +128,7 @@ macro_rules! user_store {
         use $crate::store::sql::contains_pattern;
         use $crate::store::sql::users::{self as sql, CredentialsRecord, UserRecord};
         use $crate::store::{
-            Credentials, NewUser, ProfileChange, Result, Taken, UserRow, UserStore,
+            Chosen, Credentials, NewUser, ProfileChange, Result, Taken, UserRow, UserStore,
         };
 
         #[async_trait]
@@ -161,6 +169,7 @@ macro_rules! user_store {
                     banned_at: None,
                     created_at: user.created_at,
                     last_seen_at: None,
+                    chosen: Chosen::default(),
                 }))
             }
 

@@ -1,0 +1,319 @@
+//! The lists in Redis, over a connection of their own, so that their stalls never delay messages.
+//!
+//! ```text
+//! rookery:v1:nodes                        hash: node → its last sign of life (ms)
+//! rookery:v1:node:{<node>}:lease          string with a time to live: alive <count>, or left
+//! rookery:v1:node:{<node>}:users          hash: user → since, chosen at, chosen status
+//! rookery:v1:node:{<node>}:burial         string: the survivor that tells of a dead node's users
+//! ```
+//!
+//! `<node>` is the node's id and an incarnation, so that a restarted node of the same id has a list
+//! of its own and what it left behind is told of as another's.
+
+mod judge;
+mod lease;
+mod packed;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use async_trait::async_trait;
+use fred::prelude::*;
+use rookery_protocol::UserId;
+use tokio::sync::{Mutex, mpsc};
+
+use self::judge::Judgement;
+use super::{Elsewhere, Listing, Notice, Presence, Roster};
+use crate::bus::connection;
+use crate::clock::{self, Clock};
+use crate::lifecycle::Tasks;
+use crate::metrics;
+
+/// Nothing is received here but the client's own errors.
+const EVENTS: usize = 32;
+/// Users in one command, so that none holds Redis for long.
+const CHUNK: usize = 1_000;
+/// Notices that may wait for the task that tells: one more than a large cluster loses at once. Of
+/// those that do not fit the occasion comes again.
+const NOTICES: usize = 64;
+
+const NODES: &str = "rookery:v1:nodes";
+
+/// How to reach Redis, and as whom.
+#[derive(Clone)]
+pub struct RedisPresenceOptions {
+    /// `redis://` or `rediss://`.
+    pub url: String,
+    pub node_id: String,
+}
+
+/// See the module.
+pub struct RedisPresence {
+    link: Arc<Link>,
+    notices: Mutex<mpsc::Receiver<Notice>>,
+}
+
+/// What the port and the task that keeps the lease share.
+struct Link {
+    client: Client,
+    keys: Keys,
+    roster: Arc<Roster>,
+    clock: Clock,
+    /// What is known of the other nodes.
+    others: RwLock<Judgement>,
+    /// Whether Redis answered the last look: otherwise nobody waits for it.
+    answers: AtomicBool,
+    /// The one who changes this node's list.
+    written: Mutex<Written>,
+}
+
+/// What is known of this node's list in Redis.
+#[derive(Debug)]
+struct Written {
+    /// Its users.
+    count: i64,
+    /// It has to be written as a whole: it was never, or nobody knows what became of a change.
+    stale: bool,
+}
+
+/// The names of one node's keys.
+struct Keys {
+    node: String,
+}
+
+impl Keys {
+    fn lease(&self) -> String {
+        lease_of(&self.node)
+    }
+
+    fn users(&self) -> String {
+        users_of(&self.node)
+    }
+
+    /// Where a whole list is written before it takes the other's place.
+    fn draft(&self) -> String {
+        format!("rookery:v1:node:{{{}}}:draft", self.node)
+    }
+}
+
+fn lease_of(node: &str) -> String {
+    format!("rookery:v1:node:{{{node}}}:lease")
+}
+
+fn users_of(node: &str) -> String {
+    format!("rookery:v1:node:{{{node}}}:users")
+}
+
+fn burial_of(node: &str) -> String {
+    format!("rookery:v1:node:{{{node}}}:burial")
+}
+
+impl RedisPresence {
+    /// Starts keeping the lease. Redis need not be there.
+    ///
+    /// # Errors
+    /// The URL cannot be read.
+    pub fn start(
+        options: &RedisPresenceOptions,
+        roster: Arc<Roster>,
+        clock: Clock,
+        tasks: &Tasks,
+    ) -> Result<Self, Error> {
+        let client = connection::client(&options.url, EVENTS)?;
+        let node = format!("{}:{}", options.node_id, clock::new_id().as_simple());
+        let link = Arc::new(Link {
+            client: client.clone(),
+            keys: Keys { node },
+            roster,
+            clock,
+            others: RwLock::default(),
+            answers: AtomicBool::new(false),
+            written: Mutex::new(Written {
+                count: 0,
+                stale: true,
+            }),
+        });
+        let (notify, notices) = mpsc::channel(NOTICES);
+        let keeper = lease::Keeper::new(Arc::clone(&link), notify, tasks.clone());
+        tasks.spawn_vital("presence-lease", keeper.run());
+        tasks.spawn_vital("presence-link", connection::keep(client, tasks.clone()));
+        Ok(Self {
+            link,
+            notices: Mutex::new(notices),
+        })
+    }
+}
+
+#[async_trait]
+impl Presence for RedisPresence {
+    async fn write(&self, changes: &[(UserId, Option<Listing>)]) {
+        let mut written = self.link.written.lock().await;
+        if written.stale || !self.link.answers() {
+            // The list is written as a whole, from the roster, when that is possible.
+            written.stale = true;
+            return;
+        }
+        match self.link.change(changes).await {
+            Ok(grown) => written.count += grown,
+            Err(error) => {
+                metrics::presence_writes_failed_total().increment(1);
+                tracing::debug!(%error, "presence could not be written; all of it will be");
+                written.stale = true;
+                self.link.lost();
+            }
+        }
+    }
+
+    async fn elsewhere(&self, users: &[UserId]) -> Elsewhere {
+        if users.is_empty() {
+            return Elsewhere {
+                complete: true,
+                ..Elsewhere::default()
+            };
+        }
+        if !self.link.answers() {
+            return Elsewhere::default();
+        }
+        match self.link.look_up(users).await {
+            Ok(elsewhere) => elsewhere,
+            Err(error) => {
+                tracing::debug!(%error, "presence could not be looked up");
+                self.link.lost();
+                Elsewhere::default()
+            }
+        }
+    }
+
+    fn is_reachable(&self) -> bool {
+        self.link.answers()
+    }
+
+    async fn notice(&self) -> Notice {
+        match self.notices.lock().await.recv().await {
+            Some(notice) => notice,
+            // The lease is not kept any more: the node stops.
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn bury(&self, node: &str) {
+        let buried = async {
+            let pipeline = self.link.client.pipeline();
+            pipeline
+                .del::<(), _>(vec![users_of(node), lease_of(node)])
+                .await?;
+            pipeline.hdel::<(), _, _>(NODES, node).await?;
+            pipeline.all::<Vec<Value>>().await
+        };
+        if let Err(error) = buried.await {
+            tracing::debug!(%error, node, "a dead node could not be removed; somebody will");
+        }
+    }
+}
+
+impl Link {
+    fn answers(&self) -> bool {
+        self.answers.load(Ordering::SeqCst) && self.client.is_connected()
+    }
+
+    fn lost(&self) {
+        self.answers.store(false, Ordering::SeqCst);
+    }
+
+    /// Writes changes of this node's list; returns by how many users it has grown.
+    async fn change(&self, changes: &[(UserId, Option<Listing>)]) -> Result<i64, Error> {
+        let users = self.keys.users();
+        let listed: Vec<_> = changes.iter().filter_map(packed::field).collect();
+        let gone = changes.iter().filter(|(_, listing)| listing.is_none());
+        let gone: Vec<Key> = gone.map(|(user, _)| packed::key(*user)).collect();
+        let pipeline = self.client.pipeline();
+        for chunk in listed.chunks(CHUNK) {
+            pipeline.hset::<(), _, _>(&users, chunk.to_vec()).await?;
+        }
+        let additions = listed.len().div_ceil(CHUNK);
+        for chunk in gone.chunks(CHUNK) {
+            pipeline.hdel::<(), _, _>(&users, chunk.to_vec()).await?;
+        }
+        if listed.is_empty() && gone.is_empty() {
+            return Ok(0);
+        }
+        let counts: Vec<i64> = pipeline.all().await?;
+        let (added, removed) = counts.split_at(additions.min(counts.len()));
+        Ok(added.iter().sum::<i64>() - removed.iter().sum::<i64>())
+    }
+
+    /// Asks the lists of all live nodes, all at once.
+    async fn look_up(&self, users: &[UserId]) -> Result<Elsewhere, Error> {
+        let (live, dead) = {
+            let others = self.others.read().unwrap_or_else(PoisonError::into_inner);
+            (others.live.clone(), others.dead.clone())
+        };
+        let mut elsewhere = Elsewhere {
+            complete: true,
+            ..Elsewhere::default()
+        };
+        let listed = self.ask(live.iter(), users, &mut elsewhere, true).await?;
+        // Nodes that started since the last look count as soon as they have a lease.
+        let is_new = |node: &&String| {
+            !live.contains(*node) && !dead.contains(*node) && **node != self.keys.node
+        };
+        let mut new = listed.iter().filter(is_new).peekable();
+        if new.peek().is_some() {
+            self.ask(new, users, &mut elsewhere, false).await?;
+        }
+        Ok(elsewhere)
+    }
+
+    /// Adds what these nodes list of `users`; returns the names of all nodes. A live node without a
+    /// lease makes the answer incomplete: its list was lost, or it is about to be judged.
+    async fn ask(
+        &self,
+        nodes: impl Iterator<Item = &String> + Clone,
+        users: &[UserId],
+        elsewhere: &mut Elsewhere,
+        are_live: bool,
+    ) -> Result<Vec<String>, Error> {
+        let keys: Vec<Key> = users.iter().map(|user| packed::key(*user)).collect();
+        let pipeline = self.client.pipeline();
+        pipeline.hkeys::<(), _>(NODES).await?;
+        for node in nodes.clone() {
+            pipeline.exists::<(), _>(lease_of(node)).await?;
+            for chunk in keys.chunks(CHUNK) {
+                pipeline
+                    .hmget::<(), _, _>(users_of(node), chunk.to_vec())
+                    .await?;
+            }
+        }
+        let mut answers = pipeline.all::<Vec<Value>>().await?.into_iter();
+        let listed = answers.next().map(Value::convert).transpose()?;
+        for _ in nodes {
+            let has_lease = answers.next().and_then(|value| value.as_i64()) == Some(1);
+            elsewhere.complete &= has_lease || !are_live;
+            for chunk in users.chunks(CHUNK) {
+                let found = answers.next().map(Value::into_array).unwrap_or_default();
+                let found = chunk.iter().zip(found).filter(|_| has_lease || are_live);
+                for (user, value) in found {
+                    if let Some(there) = packed::listing(&value) {
+                        let known = elsewhere.listings.get(user);
+                        let both = known.map_or(there, |known| known.and(there));
+                        elsewhere.listings.insert(*user, both);
+                    }
+                }
+            }
+        }
+        Ok(listed.unwrap_or_default())
+    }
+
+    /// The list of another node.
+    async fn list_of(&self, node: &str) -> Result<Vec<(UserId, Listing)>, Error> {
+        let list: HashMap<Key, Value> =
+            match self.client.hgetall::<Value, _>(users_of(node)).await? {
+                Value::Map(map) => map.inner(),
+                _ => HashMap::new(),
+            };
+        let pair =
+            |(key, value): (Key, Value)| Some((packed::user(&key)?, packed::listing(&value)?));
+        Ok(list.into_iter().filter_map(pair).collect())
+    }
+}
