@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "bad_input_cases/changes.rs"]
+mod changes;
 #[path = "bad_input_cases/commands.rs"]
 mod commands;
 #[path = "bad_input_cases/formats.rs"]

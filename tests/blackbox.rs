@@ -23,6 +23,8 @@ use presence::{
     who_comes_and_goes_is_seen,
 };
 
+use stories::changes::*;
+
 /// The program under test.
 const ROOKERY: &str = env!("CARGO_BIN_EXE_rookery");
 
@@ -45,6 +47,10 @@ macro_rules! stories {
     };
 }
 
+mod stories {
+    pub(crate) mod changes;
+}
+
 stories![
     a_message_reaches_every_device_but_the_one_that_sent_it,
     a_message_sent_over_rest_reaches_sockets,
@@ -56,6 +62,15 @@ stories![
     receipts_reach_authors_and_ones_own_devices,
     a_device_that_was_away_learns_what_was_read_meanwhile,
     muting_shows_on_all_devices,
+    changes_reach_every_device_in_their_place,
+    a_change_tells_its_author_how_far_the_message_got,
+    a_device_that_was_away_gets_what_changed_as_it_is_now,
+    who_joined_later_is_not_shown_an_old_message_by_its_change,
+    what_one_may_not_change_is_refused,
+    the_same_reaction_from_many_devices_is_one,
+    all_agree_after_many_changes_at_once,
+    mentions_are_told_and_counted,
+    who_is_blocked_is_heard_no_more,
     many_senders_make_one_order,
     a_node_that_was_killed_comes_back_with_everything,
     who_comes_and_goes_is_seen,

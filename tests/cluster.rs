@@ -2,6 +2,7 @@
 //! whichever node or server fails meanwhile.
 
 mod cluster {
+    mod changes;
     mod crowd;
     mod drain;
     mod groups;
@@ -14,6 +15,10 @@ mod cluster {
     mod resume;
     mod sending;
     mod sessions;
+}
+
+mod stories {
+    pub(crate) mod changes;
 }
 
 /// The program under test.

@@ -14,7 +14,8 @@ use super::mentions;
 use super::messages::Messages;
 use crate::clock::new_id;
 use crate::error::AppError;
-use crate::store::{MessageAction, MessageChange};
+use crate::metrics;
+use crate::store::{MessageAction, MessageChange, MessageChanged, Refusal, StoreError};
 
 impl Messages {
     /// Replaces the content of one's own message, and whom it mentions; what else it carries stays.
@@ -97,10 +98,12 @@ impl Messages {
             message_id: MessageId::from_uuid(new_id()),
             action,
         };
-        let mut changed = self
+        let outcome = self
             .store
             .change_message(&change, rule::decide, self.clock.now())
-            .await??;
+            .await;
+        count(&outcome);
+        let mut changed = outcome??;
         changed.message.status = Some(self.status(&changed.message).await);
         self.fanout.changed(&changed).await;
         let mut message = changed.message;
@@ -123,4 +126,15 @@ impl Messages {
             }
         }
     }
+}
+
+fn count(outcome: &Result<Result<MessageChanged, Refusal>, StoreError>) {
+    let results = metrics::message_changes_total();
+    match outcome {
+        Ok(Ok(changed)) if changed.entry.is_some() => &results.stored,
+        Ok(Ok(_)) => &results.unchanged,
+        Ok(Err(_)) => &results.refused,
+        Err(_) => &results.unavailable,
+    }
+    .increment(1);
 }

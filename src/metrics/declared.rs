@@ -28,6 +28,9 @@ declare_metrics! {
     }
     /// Messages asked to be stored, over both ways in, by outcome.
     counter messages_total { result: stored | duplicate | refused | unavailable }
+    /// Edits, deletions and reactions asked for, over both ways in, by outcome; `unchanged`: it was
+    /// so already.
+    counter message_changes_total { result: stored | unchanged | refused | unavailable }
     /// From reading the frame of a message to queueing its acknowledgement.
     histogram ack_seconds []
 
