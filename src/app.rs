@@ -201,6 +201,7 @@ impl MessagePath {
         let fanout = Arc::new(fanout);
         let messages =
             Messages::start(Arc::clone(store), Arc::clone(&fanout), clock.clone(), tasks);
+        let appearances = Arc::new(presence.announce(&registry, &fanout));
         let receipts = Receipts::start(
             Arc::clone(store),
             Arc::clone(&fanout),
@@ -208,7 +209,6 @@ impl MessagePath {
             config.fanout.receipts_max,
             tasks,
         );
-        let appearances = Arc::new(presence.announce(&registry, &fanout));
         let gateway = Gateway::start(GatewayParts {
             node_id,
             epoch: store.epoch().await?,
@@ -216,10 +216,10 @@ impl MessagePath {
             auth: Arc::clone(auth),
             messages: Arc::new(messages),
             fanout: Arc::clone(&fanout),
-            receipts: Arc::new(receipts),
             appearances,
             roster: presence.roster,
             watchers: presence.watchers,
+            receipts: Arc::new(receipts),
             registry,
             subscriptions,
             bases: BaseLoader::start(Arc::clone(store), tasks),
@@ -330,8 +330,8 @@ fn rest_state(config: &Config, path: &MessagePath) -> RestState {
         store,
         auth,
         messages,
-        receipts,
         appearances,
+        receipts,
         clock,
         ..
     } = &*path.gateway;
@@ -352,8 +352,8 @@ fn rest_state(config: &Config, path: &MessagePath) -> RestState {
         accounts: Arc::new(accounts),
         conversations: Arc::new(conversations),
         messages: Arc::clone(messages),
-        receipts: Arc::clone(receipts),
         appearances: Arc::clone(appearances),
+        receipts: Arc::clone(receipts),
         auth: Arc::clone(auth),
         clock: clock.clone(),
         trusted_proxies: config.http.trusted_proxies.clone().into(),

@@ -340,8 +340,8 @@ pub trait Store:
     UserStore
     + SessionStore
     + ConversationStore
-    + ReceiptStore
     + PresenceStore
+    + ReceiptStore
     + MessageStore
     + BlockStore
     + JournalStore
@@ -355,8 +355,8 @@ impl<T> Store for T where
     T: UserStore
         + SessionStore
         + ConversationStore
-        + ReceiptStore
         + PresenceStore
+        + ReceiptStore
         + MessageStore
         + BlockStore
         + JournalStore

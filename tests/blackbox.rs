@@ -19,7 +19,8 @@ mod presence;
 
 use presence::{
     people_appear_as_they_choose, strangers_see_nothing_and_watching_is_bounded,
-    those_online_are_listed_page_by_page, who_comes_and_goes_is_seen,
+    those_online_are_listed_page_by_page, who_blocks_somebody_looks_offline_to_them,
+    who_comes_and_goes_is_seen,
 };
 
 use change_stories::*;
@@ -78,6 +79,7 @@ stories![
     people_appear_as_they_choose,
     strangers_see_nothing_and_watching_is_bounded,
     those_online_are_listed_page_by_page,
+    who_blocks_somebody_looks_offline_to_them,
 ];
 
 fn rest_message(message_id: MessageId, content: &str) -> SendMessage {

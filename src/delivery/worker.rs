@@ -94,13 +94,13 @@ impl Worker {
     fn news(&mut self, to: Audience, envelope: Envelope) {
         let lag_ms = self.parts.clock.now().as_millis() - envelope.at.as_millis();
         metrics::bus_lag_seconds().record(lag_ms.max(0) as f64 / 1_000.0);
+        let is_ours = envelope.origin == self.parts.node_id;
+        let skip = envelope.skip.filter(|_| is_ours);
         match envelope.event {
             BusEvent::Entry { message } if message.kind == MessageKind::System => {
                 self.read(to, message.conversation_id, message.seq);
             }
             BusEvent::Entry { message } => {
-                let is_ours = envelope.origin == self.parts.node_id;
-                let skip = envelope.skip.filter(|_| is_ours);
                 let log = Arc::new(LogEntry::Message(message));
                 self.entry(to, Entry { log, skip });
             }
@@ -130,15 +130,9 @@ impl Worker {
                 receipts::receipts(&self.parts.registry, to, &receipts);
             }
             BusEvent::OwnRead { reads } => {
-                let is_ours = envelope.origin == self.parts.node_id;
-                let skip = envelope.skip.filter(|_| is_ours);
                 receipts::own_reads(&self.parts.registry, to, &reads, skip);
             }
-            BusEvent::OwnSettings { conversation_id } => {
-                if let Audience::User(user) = to {
-                    self.settings.changed(&self.parts, user, conversation_id);
-                }
-            }
+            BusEvent::OwnSettings { conversation_id } => self.own_settings(to, conversation_id),
             BusEvent::DirectCreated { conversation_id } => {
                 self.read(to, conversation_id, Seq::ZERO);
             }
@@ -163,12 +157,16 @@ impl Worker {
                 self.parts.auth.revocations.add(&session_ids);
                 self.parts.registry.revoke(user_id, &session_ids);
             }
-            BusEvent::Chosen { user_id, chosen } => {
-                let is_ours = envelope.origin == self.parts.node_id;
-                self.chosen(user_id, chosen, envelope.skip.filter(|_| is_ours));
-            }
+            BusEvent::Chosen { user_id, chosen } => self.chosen(user_id, chosen, skip),
             BusEvent::Blocked { by, blocked } => self.blocked(to, by, blocked),
             BusEvent::Presence(_) | BusEvent::Canary { .. } => {}
+        }
+    }
+
+    /// A user's own settings of a conversation changed.
+    fn own_settings(&mut self, to: Audience, conversation_id: ConversationId) {
+        if let Audience::User(user) = to {
+            self.settings.changed(&self.parts, user, conversation_id);
         }
     }
 

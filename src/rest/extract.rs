@@ -197,9 +197,9 @@ pub(super) enum Cursor {
     Users,
     Conversations,
     Members,
+    Online,
     Receipts,
     Blocks,
-    Online,
 }
 
 impl Cursor {
@@ -208,9 +208,9 @@ impl Cursor {
             Self::Users => "u1:",
             Self::Conversations => "c1:",
             Self::Members => "m1:",
+            Self::Online => "o1:",
             Self::Receipts => "r1:",
             Self::Blocks => "b1:",
-            Self::Online => "o1:",
         }
     }
 

@@ -197,3 +197,31 @@ pub(crate) async fn those_online_are_listed_page_by_page(cluster: TestCluster) {
     let refused = ann.online_page(&wrong).await.expect_err("another list's");
     assert_eq!(refused.code, ErrorCode::Invalid);
 }
+
+pub(crate) async fn who_blocks_somebody_looks_offline_to_them(cluster: TestCluster) {
+    let [ann, bob, carol] = cluster.register_all(["ann", "bob", "carol"]).await;
+    ann.group("room", &[&bob, &carol]).await;
+    let _anns = ann.connect(cluster.node(0)).await;
+    let bobs = bob.connect(cluster.node(1)).await;
+    let carols = carol.connect(cluster.node(1)).await;
+    for device in [&bobs, &carols] {
+        device.watch(&[&ann]).await;
+        device.expect_presence(&ann, Online).await;
+    }
+    ann.block(bob.id()).await.expect("a block");
+    let hidden = bobs.expect_presence(&ann, Offline).await;
+    assert_eq!((hidden.online_since, hidden.last_seen_at), (None, None));
+    assert_eq!(bob.presence(ann.id()).await.expect("as shown"), hidden);
+    assert_eq!(bobs.watch(&[&ann]).await, [hidden]);
+    let online = bob.online_page(&PageRequest::default()).await;
+    let online = online.expect("a page").items;
+    assert!(online.iter().all(|presence| presence.user_id == carol.id()));
+
+    ann.unblock(bob.id()).await.expect("no block");
+    bobs.expect_presence(&ann, Online).await;
+    assert_eq!(shown(&carols, &ann).pop(), Some(Online));
+    assert!(
+        !shown(&carols, &ann)[1..].contains(&Offline),
+        "of no concern to her"
+    );
+}

@@ -17,7 +17,7 @@ on_both! {
 
 /// Operation and, for each of [`ASKING`], the status. "Former" was removed; "target" in a path is
 /// a plain member.
-const MATRIX: [(&str, [u16; 6]); 24] = [
+const MATRIX: [(&str, [u16; 6]); 27] = [
     ("createConversation", [401, 201, 201, 201, 201, 201]),
     ("listConversations", [401, 200, 200, 200, 200, 200]),
     ("getConversation", [401, 404, 404, 200, 200, 200]),
@@ -38,6 +38,10 @@ const MATRIX: [(&str, [u16; 6]); 24] = [
     ("unblockUser", [401, 200, 200, 200, 200, 200]),
     ("listUsers", [401, 200, 200, 200, 200, 200]),
     ("getUser", [401, 200, 200, 200, 200, 200]),
+    // Of people one shares a conversation with.
+    ("getPresence", [401, 404, 404, 200, 200, 200]),
+    ("listPresence", [401, 200, 200, 200, 200, 200]),
+    ("listOnline", [401, 200, 200, 200, 200, 200]),
     // Of one's own window, which a former member still has.
     ("markRead", [401, 404, 200, 200, 200, 200]),
     ("markAllRead", [401, 404, 200, 200, 200, 200]),
@@ -84,6 +88,12 @@ async fn everybody_is_answered_as_decided(world: World) {
             let path = path.replace("{seq}", &MESSAGE.to_string());
             let path = path.replace("{emoji}", "%F0%9F%91%8D");
             let token = cast.token(asking);
+            let path = path.replace("{seq}", "1");
+            let path = if name == "listPresence" {
+                format!("{path}?user_ids={}", cast.target.id)
+            } else {
+                path
+            };
             let body = body_of(name, &group, cast.newcomer.id);
             let answer = world
                 .call(token, operation.method.clone(), &path, body)
@@ -129,12 +139,12 @@ fn body_of(operation: &str, group: &str, newcomer: UserId) -> Option<Value> {
         "addMembers" => Some(json!({"user_ids": [newcomer]})),
         "changeRole" => Some(json!({"role": "admin"})),
         "markRead" => Some(json!({"seq": 1})),
+        "editMessage" => Some(json!({"content": "hi"})),
         "markAllRead" | "markAllDelivered" => {
             let id = group.trim_start_matches("/conversations/");
             Some(json!({"marks": [{"conversation_id": id, "seq": 1}]}))
         }
         "updateOwnMembership" => Some(json!({"muted_until": null})),
-        "editMessage" => Some(json!({"content": "hi"})),
         "sendMessage" => Some(json!({"message_id": new_id(), "content": "hi"})),
         _ => None,
     }

@@ -159,17 +159,12 @@ impl World {
         let accounts = Accounts::new(store.clone(), auth.clone(), fanout.clone(), clock.clone());
         let conversations = Conversations::new(store.clone(), fanout.clone(), clock.clone(), 16);
         let messages = Messages::start(store.clone(), fanout.clone(), clock.clone(), &tasks);
-        let roster = Arc::new(Roster::default());
-        let directory = Arc::new(Directory::new(roster.clone(), Arc::new(MemoryPresence)));
-        let appearances = Appearances::new(
-            store.clone(),
-            directory,
-            roster,
-            fanout.clone(),
-            clock.clone(),
-        );
-        let receipts = Receipts::start(store.clone(), fanout, clock.clone(), 50, &tasks);
+        let receipts = Receipts::start(store.clone(), fanout.clone(), clock.clone(), 50, &tasks);
         let receipts = Arc::new(receipts);
+        let roster = Arc::new(Roster::default());
+        let directory = Directory::new(roster.clone(), Arc::new(MemoryPresence));
+        let directory = Arc::new(directory);
+        let appearances = Appearances::new(store.clone(), directory, roster, fanout, clock.clone());
         let router = router(RestState {
             accounts: Arc::new(accounts),
             conversations: Arc::new(conversations),
