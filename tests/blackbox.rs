@@ -23,7 +23,8 @@ use presence::{
     who_comes_and_goes_is_seen,
 };
 
-use stories::changes::*;
+use change_stories::*;
+use rule_stories::*;
 
 /// The program under test.
 const ROOKERY: &str = env!("CARGO_BIN_EXE_rookery");
@@ -47,9 +48,10 @@ macro_rules! stories {
     };
 }
 
-mod stories {
-    pub(crate) mod changes;
-}
+#[path = "stories/changes.rs"]
+mod change_stories;
+#[path = "stories/rules.rs"]
+mod rule_stories;
 
 stories![
     a_message_reaches_every_device_but_the_one_that_sent_it,

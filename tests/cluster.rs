@@ -17,9 +17,10 @@ mod cluster {
     mod sessions;
 }
 
-mod stories {
-    pub(crate) mod changes;
-}
+#[path = "stories/changes.rs"]
+mod change_stories;
+#[path = "stories/rules.rs"]
+mod rule_stories;
 
 /// The program under test.
 const ROOKERY: &str = env!("CARGO_BIN_EXE_rookery");

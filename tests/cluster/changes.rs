@@ -3,29 +3,28 @@
 use rookery_protocol::Seq;
 use rookery_test_support::TestCluster;
 
-use crate::ROOKERY;
-use crate::stories::changes as story;
+use crate::{ROOKERY, change_stories as changes, rule_stories as rules};
 
 /// Tells each story on three nodes.
 macro_rules! on_three_nodes {
-    ($($name:ident),+ $(,)?) => {$(
+    ($($stories:ident::$name:ident),+ $(,)?) => {$(
         #[tokio::test]
         async fn $name() {
-            story::$name(TestCluster::start(ROOKERY, 3).await).await;
+            $stories::$name(TestCluster::start(ROOKERY, 3).await).await;
         }
     )+};
 }
 
 on_three_nodes![
-    changes_reach_every_device_in_their_place,
-    a_change_tells_its_author_how_far_the_message_got,
-    a_device_that_was_away_gets_what_changed_as_it_is_now,
-    who_joined_later_is_not_shown_an_old_message_by_its_change,
-    what_one_may_not_change_is_refused,
-    the_same_reaction_from_many_devices_is_one,
-    all_agree_after_many_changes_at_once,
-    mentions_are_told_and_counted,
-    who_is_blocked_is_heard_no_more,
+    changes::changes_reach_every_device_in_their_place,
+    changes::a_change_tells_its_author_how_far_the_message_got,
+    changes::a_device_that_was_away_gets_what_changed_as_it_is_now,
+    changes::who_joined_later_is_not_shown_an_old_message_by_its_change,
+    rules::what_one_may_not_change_is_refused,
+    changes::the_same_reaction_from_many_devices_is_one,
+    changes::all_agree_after_many_changes_at_once,
+    rules::mentions_are_told_and_counted,
+    rules::who_is_blocked_is_heard_no_more,
 ];
 
 /// The same in groups that are told on a channel of their own.
@@ -33,10 +32,10 @@ on_three_nodes![
 async fn large_groups_hear_of_changes_too() {
     let builder = TestCluster::builder(ROOKERY).nodes(3);
     let cluster = builder.set("ROOKERY_FANOUT_DIRECT_MAX", "2").start().await;
-    story::changes_reach_every_device_in_their_place(cluster).await;
+    changes::changes_reach_every_device_in_their_place(cluster).await;
     let builder = TestCluster::builder(ROOKERY).nodes(3);
     let cluster = builder.set("ROOKERY_FANOUT_DIRECT_MAX", "2").start().await;
-    story::who_joined_later_is_not_shown_an_old_message_by_its_change(cluster).await;
+    changes::who_joined_later_is_not_shown_an_old_message_by_its_change(cluster).await;
 }
 
 /// What the bus loses of changes is found like lost messages: by the next entry, or by the journal.
