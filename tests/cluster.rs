@@ -8,6 +8,7 @@ mod cluster {
     mod large;
     mod loss;
     mod presence;
+    mod random;
     mod receipts;
     mod redis;
     mod resume;

@@ -10,6 +10,8 @@ pub mod rest_cases {
     pub mod world;
 
     mod auth;
+    mod blocks;
+    mod changes;
     mod conversations;
     mod edges;
     mod groups;

@@ -8,6 +8,10 @@
 mod accounts;
 #[path = "store/append.rs"]
 mod append;
+#[path = "store/blocks.rs"]
+mod blocks;
+#[path = "store/changes.rs"]
+mod changes;
 #[path = "store/conversations.rs"]
 mod conversations;
 #[path = "store/fixture.rs"]

@@ -97,14 +97,30 @@ impl Messages {
             message_id: MessageId::from_uuid(new_id()),
             action,
         };
-        let changed = self
+        let mut changed = self
             .store
             .change_message(&change, rule::decide, self.clock.now())
             .await??;
+        changed.message.status = Some(self.status(&changed.message).await);
         self.fanout.changed(&changed).await;
         let mut message = changed.message;
-        let status = message.status.unwrap_or(MessageStatus::Sent);
-        message.status = (message.sender_id == actor).then_some(status);
+        message.status = message.status.filter(|_| message.sender_id == actor);
         Ok(message)
+    }
+
+    /// How far the message got, for its sender. The change is stored: that the others' marks cannot
+    /// be read now makes it no failure.
+    async fn status(&self, message: &Message) -> MessageStatus {
+        let marks = self
+            .store
+            .furthest_marks(message.conversation_id, message.sender_id, message.seq)
+            .await;
+        match marks {
+            Ok(marks) => marks.status(message.seq),
+            Err(error) => {
+                tracing::warn!(%error, "a changed message is told without its marks");
+                MessageStatus::Sent
+            }
+        }
     }
 }

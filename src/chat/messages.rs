@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use quick_cache::sync::Cache;
 use rookery_protocol::event::ErrorDetail;
 use rookery_protocol::message::{Message, MessageKind, MessageStatus};
@@ -25,6 +26,9 @@ use crate::store::{
 
 /// Direct conversations known to exist, so that only the first message to somebody looks.
 const DIRECTS_MAX: usize = 200_000;
+
+/// Repeats looked up at once: they come in swarms, and others need the database, too.
+const LOOKS_AT_ONCE: usize = 8;
 
 /// A wish to send, from a socket or over REST.
 #[derive(Clone, Debug)]
@@ -306,30 +310,35 @@ async fn answer_and_publish(
         if !outgoing.is_empty() {
             fanout.messages(outgoing).await;
         }
-        for repeat in repeats {
-            let message = &repeat.ticket.message;
-            let (id, sender) = (message.conversation_id, message.sender_id);
-            let seq = repeat
-                .result
-                .as_ref()
-                .map_or(Seq::ZERO, |stored| stored.seq);
-            let status = status_of(store.as_ref(), id, sender, seq).await;
+        let looks: Vec<_> = repeats
+            .iter()
+            .map(|r| status_of(store.as_ref(), r))
+            .collect();
+        let looks = futures_util::stream::iter(looks).buffered(LOOKS_AT_ONCE);
+        let statuses: Vec<MessageStatus> = looks.collect().await;
+        for (repeat, status) in repeats.into_iter().zip(statuses) {
             answer(repeat, status);
         }
     }
 }
 
-/// How far a message got by now.
-async fn status_of(
-    store: &dyn Store,
-    id: ConversationId,
-    sender: UserId,
-    seq: Seq,
-) -> MessageStatus {
-    match store.furthest_marks(id, sender, seq).await {
-        Ok(furthest) => furthest.status(seq),
-        // It is stored, which is what its sender waits to hear.
-        Err(_) => MessageStatus::Sent,
+/// Looks up how far a message that had been stored before got by now.
+fn status_of<'a>(
+    store: &'a dyn Store,
+    repeat: &Committed<Reply>,
+) -> impl Future<Output = MessageStatus> + Send + use<'a> {
+    let message = &repeat.ticket.message;
+    let (id, sender) = (message.conversation_id, message.sender_id);
+    let seq = repeat
+        .result
+        .as_ref()
+        .map_or(Seq::ZERO, |stored| stored.seq);
+    async move {
+        match store.furthest_marks(id, sender, seq).await {
+            Ok(furthest) => furthest.status(seq),
+            // It is stored, which is what its sender waits to hear.
+            Err(_) => MessageStatus::Sent,
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 //!
 //! A mark must cost a fraction of a message, since there may be one for each. So what a socket was
 //! passed is accepted without a look at the store, marks of one member that wait become one, and
-//! many are written at once; the flush tells only of what grew ([`tell`]). A mark that has no
+//! many are written at once; the flush tells only of what grew (`tell`). A mark that has no
 //! answer may be lost with its node, and is set again by the next one.
 
 mod flush;

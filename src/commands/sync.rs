@@ -74,7 +74,6 @@ pub(super) fn handle(
                 session.close(CloseCode::Resynchronise);
             }
         }
-        session.end_sync();
     });
     Ok(None)
 }

@@ -76,7 +76,7 @@ pub type MessageRule = fn(&MessageState, &MessageChange) -> Result<bool, Refusal
 /// What became of a change.
 #[derive(Clone, Debug)]
 pub struct MessageChanged {
-    /// The message as it is now; its `status` is for its sender only.
+    /// The message as it is now, without a status.
     pub message: Message,
     /// The entry that the change became; `None` if there was nothing to change.
     pub entry: Option<ChangeEntry>,

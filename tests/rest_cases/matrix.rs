@@ -17,7 +17,7 @@ on_both! {
 
 /// Operation and, for each of [`ASKING`], the status. "Former" was removed; "target" in a path is
 /// a plain member.
-const MATRIX: [(&str, [u16; 6]); 21] = [
+const MATRIX: [(&str, [u16; 6]); 27] = [
     ("createConversation", [401, 201, 201, 201, 201, 201]),
     ("listConversations", [401, 200, 200, 200, 200, 200]),
     ("getConversation", [401, 404, 404, 200, 200, 200]),
@@ -29,6 +29,13 @@ const MATRIX: [(&str, [u16; 6]); 21] = [
     ("removeMember", [401, 404, 404, 403, 200, 200]),
     ("getHistory", [401, 404, 404, 200, 200, 200]),
     ("sendMessage", [401, 404, 404, 201, 201, 201]),
+    // Of the target's message.
+    ("editMessage", [401, 404, 404, 403, 403, 403]),
+    ("deleteMessage", [401, 404, 404, 403, 200, 200]),
+    ("addReaction", [401, 404, 404, 200, 200, 200]),
+    ("removeReaction", [401, 404, 404, 200, 200, 200]),
+    ("blockUser", [401, 200, 200, 200, 200, 200]),
+    ("unblockUser", [401, 200, 200, 200, 200, 200]),
     ("listUsers", [401, 200, 200, 200, 200, 200]),
     ("getUser", [401, 200, 200, 200, 200, 200]),
     // Of people one shares a conversation with.
@@ -42,16 +49,19 @@ const MATRIX: [(&str, [u16; 6]); 21] = [
     ("updateOwnMembership", [401, 404, 404, 200, 200, 200]),
     ("listReceipts", [401, 404, 404, 200, 200, 200]),
 ];
+/// Where the target's message stands: behind the notices of making the group.
+const MESSAGE: i64 = 4;
 const ASKING: [&str; 6] = ["nobody", "stranger", "former", "member", "admin", "owner"];
 
 /// Operations that concern oneself alone; `tests/rest/auth.rs` and `users.rs` have them.
-const OWN: [&str; 6] = [
+const OWN: [&str; 7] = [
     "logout",
     "logoutAll",
     "listSessions",
     "endSession",
     "getMe",
     "updateMe",
+    "listBlocks",
 ];
 /// These need no token.
 const OPEN: [&str; 3] = ["register", "login", "refresh"];
@@ -75,6 +85,8 @@ async fn everybody_is_answered_as_decided(world: World) {
             let path = operation.path.replace("/conversations/{id}", &group);
             let path = path.replace("{id}", &cast.target.id.to_string());
             let path = path.replace("{user_id}", &cast.target.id.to_string());
+            let path = path.replace("{seq}", &MESSAGE.to_string());
+            let path = path.replace("{emoji}", "%F0%9F%91%8D");
             let token = cast.token(asking);
             let path = path.replace("{seq}", "1");
             let path = if name == "listPresence" {
@@ -127,6 +139,7 @@ fn body_of(operation: &str, group: &str, newcomer: UserId) -> Option<Value> {
         "addMembers" => Some(json!({"user_ids": [newcomer]})),
         "changeRole" => Some(json!({"role": "admin"})),
         "markRead" => Some(json!({"seq": 1})),
+        "editMessage" => Some(json!({"content": "hi"})),
         "markAllRead" | "markAllDelivered" => {
             let id = group.trim_start_matches("/conversations/");
             Some(json!({"marks": [{"conversation_id": id, "seq": 1}]}))
@@ -176,6 +189,8 @@ impl Cast {
             .is(200);
         let former = format!("{group}/members/{}", self.former.id);
         self.owner.delete(&former).await.is(200);
+        let sent = self.target.say(&group, "hi").await;
+        assert_eq!(sent["seq"], MESSAGE);
         group
     }
 

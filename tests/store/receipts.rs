@@ -104,6 +104,22 @@ contract! {
         assert!(!grown[0].present);
     }
 
+    async fn who_joins_later_has_read_nothing_before(fixture: Fixture) {
+        let (alice, bob) = (fixture.user("alice").await, fixture.user("bob").await);
+        let group = fixture.group(alice, &[]).await;
+        fixture.send(group, alice, "before bob").await;
+        let add = GroupAction::AddMembers { user_ids: vec![bob] };
+        fixture.change(group, alice, add).await.unwrap();
+        assert_eq!(fixture.furthest(group, alice).await, (0, 0));
+        let marks = fixture.furthest_to(group, alice, 2).await;
+        assert_eq!(marks.status(Seq(2)), MessageStatus::Sent);
+        let shown = fixture.store.conversation(alice, group).await.unwrap().unwrap();
+        // The notice of bob's joining stands last, which is behind his marks.
+        assert_eq!(shown.last_message.unwrap().status, Some(MessageStatus::Sent));
+        fixture.raise(MarkKind::Delivered, group, bob, 3).await;
+        assert_eq!(fixture.furthest(group, alice).await, (3, 0));
+    }
+
     async fn a_status_is_that_of_the_furthest_other(fixture: Fixture) {
         let [alice, bob, carol] =
             [fixture.user("alice").await, fixture.user("bob").await, fixture.user("carol").await];

@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use rookery_client::{ClientCommand, Credentials, Live, LiveConfig, Outgoing, Start, Update};
 use rookery_protocol::event::{
-    Limits, MessageAck, MessageBatch, MessageChanged, MessageNew, Ready, ServerDraining,
-    ServerEvent, SyncDone,
+    ConversationRead, Limits, MessageAck, MessageBatch, MessageChanged, MessageNew, Ready, Receipt,
+    ServerDraining, ServerEvent, SyncDone,
 };
 use rookery_protocol::message::{Message, MessageKind, MessageStatus};
 use rookery_protocol::rest::{Success, Tokens};
@@ -28,8 +28,8 @@ const ME: UserId = UserId::from_uuid(Uuid::from_u128(2));
 const OTHER: UserId = UserId::from_uuid(Uuid::from_u128(3));
 const START: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 
-/// The server's side of one connection.
-struct Peer(WebSocketStream<TcpStream>);
+/// The server's side of one connection, and the `since` it was asked with.
+struct Peer(WebSocketStream<TcpStream>, Option<Timestamp>);
 
 impl Peer {
     /// Takes the next connection, which must resume and ask for these cursors.
@@ -52,11 +52,12 @@ impl Peer {
                 .insert("sec-websocket-protocol", name);
             Ok::<_, ErrorResponse>(response)
         };
-        let mut peer = Self(accept_hdr_async(tcp, check).await.unwrap());
+        let mut peer = Self(accept_hdr_async(tcp, check).await.unwrap(), None);
         peer.say(ServerEvent::Ready(ready)).await;
         match peer.hear().await {
             ClientCommand::Sync(sync) => {
                 assert_eq!(sync.cursors.unwrap(), HashMap::from([(ROOM, Seq(cursor))]));
+                peer.1 = sync.since;
             }
             other => panic!("a sync comes first, not {other:?}"),
         }
@@ -236,6 +237,12 @@ async fn next(live: &mut Live) -> String {
         Some(Update::Acked(ack)) => format!("acked {}", ack.seq),
         Some(Update::Disconnected { code, .. }) => format!("disconnected {code}"),
         Some(Update::Stopped { code, .. }) => format!("stopped {code}"),
+        Some(Update::Receipt {
+            receipt,
+            read: true,
+        }) => format!("read {}", receipt.seq),
+        Some(Update::Receipt { receipt, .. }) => format!("delivered {}", receipt.seq),
+        Some(Update::Read(read)) => format!("own read {}", read.seq),
         Some(Update::Draining { .. }) => "draining".into(),
         Some(Update::Refreshed(tokens)) => format!("refreshed {}", tokens.refresh_token),
         Some(other) => format!("{other:?}"),
@@ -362,6 +369,55 @@ async fn changes_are_handed_out_once_and_move_the_cursor() {
     );
     drop(peer);
     Peer::accept(&listener, "c", 11).await;
+}
+
+#[tokio::test]
+async fn marks_are_handed_out_where_they_say_more_and_asked_for_since_the_last_word() {
+    let (listener, mut live) = start().await;
+    let mut peer = Peer::accept(&listener, "a", 4).await;
+    assert_eq!(peer.1, None, "it was never here");
+    peer.synced().await;
+    let receipt = |seq: i64| Receipt {
+        conversation_id: ROOM,
+        user_id: OTHER,
+        seq: Seq(seq),
+        at: START,
+    };
+    let own = |seq: i64| ConversationRead {
+        conversation_id: ROOM,
+        seq: Seq(seq),
+        at: START,
+        last_seq: Seq(4),
+        unread_count: 0,
+        mention_count: 0,
+    };
+    for event in [
+        ServerEvent::ReceiptDelivered(receipt(2)),
+        ServerEvent::ReceiptRead(receipt(3)),
+        ServerEvent::ReceiptRead(receipt(1)),
+        ServerEvent::ReceiptDelivered(receipt(3)),
+        ServerEvent::ConversationRead(own(4)),
+        ServerEvent::ConversationRead(own(2)),
+        ServerEvent::ReceiptDelivered(receipt(4)),
+    ] {
+        peer.say(event).await;
+    }
+    expect!(
+        &mut live,
+        "connected a",
+        "synced",
+        "delivered 2",
+        "read 3",
+        "own read 4",
+        "delivered 4"
+    );
+    drop(peer);
+    let peer = Peer::accept(&listener, "b", 4).await;
+    let since = peer.1.expect("it was here before");
+    assert!(
+        since >= START,
+        "by the server's clock, not before ready: {since}"
+    );
 }
 
 #[tokio::test]

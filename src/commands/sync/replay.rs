@@ -51,6 +51,9 @@ pub(super) async fn run(
         count,
         reset: plan.resets,
     };
+    // First, since whoever has read `sync.done` may ask for the next one. A sync that does not get
+    // here has closed its socket.
+    session.end_sync();
     tell(session, &ServerEvent::SyncDone(done)).await
 }
 

@@ -345,6 +345,7 @@ fn bodies_are_documented_with_what_they_require() {
     same_required::<rest::UpdateMembership>("UpdateMembership", &own);
     let message = json!({"message_id": ID, "content": "", "reply_to": 1, "metadata": {}});
     same_required::<rest::SendMessage>("SendMessage", &message);
+    same_required::<rest::EditMessage>("EditMessage", &json!({"content": ""}));
 }
 
 #[test]

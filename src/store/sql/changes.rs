@@ -2,24 +2,10 @@
 //! the lock of its head together with what it does to the message.
 
 use rookery_protocol::conversation::MemberRole;
-use rookery_protocol::message::MessageStatus;
 use rookery_protocol::{ConversationId, Seq, Timestamp};
 
 use super::conversations::role;
 use crate::store::{MessageAction, MessageActor, Result};
-
-/// How far the other members have the message `$2` of conversation `$1`: 2 read, 1 delivered. Who
-/// joined after it has marks that say nothing about it. Before the lock is taken, since marks do
-/// not heed it, and in a large group nobody should wait for the look through its members.
-pub(in crate::store) const STATUS: &str = "select cast(case \
-    when exists (select 1 from members m where m.conversation_id = x.conversation_id \
-                 and m.left_seq is null and m.user_id <> x.sender_id \
-                 and m.joined_seq < x.seq and m.read_seq >= x.seq) then 2 \
-    when exists (select 1 from members m where m.conversation_id = x.conversation_id \
-                 and m.left_seq is null and m.user_id <> x.sender_id \
-                 and m.joined_seq < x.seq and m.delivered_seq >= x.seq) then 1 \
-    else 0 end as bigint) \
-    from messages x where x.conversation_id = $1 and x.seq = $2";
 
 /// The conversation, and `$2`'s membership if it is present.
 pub(in crate::store) const ACTOR: &str = "select c.kind, c.history_visible, \
@@ -108,14 +94,6 @@ pub(in crate::store) fn emoji(action: &MessageAction) -> Option<&str> {
     }
 }
 
-pub(in crate::store) fn status(number: i64) -> MessageStatus {
-    match number {
-        2 => MessageStatus::Read,
-        1 => MessageStatus::Delivered,
-        _ => MessageStatus::Sent,
-    }
-}
-
 /// Changing a message, step by step; needs `HEAD_LOCKED`, and `MESSAGES_AMONG` and `REACTIONS_ON` of
 /// the parent.
 macro_rules! message_changes {
@@ -154,11 +132,6 @@ macro_rules! message_changes {
         ) -> Result<std::result::Result<MessageChanged, Refusal>> {
             let (id, target) = (change.conversation_id, change.seq);
             let mut tx = store.begin().await?;
-            let status: Option<i64> = sqlx::query_scalar(sql::STATUS)
-                .bind(id)
-                .bind(target)
-                .fetch_optional(&mut *tx)
-                .await?;
             let head: Option<HeadRecord> = sqlx::query_as(HEAD_LOCKED)
                 .bind(id)
                 .fetch_optional(&mut *tx)
@@ -201,7 +174,6 @@ macro_rules! message_changes {
             } else {
                 tx.rollback().await?;
             }
-            changed.message.status = Some(sql::status(status.unwrap_or_default()));
             Ok(Ok(changed))
         }
 

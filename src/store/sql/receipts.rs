@@ -7,17 +7,20 @@ use rookery_protocol::{ConversationId, Seq, Timestamp, UserId};
 use crate::store::{FurthestMarks, MarkKind, MarkRaise, MarksGrown, ReadMark};
 
 /// In a large group somebody has read nearly everything: the first one found that is at `$3` ends
-/// the search, and only if there is none all members are looked at.
+/// the search, and only if there is none all members are looked at. Marks start at the joining and say nothing
+/// until they are raised: who joins has not read what was said before.
 pub(in crate::store) const FURTHEST_MARKS: &str = "select \
     case when x.far then $3 else ( \
         select coalesce(max(delivered_seq), 0) from members \
-        where conversation_id = $1 and user_id <> $2 and left_seq is null) end as delivered, \
+        where conversation_id = $1 and user_id <> $2 and left_seq is null \
+          and delivered_seq > joined_seq) end as delivered, \
     case when x.far then $3 else ( \
         select coalesce(max(read_seq), 0) from members \
-        where conversation_id = $1 and user_id <> $2 and left_seq is null) end as read \
+        where conversation_id = $1 and user_id <> $2 and left_seq is null \
+          and read_seq > joined_seq) end as read \
     from (select exists ( \
         select 1 from members where conversation_id = $1 and user_id <> $2 \
-           and left_seq is null and read_seq >= $3) as far) x";
+           and left_seq is null and read_seq >= $3 and read_seq > joined_seq) as far) x";
 
 pub(in crate::store) const SENDER_OF: &str = "select sender_id from messages \
     where conversation_id = $1 and seq = $2 and kind in ('text', 'system')";

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use rookery_protocol::event::{MessageChanged, ServerEvent};
 use rookery_protocol::message::Message;
-use rookery_protocol::{ConversationId, MessageId, Seq};
+use rookery_protocol::{ConversationId, MessageId, Seq, Timestamp};
 
 /// See the module.
 #[derive(Debug)]
@@ -111,6 +111,15 @@ impl Record {
             }
         }
         cursors
+    }
+
+    /// The server's time at the beginning of the last connection that was ready.
+    #[must_use]
+    pub fn was_ready_at(&self) -> Option<Timestamp> {
+        self.events.iter().rev().find_map(|(_, event)| match event {
+            ServerEvent::Ready(ready) => Some(ready.server_time),
+            _ => None,
+        })
     }
 
     /// The entries of a conversation that this device knows, be it from acks.

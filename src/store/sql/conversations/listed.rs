@@ -65,11 +65,13 @@ macro_rules! listed {
                         when exists (select 1 from members o
                                      where o.conversation_id = counted.conversation_id
                                        and o.user_id <> $1 and o.left_seq is null
-                                       and o.read_seq >= counted.shown_seq) then 'read'
+                                       and o.read_seq >= counted.shown_seq
+                                       and o.read_seq > o.joined_seq) then 'read'
                         when exists (select 1 from members o
                                      where o.conversation_id = counted.conversation_id
                                        and o.user_id <> $1 and o.left_seq is null
-                                       and o.delivered_seq >= counted.shown_seq) then 'delivered'
+                                       and o.delivered_seq >= counted.shown_seq
+                                       and o.delivered_seq > o.joined_seq) then 'delivered'
                         when l.sender_id = $1 then 'sent' end as shown_status
             from counted
             left join messages l
