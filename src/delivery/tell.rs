@@ -62,8 +62,11 @@ pub(super) fn pass_on(
     kept
 }
 
+/// Makes an entry's event as the sender of its message sees it (`true`), or somebody else.
+type MakeEvent<'a> = Box<dyn Fn(bool) -> ServerEvent + 'a>;
+
 /// The frames of one entry, for all who see it; none for an entry that says nothing.
-pub(super) struct EntryFrame<'a>(Option<SharedFrame<Box<dyn Fn(bool) -> ServerEvent + 'a>>>);
+pub(super) struct EntryFrame<'a>(Option<SharedFrame<MakeEvent<'a>>>);
 
 impl<'a> EntryFrame<'a> {
     pub(super) fn of(entry: &'a LogEntry) -> Self {
@@ -72,8 +75,7 @@ impl<'a> EntryFrame<'a> {
             LogEntry::Change(change) => &change.message,
             LogEntry::Blank { .. } => return Self(None),
         };
-        let event: Box<dyn Fn(bool) -> ServerEvent + 'a> =
-            Box::new(move |own| event_of(entry, message, own));
+        let event: MakeEvent<'a> = Box::new(move |own| event_of(entry, message, own));
         Self(Some(SharedFrame::new(message.sender_id, event)))
     }
 
