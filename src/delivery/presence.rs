@@ -280,7 +280,18 @@ impl Task {
             .into_iter()
             .map(|row| (row.user_id, row.last_seen_at))
             .collect();
-        let offline = |user| BusPresence::offline(user, seen_at.get(&user).copied().flatten());
-        gone.into_iter().map(offline).collect()
+        let mut table = self.watchers.lock();
+        let count = gone.len();
+        let told: Vec<BusPresence> = gone
+            .into_iter()
+            .map(|user| (user, seen_at.get(&user).copied().flatten()))
+            .filter(|(user, at)| table.is_gone(*user, *at))
+            .map(|(user, at)| BusPresence::offline(user, at))
+            .collect();
+        drop(table);
+        if told.len() < count {
+            self.watchers.look_again();
+        }
+        told
     }
 }

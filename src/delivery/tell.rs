@@ -62,11 +62,11 @@ pub(super) fn pass_on(
     kept
 }
 
+/// Makes an entry's event as the sender of its message sees it (`true`), or somebody else.
+type MakeEvent<'a> = Box<dyn Fn(bool) -> ServerEvent + 'a>;
+
 /// The frames of one entry, for all who see it; none for an entry that says nothing.
 pub(super) struct EntryFrame<'a>(Option<SharedFrame<MakeEvent<'a>>>);
-
-/// Makes an entry's event, as the sender of its message sees it or somebody else.
-type MakeEvent<'a> = Box<dyn Fn(bool) -> ServerEvent + 'a>;
 
 impl<'a> EntryFrame<'a> {
     pub(super) fn of(entry: &'a LogEntry) -> Self {

@@ -27,6 +27,17 @@ async fn rewrites(cluster: &TestCluster, node: usize) -> f64 {
     metrics.get(r#"rookery_presence_lease_total{result="rewritten"}"#)
 }
 
+/// Waits until all nodes know each other.
+async fn is_settled(cluster: &TestCluster) {
+    let nodes = cluster.nodes().len();
+    for node in 0..nodes {
+        eventually("a node knows the others", async || {
+            cluster.metrics(node).await.get("rookery_presence_nodes") == nodes as f64
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn devices_on_three_nodes_are_one_user() {
     let cluster = TestCluster::start(ROOKERY, 3).await;
@@ -65,6 +76,7 @@ async fn devices_on_three_nodes_are_one_user() {
 #[tokio::test]
 async fn a_killed_node_takes_only_its_own_users_with_it() {
     let cluster = TestCluster::start(ROOKERY, 3).await;
+    is_settled(&cluster).await;
     let [ann, bob, carol, dave] = cluster.register_all(["ann", "bob", "carol", "dave"]).await;
     ann.group("room", &[&bob, &carol, &dave]).await;
     let bobs = bob.connect(cluster.node(0)).await;
@@ -108,6 +120,7 @@ async fn a_killed_node_takes_only_its_own_users_with_it() {
 #[tokio::test]
 async fn users_of_a_node_that_stops_do_not_flicker() {
     let cluster = TestCluster::start(ROOKERY, 3).await;
+    is_settled(&cluster).await;
     let [ann, bob, carol] = cluster.register_all(["ann", "bob", "carol"]).await;
     ann.group("room", &[&bob, &carol]).await;
     let bobs = bob.connect(cluster.node(0)).await;
@@ -132,6 +145,7 @@ async fn users_of_a_node_that_stops_do_not_flicker() {
 #[tokio::test]
 async fn a_redis_that_forgot_everything_is_told_again() {
     let cluster = TestCluster::start(ROOKERY, 3).await;
+    is_settled(&cluster).await;
     let [ann, bob, carol] = cluster.register_all(["ann", "bob", "carol"]).await;
     ann.group("room", &[&bob, &carol]).await;
     let bobs = bob.connect(cluster.node(0)).await;
@@ -165,6 +179,7 @@ async fn a_redis_that_forgot_everything_is_told_again() {
 #[tokio::test]
 async fn nobody_goes_offline_because_redis_is_away() {
     let cluster = TestCluster::start(ROOKERY, 2).await;
+    is_settled(&cluster).await;
     let [ann, bob, carol] = cluster.register_all(["ann", "bob", "carol"]).await;
     ann.group("room", &[&bob, &carol]).await;
     let bobs = bob.connect(cluster.node(0)).await;

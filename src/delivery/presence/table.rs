@@ -7,8 +7,8 @@ use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rookery_protocol::UserId;
 use rookery_protocol::event::{Presence, ServerEvent};
+use rookery_protocol::{Timestamp, UserId};
 
 use crate::bus::BusPresence;
 use crate::gateway::{Push, Session, SharedFrame};
@@ -35,6 +35,8 @@ struct Watched {
     told: Option<BusPresence>,
     told_at: Option<Instant>,
     is_due: bool,
+    /// Found to be listed nowhere by a look, while nobody has noted yet when they were seen last.
+    is_missing: bool,
     watchers: Vec<Watcher>,
 }
 
@@ -69,6 +71,16 @@ impl Table {
     pub(super) fn is_known(&self, user: UserId) -> bool {
         let watched = self.users.get(&user);
         watched.is_some_and(|watched| watched.now.is_some())
+    }
+
+    /// Whether to tell now that a user, shown as online, is listed nowhere. Whoever saw them leave
+    /// is about to tell it, with the time; only if that is lost they are gone without one.
+    pub(super) fn is_gone(&mut self, user: UserId, last_seen_at: Option<Timestamp>) -> bool {
+        let Some(watched) = self.users.get_mut(&user) else {
+            return false;
+        };
+        let since = watched.now.and_then(|now| now.online_since);
+        last_seen_at >= since || std::mem::replace(&mut watched.is_missing, true)
     }
 
     pub(super) fn changed_since(&self, user: UserId, since: Instant) -> bool {
@@ -148,6 +160,7 @@ impl Table {
         let is_first = watched.now.is_none();
         watched.now = Some(news);
         watched.changed_at = Some(now);
+        watched.is_missing = false;
         if is_first && watched.watchers.iter().all(|watcher| watcher.is_waiting) {
             // Nobody was shown anything yet: their answers are still to come.
             watched.told = Some(news);

@@ -148,3 +148,17 @@ fn a_reader_that_is_behind_gets_the_newest_later_and_stays() {
     table.tell_due(start + TICK * 3);
     assert_eq!((received(&bobs).len(), table.next_due()), (0, None));
 }
+
+#[test]
+fn who_is_listed_nowhere_is_gone_once_the_time_is_noted_or_at_the_second_look() {
+    let (bobs, start) = (socket(1, BOB), Instant::now());
+    let mut table = watched(&bobs, start);
+    table.learn(online(10, 0), start);
+    let at = |millis| Some(Timestamp::from_millis(millis));
+    assert!(table.is_gone(ANN, at(12)));
+    assert!(!table.is_gone(ANN, at(9)), "of an earlier time");
+    table.learn(online(20, 0), start + TICK);
+    assert!(!table.is_gone(ANN, None), "seen in between");
+    assert!(table.is_gone(ANN, None));
+    assert!(!table.is_gone(BOB, None), "nobody watches him");
+}
