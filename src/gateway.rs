@@ -10,6 +10,7 @@ mod connection;
 mod drain;
 mod echo;
 mod frame;
+mod group_online;
 mod heartbeat;
 mod listener;
 mod open;
@@ -33,6 +34,7 @@ pub use drain::drain;
 #[doc(hidden)]
 pub use echo::echo;
 pub use frame::{Frame, SharedFrame};
+pub(crate) use group_online::tell_one as tell_group_online;
 pub use listener::{Listener, bind};
 pub(crate) use open::{give_up_seat, noted, take_seats};
 pub use outbox::{Outbox, Push};
@@ -130,6 +132,9 @@ impl Gateway {
         gateway
             .tasks
             .spawn_vital("heartbeat", heartbeat::run(gateway.clone()));
+        gateway
+            .tasks
+            .spawn_vital("group-online", group_online::run(gateway.clone()));
         gateway
     }
 

@@ -204,6 +204,14 @@ pub trait ReceiptStore {
     async fn read_marks(&self, members: &[(ConversationId, UserId)]) -> Result<Vec<ReadMark>>;
     /// A page of a user's own read marks, of present memberships, by conversation.
     async fn own_reads(&self, of: &OwnReads<'_>) -> Result<Vec<ReadMark>>;
+    /// Read marks that the other members of a user's conversations set since then, in conversations
+    /// of at most `members_max`: the newest 1,000.
+    async fn reads_of_others(
+        &self,
+        user: UserId,
+        since: Timestamp,
+        members_max: i64,
+    ) -> Result<Vec<OthersRead>>;
     /// A user's memberships, present or past, of these conversations.
     async fn memberships_among(
         &self,

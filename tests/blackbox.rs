@@ -557,6 +557,7 @@ async fn a_device_that_was_away_learns_what_was_read_meanwhile(cluster: TestClus
     expect_own_read(&laptop, rooms[0], Seq(2)).await;
     let seen = laptop.ready().await.server_time;
     laptop.cut().await;
+    ann.mark_read(rooms[1], Seq(2)).await.expect("a mark");
     bob.mark_read(rooms[0], Seq(3)).await.expect("a mark");
     expect_own_read(&phone, rooms[0], Seq(3)).await;
     assert_eq!(laptop.resume_since(cluster.node(0), seen).await.count, 0);
@@ -568,6 +569,7 @@ async fn a_device_that_was_away_learns_what_was_read_meanwhile(cluster: TestClus
         own.collect::<Vec<_>>()
     });
     assert_eq!(reads, [(rooms[0], Seq(3))], "the other was never read");
+    expect_receipt(&laptop, rooms[1], ann.id(), true, Seq(2)).await;
 
     laptop.cut().await;
     ann.send_text(rooms[0], "more").await.expect("sent");

@@ -119,7 +119,9 @@ impl Fanout {
             metrics::typing_shed_total().increment(1);
             return Ok(());
         }
-        let Some(list) = self.current_list(id).await? else {
+        let list = self.current_list(id).await?;
+        // Who is blocked writes for nobody.
+        let Some(list) = list.filter(|list| !list.blocked.contains(&user_id)) else {
             return Ok(());
         };
         let watched_only = list.user_ids.len() as i64 > everybody_max;

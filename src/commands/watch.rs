@@ -6,7 +6,7 @@ use rookery_protocol::command::Watch;
 use rookery_protocol::event::{ErrorDetail, Reply, ServerEvent};
 
 use crate::error::AppError;
-use crate::gateway::{Gateway, Session, take_seats};
+use crate::gateway::{Gateway, Session, take_seats, tell_group_online};
 
 pub(super) async fn begin(
     gateway: &Gateway,
@@ -25,6 +25,12 @@ pub(super) async fn begin(
     }
     take_seats(gateway, session, &[id]).await;
     gateway.registry.rooms.watch(id, session, true);
+    // Beside the socket's task, which must not wait for Redis.
+    let (gateway, session) = (gateway.clone(), Arc::clone(session));
+    let tasks = gateway.tasks.clone();
+    tasks.spawn("group-online", async move {
+        tell_group_online(&gateway, &session, id).await;
+    });
     Ok(done(command))
 }
 

@@ -80,6 +80,15 @@ pub struct ReadMark {
     pub mention_count: i64,
 }
 
+/// How far another member has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct OthersRead {
+    pub conversation_id: ConversationId,
+    pub user_id: UserId,
+    pub read_seq: Seq,
+    pub read_at: Timestamp,
+}
+
 /// Which of a user's own read marks a device has to be told.
 #[derive(Clone, Copy, Debug)]
 pub struct OwnReads<'a> {

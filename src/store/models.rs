@@ -300,6 +300,8 @@ pub struct MemberList {
     /// Grows with every change of the list.
     pub version: i64,
     pub user_ids: Vec<UserId>,
+    /// Of a direct conversation, whom the other one blocks, as of the reading of the list.
+    pub blocked: Vec<UserId>,
     pub fanout: FanoutState,
 }
 

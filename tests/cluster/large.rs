@@ -264,11 +264,25 @@ async fn in_a_large_group_only_those_who_watch_see_who_writes() {
     };
     let asked = watch(&bobs, true);
     assert!(answered(&bobs, asked).await);
+    let online = async |count: i64| {
+        bobs.expect("the number online", |event| match event {
+            ServerEvent::ConversationOnline(online) => {
+                (online.conversation_id == room && online.online_count == count).then_some(())
+            }
+            _ => None,
+        })
+        .await;
+    };
+    online(3).await;
     typing(&anns, room);
     expect_typing(&bobs, room, &ann).await;
     anns.send(room, "written").await;
     carols.expect_message("written").await;
     assert!(!has_typing(&carols), "carol does not watch");
+
+    carols.cut().await;
+    online(2).await;
+    let carols = carol.connect(cluster.node(2)).await;
 
     let asked = watch(&bobs, false);
     assert!(answered(&bobs, asked).await);

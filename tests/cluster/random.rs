@@ -216,8 +216,6 @@ impl World {
     async fn by_socket(&mut self, who: usize, which: usize, step: &Step) {
         self.number += 1;
         let text = format!("{} says {}", self.people[who].name(), self.number);
-        let other = &self.people[step.number % PEOPLE];
-        let (other_id, other_name) = (other.id(), other.name().to_owned());
         let room = self.room(who, step.room);
         let conversation_id = self.rooms[room].id;
         let player = &mut self.players[who][which];
@@ -225,6 +223,34 @@ impl World {
         player.device.read(|record| player.recent.look(me, record));
         let own = matches!(step.op, Op::Edit | Op::Delete) && !step.number.is_multiple_of(10);
         let seq = player.recent.choose(conversation_id, own, step.number);
+        let Some(command) = self.command(who, step, (conversation_id, seq), text) else {
+            return;
+        };
+        let player = &mut self.players[who][which];
+        if let ClientCommand::MessageRead(mark) = &command
+            && let Some(reference) = &mark.reference
+        {
+            let place = (mark.conversation_id, mark.seq);
+            player.marks.insert(reference.clone(), place);
+        }
+        player.device.command(command);
+        player.steps += 1;
+        if player.steps.is_multiple_of(PACE) {
+            player.device.ping().await;
+        }
+    }
+
+    /// What a step says on a socket; `None` for a direct message to oneself.
+    fn command(
+        &mut self,
+        who: usize,
+        step: &Step,
+        (conversation_id, seq): (ConversationId, Seq),
+        text: String,
+    ) -> Option<ClientCommand> {
+        let me = self.people[who].id();
+        let other = &self.people[step.number % PEOPLE];
+        let (other_id, other_name) = (other.id(), other.name().to_owned());
         let reference = Some(new_message_id().to_string());
         let mark = Mark {
             reference: reference.clone(),
@@ -246,15 +272,15 @@ impl World {
             reply_to,
             metadata: None,
         };
-        let command = match step.op {
+        Some(match step.op {
             Op::Send => ClientCommand::MessageSend(send(text, None)),
             Op::Reply => ClientCommand::MessageSend(send(text, Some(seq))),
             Op::Mention => {
                 ClientCommand::MessageSend(send(format!("{text}, @{other_name}!"), None))
             }
-            Op::Direct if other_id == self.people[who].id() => return,
+            Op::Direct if other_id == me => return None,
             Op::Direct => {
-                let direct = ConversationId::direct(self.people[who].id(), other_id);
+                let direct = ConversationId::direct(me, other_id);
                 if !self.rooms.iter().any(|room| room.id == direct) {
                     self.rooms.push(Room {
                         id: direct,
@@ -291,17 +317,7 @@ impl World {
                 conversation_id,
                 active: true,
             }),
-        };
-        let player = &mut self.players[who][which];
-        if let (ClientCommand::MessageRead(mark), Some(reference)) = (&command, &mark.reference) {
-            let place = (mark.conversation_id, mark.seq);
-            player.marks.insert(reference.clone(), place);
-        }
-        player.device.command(command);
-        player.steps += 1;
-        if player.steps.is_multiple_of(PACE) {
-            player.device.ping().await;
-        }
+        })
     }
 
     /// Refusals are as good as successes here: what counts is what everybody sees in the end.

@@ -1,8 +1,8 @@
 //! Carries out a sync's plan, at the pace of the reader.
 
 use rookery_protocol::event::{
-    ConversationChanged, ConversationRead, MemberChanged, MessageBatch, ServerEvent, SyncDone,
-    SyncStart,
+    ConversationChanged, ConversationRead, MemberChanged, MessageBatch, Receipt, ServerEvent,
+    SyncDone, SyncStart,
 };
 use rookery_protocol::message::{Message, SystemNotice};
 use rookery_protocol::{CloseCode, ConversationId, Seq, Timestamp, limits};
@@ -46,6 +46,7 @@ pub(super) async fn run(
         }
     }
     read_marks(gateway, session, &plan, since).await?;
+    reads_of_others(gateway, session, since).await?;
     let done = SyncDone {
         reference,
         count,
@@ -55,6 +56,31 @@ pub(super) async fn run(
     // here has closed its socket.
     session.end_sync();
     tell(session, &ServerEvent::SyncDone(done)).await
+}
+
+/// Tells what others have read since the device was last here, where everybody is told of it.
+async fn reads_of_others(
+    gateway: &Gateway,
+    session: &Session,
+    since: Option<Timestamp>,
+) -> Result<(), Stopped> {
+    let Some(since) = since.map(|since| since.plus_millis(-CLOCKS_APART_MS)) else {
+        return Ok(());
+    };
+    let members_max = gateway.options.receipts_max;
+    let reads = gateway
+        .store
+        .reads_of_others(session.user_id, since, members_max);
+    for read in reads.await? {
+        let receipt = Receipt {
+            conversation_id: read.conversation_id,
+            user_id: read.user_id,
+            seq: read.read_seq,
+            at: read.read_at,
+        };
+        tell(session, &ServerEvent::ReceiptRead(receipt)).await?;
+    }
+    Ok(())
 }
 
 /// The socket's user is no member any more.

@@ -37,7 +37,7 @@ macro_rules! member {
 macro_rules! member_list {
     () => {
         "select h.conversation_id, h.member_version, h.fanout_mode, h.fanout_changed_at, \
-                m.user_id \
+                m.user_id, m.blocked_at \
          from conversation_heads h \
          left join members m on m.conversation_id = h.conversation_id and m.left_seq is null \
          where h.conversation_id "
@@ -172,6 +172,7 @@ pub(in crate::store) struct MemberListRecord {
     fanout_mode: String,
     fanout_changed_at: Timestamp,
     user_id: Option<UserId>,
+    blocked_at: Option<Timestamp>,
 }
 
 pub(in crate::store) fn group_members(records: Vec<MemberListRecord>) -> Result<Vec<MemberList>> {
@@ -190,11 +191,15 @@ pub(in crate::store) fn group_members(records: Vec<MemberListRecord>) -> Result<
                 conversation_id,
                 version: record.member_version,
                 user_ids: Vec::new(),
+                blocked: Vec::new(),
                 fanout,
             });
         }
         if let Some(list) = lists.last_mut() {
             list.user_ids.extend(record.user_id);
+            if record.blocked_at.is_some() {
+                list.blocked.extend(record.user_id);
+            }
         }
     }
     Ok(lists)

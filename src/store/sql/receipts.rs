@@ -85,6 +85,15 @@ macro_rules! own_reads {
 }
 pub(in crate::store) use {own_reads, read_mark};
 
+/// What members other than `$1` have read since `$2`, in conversations of at most `$3` members.
+pub(in crate::store) const READS_OF_OTHERS: &str = "
+    select o.conversation_id, o.user_id, o.read_seq, o.read_at from members m
+    join conversation_heads h on h.conversation_id = m.conversation_id
+    join members o on o.conversation_id = m.conversation_id
+    where m.user_id = $1 and m.left_seq is null and h.member_count <= $3
+      and o.user_id <> $1 and o.left_seq is null and o.read_at >= $2
+    order by o.read_at desc limit 1000";
+
 #[derive(sqlx::FromRow)]
 pub(in crate::store) struct FurthestRecord {
     delivered: Seq,
@@ -231,8 +240,8 @@ macro_rules! receipt_store {
         use $crate::store::sql::conversations::MembershipRecord;
         use $crate::store::sql::receipts::{self as sql, FurthestRecord, ReadMarkRecord};
         use $crate::store::{
-            FurthestMarks, MarkRaise, MarksGrown, Membership, OwnReads, ReadMark, ReceiptStore,
-            Result, Stretch,
+            FurthestMarks, MarkRaise, MarksGrown, Membership, OthersRead, OwnReads, ReadMark,
+            ReceiptStore, Result, Stretch,
         };
 
         #[async_trait]
@@ -291,6 +300,20 @@ macro_rules! receipt_store {
                     .fetch_all(self.reader())
                     .await?;
                 Ok(records.into_iter().map(ReadMark::from).collect())
+            }
+
+            async fn reads_of_others(
+                &self,
+                user: UserId,
+                since: Timestamp,
+                members_max: i64,
+            ) -> Result<Vec<OthersRead>> {
+                Ok(sqlx::query_as(sql::READS_OF_OTHERS)
+                    .bind(user)
+                    .bind(since)
+                    .bind(members_max)
+                    .fetch_all(self.reader())
+                    .await?)
             }
 
             async fn memberships_among(

@@ -92,6 +92,7 @@ macro_rules! groups {
                 conversation_id,
                 version: 1,
                 user_ids,
+                blocked: Vec::new(),
                 fanout,
             };
             Ok(Ok(GroupCreated {
@@ -373,6 +374,7 @@ macro_rules! groups {
                 conversation_id: id,
                 version,
                 user_ids,
+                blocked: Vec::new(),
                 fanout,
             })
         }
