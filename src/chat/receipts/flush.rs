@@ -18,7 +18,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// How long under load. The more there was to write, the longer the next pause, so that more marks
 /// merge and the database spends a twentieth of a core on them, however many come.
 const PAUSE_MAX: Duration = Duration::from_millis(500);
-const PAUSE_PER_ROW: Duration = Duration::from_micros(200);
+const PAUSE_PER_ROW: Duration = Duration::from_micros(500);
 /// How long a flush that failed waits before it is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 /// Members whose marks one statement writes: some 10 ms of the database.
