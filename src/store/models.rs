@@ -345,6 +345,17 @@ pub struct FanoutState {
 }
 
 impl FanoutState {
+    /// The state of a new conversation: nobody has heard of it in another mode, so there is nothing
+    /// to change over from.
+    #[must_use]
+    pub fn of_new(member_count: i64, direct_max: i64) -> Self {
+        let never = Timestamp::default();
+        Self {
+            changed_at: never,
+            ..Self::default().after(member_count, direct_max, never)
+        }
+    }
+
     /// The state after the list of members became this long: `Channel` above `direct_max`, and
     /// `Direct` again below three quarters of it, so that a member who comes and goes changes
     /// nothing.

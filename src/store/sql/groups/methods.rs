@@ -57,18 +57,11 @@ macro_rules! groups {
                 return Ok(answer.unwrap_or(Err(Refusal::Conflict(ID_IS_TAKEN))));
             }
             let count = group.member_ids.len() as i64 + 1;
-            // Nobody has heard of it in another mode: there is nothing to change over from.
-            let mode = FanoutState::default()
-                .after(count, group.direct_max, at)
-                .mode;
-            let fanout = FanoutState {
-                mode,
-                changed_at: Timestamp::default(),
-            };
+            let fanout = FanoutState::of_new(count, group.direct_max);
             let head = sqlx::query(sql::INSERT_HEAD)
                 .bind(group.conversation_id)
                 .bind(at);
-            let head = head.bind(count).bind(mode.as_str());
+            let head = head.bind(count).bind(fanout.mode.as_str());
             head.execute(&mut *tx).await?;
             let owner = sqlx::query(sql::INSERT_OWNER).bind(group.conversation_id);
             owner.bind(group.creator).bind(at).execute(&mut *tx).await?;
