@@ -203,10 +203,10 @@ impl Delivery {
         self.roster.doubt();
     }
 
-    /// Asks for what some sockets lack.
-    pub fn behind(&self, behind: Behind) {
+    /// Asks for what some sockets lack. Waits for room: no later look of the reconciler will find it.
+    pub async fn behind(&self, behind: Behind) {
         let key = *behind.conversation_id.as_bytes();
-        self.put(&key, Work::Behind(behind));
+        self.put_patiently(&key, Work::Behind(behind)).await;
     }
 
     /// As [`Self::put`], for tasks that may wait: their work is in no later look of the reconciler.

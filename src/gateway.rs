@@ -36,7 +36,7 @@ pub use echo::echo;
 pub use frame::{Frame, SharedFrame};
 pub(crate) use group_online::tell_one as tell_group_online;
 pub use listener::{Listener, bind};
-pub(crate) use open::{give_up_seat, noted, take_seats};
+pub(crate) use open::{Seats, give_up_seat, noted, take_seats};
 pub use outbox::{Outbox, Push};
 pub use positions::{Positions, Verdict};
 pub use rate_limit::{Bucket, Rates};

@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::{bail, ensure};
 
 use crate::meter::{self, GATEWAY, Meter};
-use crate::options::{Common, DirectOptions, IdleOptions, Scenario};
+use crate::options::{Common, DirectOptions, GroupOptions, IdleOptions, Scenario};
 use crate::population::Population;
 use crate::report::{Load, Report};
 use crate::spawn::Rig;
-use crate::{direct, idle};
+use crate::{direct, group, idle};
 
 /// The rate of the standard report, in messages a second.
 const STANDARD_RATE: f64 = 1_000.0;
@@ -22,6 +22,12 @@ const SPARE_FILES: u64 = 200;
 /// Nothing could be measured.
 pub(crate) async fn run(scenario: Scenario) -> anyhow::Result<Report> {
     let (common, direct, idle, rates) = match &scenario {
+        Scenario::Group { common, group } => {
+            enough_files(group.groups * group.members)?;
+            let mut bench = Bench::start(common).await?;
+            bench.group(group).await?;
+            return bench.finish();
+        }
         Scenario::Direct {
             common,
             direct,
@@ -39,7 +45,8 @@ pub(crate) async fn run(scenario: Scenario) -> anyhow::Result<Report> {
             vec![None, Some(STANDARD_RATE)],
         ),
     };
-    enough_files(direct, idle)?;
+    let sockets = direct.map_or(0, |options| options.users);
+    enough_files(sockets.max(idle.map_or(0, |options| options.connections)))?;
     let mut bench = Bench::start(common).await?;
     // Idle first: memory is measured on nodes that have done nothing yet.
     if let Some(options) = idle {
@@ -50,11 +57,7 @@ pub(crate) async fn run(scenario: Scenario) -> anyhow::Result<Report> {
             bench.direct(options, rate).await?;
         }
     }
-    bench.report.print();
-    if let Some(path) = &common.report {
-        bench.report.write(path)?;
-    }
-    Ok(bench.report)
+    bench.finish()
 }
 
 struct Bench<'a> {
@@ -104,6 +107,31 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
+    async fn group(&mut self, options: &GroupOptions) -> anyhow::Result<()> {
+        let run = Duration::from_secs(options.warmup + options.seconds);
+        self.population.outlives(run)?;
+        let count = (options.groups * options.members) as usize;
+        let plan = group::Plan {
+            targets: self.targets.clone(),
+            people: self.population.people(count).await?.to_vec(),
+            groups: options.groups as usize,
+            window: options.window as usize,
+            warmup: Duration::from_secs(options.warmup),
+            measure: Duration::from_secs(options.seconds),
+            content_bytes: options.bytes as usize,
+        };
+        self.report.group = Some(group::run(&plan, &self.meter).await?);
+        Ok(())
+    }
+
+    fn finish(self) -> anyhow::Result<Report> {
+        self.report.print();
+        if let Some(path) = &self.common.report {
+            self.report.write(path)?;
+        }
+        Ok(self.report)
+    }
+
     async fn direct(&mut self, options: &DirectOptions, rate: Option<f64>) -> anyhow::Result<()> {
         self.population.outlives(options.whole_run())?;
         let (name, load) = match rate {
@@ -137,9 +165,8 @@ impl<'a> Bench<'a> {
 }
 
 /// Each connection is an open file here.
-fn enough_files(direct: Option<&DirectOptions>, idle: Option<&IdleOptions>) -> anyhow::Result<()> {
-    let sockets = direct.map_or(0, |options| options.users);
-    let sockets = u64::from(sockets.max(idle.map_or(0, |options| options.connections)));
+fn enough_files(sockets: u32) -> anyhow::Result<()> {
+    let sockets = u64::from(sockets);
     let Some(limit) = meter::open_files_limit() else {
         return Ok(());
     };

@@ -2,12 +2,13 @@
 //!
 //! - `options`: the command line; `bench`: which scenarios run, in which order.
 //! - `spawn`: a cluster of one's own; `population`: the people, their tokens and conversations.
-//! - `direct` and `idle`: the scenarios. `wire`: frames, with as little work as possible.
+//! - `direct`, `group` and `idle`: the scenarios. `wire`: frames, with as little work as possible.
 //! - `oracle`: what was acknowledged must arrive once and in order.
 //! - `meter`: CPU and memory by role; `latency`, `report`: what was found.
 
 mod bench;
 mod direct;
+mod group;
 mod idle;
 mod latency;
 mod meter;

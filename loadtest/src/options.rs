@@ -40,6 +40,13 @@ pub(crate) enum Scenario {
         #[command(flatten)]
         idle: IdleOptions,
     },
+    /// Groups whose members are all connected: what a delivery costs
+    Group {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        group: GroupOptions,
+    },
     /// The standard report: idle, saturated, and at 1,000 messages a second
     Bench {
         #[command(flatten)]
@@ -113,6 +120,28 @@ pub(crate) struct IdleOptions {
     /// Seconds to watch them idle; a heartbeat takes 25
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     pub watch: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GroupOptions {
+    /// Groups, each with a writer of its own
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub groups: u32,
+    /// Members of each, all connected
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    pub members: u32,
+    /// Messages each group keeps in flight
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub window: u32,
+    /// Seconds that are measured
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seconds: u64,
+    /// Seconds before them
+    #[arg(long, default_value_t = 3)]
+    pub warmup: u64,
+    /// Bytes of each message's content
+    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=16_000))]
+    pub bytes: u32,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -73,6 +73,30 @@ pub(crate) struct Idle {
     pub closed: BTreeMap<u16, u64>,
 }
 
+/// Groups whose members are all connected.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Group {
+    pub groups: usize,
+    pub members: usize,
+    /// Messages in flight in each group.
+    pub window: usize,
+    pub seconds: f64,
+    /// Messages that everybody has.
+    pub messages_per_second: f64,
+    /// Frames to members, acks included.
+    pub deliveries_per_second: f64,
+    /// From a send to the last member's socket.
+    pub to_last_delivery: Quantiles,
+    pub cpu_us_per_delivery: BTreeMap<String, f64>,
+    pub cpu_cores: BTreeMap<String, f64>,
+    /// Messages that somebody did not get.
+    pub incomplete: u64,
+    /// Messages that came twice, or not as the next one.
+    pub disorder: u64,
+    /// Members' sockets that ended during the run.
+    pub closed: u64,
+}
+
 /// All that one call of the load test found.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Report {
@@ -82,6 +106,7 @@ pub(crate) struct Report {
     pub targets: usize,
     pub idle: Option<Idle>,
     pub direct: Vec<Direct>,
+    pub group: Option<Group>,
 }
 
 impl Report {
@@ -97,6 +122,9 @@ impl Report {
     /// Whether every promise was kept, and no idle socket ended.
     pub(crate) fn is_clean(&self) -> bool {
         self.direct.iter().all(|direct| direct.verdict.is_clean())
+            && self.group.as_ref().is_none_or(|group| {
+                group.incomplete == 0 && group.disorder == 0 && group.closed == 0
+            })
             && self.idle.as_ref().is_none_or(|idle| idle.closed.is_empty())
     }
 

@@ -32,6 +32,14 @@ pub(crate) struct SpawnOptions {
     /// Worker threads of each node: one, where two nodes share two cores with everything else
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub workers: u16,
+    /// A variable of the nodes' environment, such as ROOKERY_FANOUT_DIRECT_MAX=4
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = variable)]
+    pub extra: Vec<(String, String)>,
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').ok_or("not NAME=VALUE")?;
+    Ok((pair.0.to_owned(), pair.1.to_owned()))
 }
 
 /// A running cluster. Dropping it stops everything.
@@ -82,6 +90,7 @@ impl Rig {
                 redis_url: &redis.url,
                 jwt_secret: JWT_SECRET,
                 workers: options.workers,
+                extra: &options.extra,
             };
             let node = node::start(folder.path(), &settings).await?;
             pids.push(node.server.pid());

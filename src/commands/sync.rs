@@ -8,6 +8,7 @@
 mod plan;
 mod replay;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use rookery_protocol::command::Sync;
@@ -15,7 +16,7 @@ use rookery_protocol::event::{ErrorDetail, ServerEvent};
 use rookery_protocol::{CloseCode, ConversationId, ErrorCode, limits};
 
 use crate::error::AppError;
-use crate::gateway::{Gateway, Push, Session, take_seats};
+use crate::gateway::{Gateway, Push, Seats, Session, take_seats};
 use crate::store::{FanoutMode, Membership, StoreError};
 
 /// Why a sync did not come to its end.
@@ -82,19 +83,22 @@ async fn run(gateway: &Gateway, session: &Arc<Session>, command: Sync) -> Result
     let memberships = memberships(gateway, session).await?;
     let plan = plan::make(&memberships, command.cursors.as_ref());
     let newer = plan.apply(&mut session.positions());
-    crate::gateway::noted(gateway, session, newer);
+    crate::gateway::noted(gateway, session, newer).await;
     replay::run(gateway, session, plan, command.reference, command.since).await?;
-    // What a look into the journal passed over while this sync had the conversations.
-    let memberships = gateway
-        .store
-        .memberships_of(&[session.user_id], false)
-        .await?;
-    let ends = memberships
+    // What a look into the journal passed over while this sync had the conversations: entries, a
+    // return to a conversation that was replayed to its end, one that has become large.
+    let memberships = present(gateway, session).await?;
+    let ends: HashMap<_, _> = memberships
         .iter()
         .map(|m| (m.conversation_id, m.last_seq))
         .collect();
-    let behind: Vec<_> = session.positions().behind(&ends).collect();
-    crate::gateway::noted(gateway, session, behind);
+    let behind: Vec<_> = {
+        let positions = session.positions();
+        let unknown = ends.iter().filter(|(id, _)| positions.get(**id).is_none());
+        let unknown = unknown.map(|(id, end)| (*id, *end));
+        positions.behind(&ends).chain(unknown).collect()
+    };
+    crate::gateway::noted(gateway, session, behind).await;
     Ok(())
 }
 
@@ -103,13 +107,26 @@ async fn memberships(
     gateway: &Gateway,
     session: &Arc<Session>,
 ) -> Result<Vec<Membership>, StoreError> {
+    seated(gateway, session, true).await
+}
+
+/// As [`memberships`], without those that have ended.
+async fn present(gateway: &Gateway, session: &Arc<Session>) -> Result<Vec<Membership>, StoreError> {
+    seated(gateway, session, false).await
+}
+
+async fn seated(
+    gateway: &Gateway,
+    session: &Arc<Session>,
+    and_past: bool,
+) -> Result<Vec<Membership>, StoreError> {
     let user = [session.user_id];
-    let memberships = gateway.store.memberships_of(&user, true).await?;
+    let memberships = gateway.store.memberships_of(&user, and_past).await?;
     let large = |m: &&Membership| m.is_present() && m.fanout == FanoutMode::Channel;
     let rooms = memberships.iter().filter(large);
     let rooms: Vec<ConversationId> = rooms.map(|m| m.conversation_id).collect();
-    if take_seats(gateway, session, &rooms).await {
-        return gateway.store.memberships_of(&user, true).await;
+    if take_seats(gateway, session, &rooms).await != Seats::Had {
+        return gateway.store.memberships_of(&user, and_past).await;
     }
     Ok(memberships)
 }

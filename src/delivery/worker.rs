@@ -309,12 +309,13 @@ impl Worker {
                     delivery
                         .put_patiently(id.as_bytes(), Work::FillFailed(id))
                         .await;
-                    delivery.behind(Behind {
+                    let behind = Behind {
                         conversation_id,
                         users,
                         target,
                         path,
-                    });
+                    };
+                    delivery.behind(behind).await;
                 }
             }
         });

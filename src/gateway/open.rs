@@ -15,7 +15,7 @@ use super::connection::Socket;
 use super::session::Session;
 use super::{Gateway, HEARTBEAT_SECONDS};
 use crate::auth::{Access, TokenRefusal};
-use crate::bus::Channel;
+use crate::bus::{BusDown, Channel, Joined};
 use crate::chat::accounts::own_view;
 use crate::commands;
 use crate::delivery::{Base, Behind, Path};
@@ -129,7 +129,7 @@ pub(super) async fn left(gateway: &Gateway, session: &Arc<Session>) {
         gateway.tasks.spawn("watching-ended", ended);
     }
     let mut channels = vec![Channel::User(session.user_id)];
-    for id in session.seats_taken() {
+    for id in session.end_seats() {
         if gateway.registry.rooms.leave(id, session) {
             channels.push(Channel::Conversation(id));
         }
@@ -173,7 +173,7 @@ async fn begin(
     if !resume {
         let mut newer = session.positions().set_base(&ends);
         newer.extend(passed_over(gateway, &ends, &rooms));
-        noted(gateway, session, newer);
+        noted(gateway, session, newer).await;
     }
     Ok(())
 }
@@ -190,32 +190,53 @@ async fn base(gateway: &Gateway, session: &Arc<Session>, resume: bool) -> Result
     if base.rooms.is_empty() {
         return Ok(base);
     }
-    take_seats(gateway, session, &base.rooms).await;
+    let taken = take_seats(gateway, session, &base.rooms).await;
     // Which large conversations there are is known only from the base, and the base must not be
     // older than the subscription. A resuming socket reads again when it syncs.
-    if resume || gateway.registry.rooms.heard_since(&base.rooms, asked) {
+    let is_heard = taken == Seats::Heard && rooms_heard(gateway, &base, asked);
+    if resume || is_heard {
         return Ok(base);
     }
     load().await
 }
 
-/// Gives a socket its seats in large conversations, and hears their channels from now on. Returns
-/// whether any was new.
+fn rooms_heard(gateway: &Gateway, base: &Base, since: Instant) -> bool {
+    gateway.registry.rooms.heard_since(&base.rooms, since)
+}
+
+/// What taking seats came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seats {
+    /// The socket had all of them.
+    Had,
+    /// Some are new, and this node hears their channels since before.
+    Heard,
+    /// Some are new, and what was published until now may have been missed.
+    New,
+}
+
+/// Gives a socket its seats in large conversations, and hears their channels from now on.
 pub(crate) async fn take_seats(
     gateway: &Gateway,
     session: &Arc<Session>,
     ids: &[ConversationId],
-) -> bool {
+) -> Seats {
     let rooms = &gateway.registry.rooms;
     let taken = ids.iter().filter(|id| rooms.join(**id, session));
     let channels: Vec<Channel> = taken.map(|id| Channel::Conversation(*id)).collect();
     if channels.is_empty() {
-        return false;
+        return Seats::Had;
     }
-    if gateway.subscriptions.join(channels).await.is_ok() {
-        rooms.heard(ids);
+    match gateway.subscriptions.join(channels).await {
+        Ok(joined) => {
+            rooms.heard(ids);
+            match joined {
+                Joined::Heard => Seats::Heard,
+                Joined::New => Seats::New,
+            }
+        }
+        Err(BusDown) => Seats::New,
     }
-    true
 }
 
 /// Takes the seat of a socket whose user has left the conversation.
@@ -241,15 +262,16 @@ fn passed_over(
 }
 
 /// Has entries delivered that were noted while positions were not known.
-pub(crate) fn noted(gateway: &Gateway, session: &Session, newer: Vec<(ConversationId, Seq)>) {
+pub(crate) async fn noted(gateway: &Gateway, session: &Session, newer: Vec<(ConversationId, Seq)>) {
     for (conversation_id, target) in newer {
         let users = vec![session.user_id];
-        gateway.delivery.behind(Behind {
+        let behind = Behind {
             conversation_id,
             users,
             target,
             path: Path::Fill,
-        });
+        };
+        gateway.delivery.behind(behind).await;
     }
 }
 

@@ -31,28 +31,32 @@ struct Room {
 }
 
 impl Rooms {
-    /// Gives a socket its seat; false if it has it already.
+    /// Gives a socket its seat; false if it has it already, or is closed.
     pub fn join(&self, id: ConversationId, session: &Arc<Session>) -> bool {
-        // Only a session's own opening and the worker of the conversation ask, each once.
-        if !session.take_seat(id) {
-            return false;
-        }
+        // Noted in the session while the room is held: whoever closes the session meanwhile either
+        // finds the seat, or prevents it.
         let mut room = self.rooms.entry(id).or_default();
-        room.seats.push(Arc::clone(session));
-        true
+        let taken = session.take_seat(id);
+        if taken {
+            room.seats.push(Arc::clone(session));
+        }
+        drop(room);
+        if !taken {
+            self.rooms.remove_if(&id, |_, room| room.seats.is_empty());
+        }
+        taken
     }
 
     /// Takes a socket's seat, and its watch; false if it has none.
     pub fn leave(&self, id: ConversationId, session: &Session) -> bool {
-        if !session.give_up_seat(id) {
-            return false;
-        }
+        let mut left = false;
         self.rooms.remove_if_mut(&id, |_, room| {
+            left = session.give_up_seat(id);
             remove(&mut room.seats, session);
             remove(&mut room.watchers, session);
             room.seats.is_empty()
         });
-        true
+        left
     }
 
     /// Begins or ends a seated socket's watch.
@@ -127,5 +131,65 @@ impl Rooms {
 fn remove(sessions: &mut Vec<Arc<Session>>, session: &Session) {
     if let Some(at) = sessions.iter().position(|other| other.id == session.id) {
         sessions.swap_remove(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rookery_protocol::user::UserRole;
+    use rookery_protocol::{Format, SessionId, Timestamp, UserId};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::auth::Access;
+
+    const ROOM: ConversationId = ConversationId::from_uuid(Uuid::from_u128(1));
+
+    fn session(id: u64) -> Arc<Session> {
+        let access = Access {
+            user_id: UserId::from_uuid(Uuid::nil()),
+            session_id: SessionId::from_uuid(Uuid::nil()),
+            username: "ann".into(),
+            role: UserRole::User,
+            auth_version: 1,
+            expires_at: Timestamp::default(),
+        };
+        Arc::new(Session::new(id, &access, Format::Json, 0))
+    }
+
+    fn seated(rooms: &Rooms) -> Vec<u64> {
+        let ids = |seats: &[Arc<Session>]| seats.iter().map(|session| session.id).collect();
+        rooms.seats(ROOM, ids).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_socket_has_one_seat_and_none_once_it_is_closed() {
+        let rooms = Rooms::default();
+        let (one, other) = (session(1), session(2));
+        assert!(rooms.join(ROOM, &one) && rooms.join(ROOM, &other));
+        assert!(!rooms.join(ROOM, &one), "it has its seat");
+        rooms.watch(ROOM, &one, true);
+        assert_eq!((seated(&rooms), rooms.watched()), (vec![1, 2], vec![ROOM]));
+        assert_eq!(one.end_seats(), [ROOM]);
+        assert!(rooms.leave(ROOM, &one) && !rooms.leave(ROOM, &one));
+        assert!(!rooms.join(ROOM, &one), "it is closed");
+        assert_eq!((seated(&rooms), rooms.watched()), (vec![2], vec![]));
+        assert!(rooms.leave(ROOM, &other));
+        assert!(rooms.rooms.is_empty(), "nobody is left");
+    }
+
+    #[test]
+    fn who_joins_finds_what_was_offered_before() {
+        let rooms = Rooms::default();
+        let (one, other) = (session(1), session(2));
+        rooms.join(ROOM, &one);
+        let before = Instant::now();
+        assert!(!rooms.heard_since(&[ROOM], before));
+        rooms.heard(&[ROOM]);
+        assert!(rooms.heard_since(&[ROOM], Instant::now()));
+        rooms.offer(ROOM, Seq(7), |seats| assert_eq!(seats.len(), 1));
+        rooms.offer(ROOM, Seq(6), |_| {});
+        rooms.join(ROOM, &other);
+        assert_eq!(rooms.newest(ROOM), Seq(7));
     }
 }

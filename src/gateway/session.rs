@@ -59,6 +59,8 @@ pub struct Held {
 struct Seats {
     taken: Vec<ConversationId>,
     watched: Vec<ConversationId>,
+    /// The socket is closed: it takes no seat any more.
+    over: bool,
 }
 
 impl Session {
@@ -163,12 +165,12 @@ impl Session {
         self.syncing.store(false, Ordering::Release);
     }
 
-    /// Notes a seat in a large conversation; false if it is noted already.
+    /// Notes a seat in a large conversation; false if it is noted already, or the socket is closed.
     pub(super) fn take_seat(&self, id: ConversationId) -> bool {
-        let taken = &mut self.seats().taken;
-        let is_new = !taken.contains(&id);
+        let mut seats = self.seats();
+        let is_new = !seats.over && !seats.taken.contains(&id);
         if is_new {
-            taken.push(id);
+            seats.taken.push(id);
         }
         is_new
     }
@@ -182,10 +184,12 @@ impl Session {
         seats.taken.len() < before
     }
 
-    /// The large conversations that this socket has a seat in.
+    /// Takes no seat any more; returns those that it has.
     #[must_use]
-    pub fn seats_taken(&self) -> Vec<ConversationId> {
-        self.seats().taken.clone()
+    pub(super) fn end_seats(&self) -> Vec<ConversationId> {
+        let mut seats = self.seats();
+        seats.over = true;
+        seats.taken.clone()
     }
 
     /// Whether this socket watches the conversation.

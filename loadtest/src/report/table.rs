@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::{Direct, Idle, Load, Report};
+use super::{Direct, Group, Idle, Load, Report};
 use crate::latency::Quantiles;
 use crate::meter::GATEWAY;
 
@@ -25,6 +25,9 @@ pub(super) fn text(report: &Report) -> String {
     }
     for found in &report.direct {
         direct(&mut out, found);
+    }
+    if let Some(found) = &report.group {
+        group(&mut out, found);
     }
     line!(
         out,
@@ -134,6 +137,44 @@ fn direct(out: &mut String, found: &Direct) {
         ),
     );
     closed(out, &found.closed);
+    line!(out, "");
+}
+
+fn group(out: &mut String, found: &Group) {
+    line!(
+        out,
+        "group: {} of {} members, {} in flight each, {:.0} s",
+        found.groups,
+        found.members,
+        found.window,
+        found.seconds,
+    );
+    row(
+        out,
+        "messages",
+        &format!("{:.0}/s", found.messages_per_second),
+    );
+    row(
+        out,
+        "deliveries",
+        &format!("{:.0}/s", found.deliveries_per_second),
+    );
+    latency(out, "send to last delivery, ms", &found.to_last_delivery);
+    let cpu = found.cpu_us_per_delivery.iter();
+    let cpu = cpu.map(|(role, micros)| format!("{role} {micros:.2} µs"));
+    row(out, "CPU per delivery", &cpu.collect::<Vec<_>>().join(", "));
+    let cores = found.cpu_cores.iter();
+    let cores = cores.map(|(role, cores)| format!("{role} {cores:.2}"));
+    row(out, "cores in use", &cores.collect::<Vec<_>>().join(", "));
+    let (incomplete, disorder) = (found.incomplete, found.disorder);
+    row(
+        out,
+        "oracle",
+        &format!(
+            "{incomplete} not delivered to all, {disorder} out of order, {} sockets closed",
+            found.closed
+        ),
+    );
     line!(out, "");
 }
 

@@ -17,6 +17,8 @@ pub(super) struct Settings<'a> {
     pub(super) redis_url: &'a str,
     pub(super) jwt_secret: &'a str,
     pub(super) workers: u16,
+    /// Further variables of its environment.
+    pub(super) extra: &'a [(String, String)],
 }
 
 pub(super) async fn start(folder: &Path, settings: &Settings<'_>) -> anyhow::Result<Node> {
@@ -25,7 +27,7 @@ pub(super) async fn start(folder: &Path, settings: &Settings<'_>) -> anyhow::Res
     std::fs::create_dir(&folder)?;
     let listen = format!("127.0.0.1:{}", free_port()?);
     let ops = format!("127.0.0.1:{}", free_port()?);
-    let environment = [
+    let mut environment = vec![
         ("DATABASE_URL", settings.database_url.to_owned()),
         ("REDIS_URL", settings.redis_url.to_owned()),
         ("JWT_SECRET", settings.jwt_secret.to_owned()),
@@ -38,6 +40,12 @@ pub(super) async fn start(folder: &Path, settings: &Settings<'_>) -> anyhow::Res
         ("ROOKERY_LIMITS_SOCKETS", "19000".to_owned()),
         ("TOKIO_WORKER_THREADS", settings.workers.to_string()),
     ];
+    environment.extend(
+        settings
+            .extra
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.clone())),
+    );
     let command = vec![settings.binary.into(), "serve".into()];
     // Not TERM: a drain takes its time, and there is nobody to be kind to.
     let server = Server::start(&name, &folder, "KILL", command, &environment)?;

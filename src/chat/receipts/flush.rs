@@ -1,6 +1,7 @@
 //! Writes the marks that wait, many at once, as the group commit does for messages: while one
 //! flush is under way the next gathers.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,15 @@ pub(super) struct Flusher {
     /// In groups of more members, receipts go to authors and watchers only.
     pub(super) fanout_max: i64,
     pub(super) table: Arc<Table>,
+}
+
+/// What became of a table of marks.
+struct Written {
+    grown: Vec<MarksGrown>,
+    /// None is of a kind that cannot be written at all.
+    all: bool,
+    /// Not tried, since the store does not answer.
+    left: HashSet<Key>,
 }
 
 /// The store does not answer; what was to be written waits again.
@@ -78,35 +88,36 @@ impl Flusher {
     /// Writes everything that waits and tells of what grew. Returns how many members' marks that
     /// were.
     async fn flush(&self) -> Result<usize, Away> {
-        let Taken { marks, waiters } = self.table.take();
+        let Taken { mut marks, waiters } = self.table.take();
         if marks.is_empty() {
             return Ok(0);
         }
         let rows = marks.len();
         let written = self.write(&marks).await;
-        let all = matches!(&written, Ok((_, true)));
         for waiter in waiters {
             // Whoever asked may be gone by now.
-            waiter.send(all).ok();
+            waiter.send(written.all && written.left.is_empty()).ok();
         }
-        match written {
-            Ok((grown, _)) => {
-                metrics::marks_total().written.increment(grown.len() as u64);
-                self.tell(&grown, &marks).await;
-                Ok(rows)
-            }
-            Err(Away) => {
-                self.table.give_back(marks);
-                Err(Away)
-            }
+        let grown = written.grown;
+        metrics::marks_total().written.increment(grown.len() as u64);
+        // What is written grows no second time: it is told now, even if the rest has to wait.
+        self.tell(&grown, &marks).await;
+        if written.left.is_empty() {
+            return Ok(rows);
         }
+        marks.retain(|key, _| written.left.contains(key));
+        self.table.give_back(marks);
+        Err(Away)
     }
 
-    /// What grew, and whether all could be written.
-    async fn write(&self, marks: &Marks) -> Result<(Vec<MarksGrown>, bool), Away> {
+    async fn write(&self, marks: &Marks) -> Written {
         let keys: Vec<Key> = marks.keys().copied().collect();
         let mut parts: Vec<&[Key]> = keys.chunks(BATCH_MAX).collect();
-        let (mut grown, mut all) = (Vec::new(), true);
+        let mut written = Written {
+            grown: Vec::new(),
+            all: true,
+            left: HashSet::new(),
+        };
         while let Some(part) = parts.pop() {
             let raise = |key: &Key| marks[key].raises(*key);
             let raises: Vec<MarkRaise> = part.iter().flat_map(raise).collect();
@@ -115,15 +126,16 @@ impl Flusher {
                 Ok(more) => {
                     metrics::marks_flush_seconds().record(began.elapsed());
                     metrics::marks_flush_size().record(part.len() as f64);
-                    grown.extend(more);
+                    written.grown.extend(more);
                 }
                 Err(StoreError::Unavailable(why)) => {
                     tracing::warn!(%why, marks = part.len(), "marks could not be written yet");
-                    return Err(Away);
+                    written.left.extend(part);
+                    written.left.extend(parts.drain(..).flatten());
                 }
                 Err(error) if part.len() == 1 => {
                     tracing::error!(%error, "a mark cannot be written");
-                    all = false;
+                    written.all = false;
                 }
                 Err(error) => {
                     tracing::warn!(%error, marks = part.len(), "splitting a batch of marks");
@@ -132,6 +144,6 @@ impl Flusher {
                 }
             }
         }
-        Ok((grown, all))
+        written
     }
 }

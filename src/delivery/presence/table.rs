@@ -91,10 +91,8 @@ impl Table {
     pub(super) fn begin(&mut self, session: &Arc<Session>, user: UserId, is_hidden: bool) {
         let watchers = &mut self.users.entry(user).or_default().watchers;
         match watchers.iter_mut().find(|w| w.session.id == session.id) {
-            Some(watcher) => {
-                watcher.is_waiting = true;
-                watcher.is_hidden = is_hidden;
-            }
+            // Goes on hearing of changes, whatever becomes of this request.
+            Some(watcher) => watcher.is_hidden = is_hidden,
             None => watchers.push(Watcher {
                 session: Arc::clone(session),
                 is_waiting: true,

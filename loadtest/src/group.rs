@@ -1,0 +1,307 @@
+//! Groups whose members are all connected: what a delivery costs, and how long until the last
+//! member has a message. The first member of each group writes; a message leaves the window when it
+//! is acknowledged and everybody else has it.
+//!
+//! Frames are not parsed: with hundreds of thousands of deliveries a second on a machine that the
+//! servers share, looking for the `seq` is all that the generator can afford. Nobody else writes, so
+//! the place of a message in the log is known when it is sent.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use rookery_client::{Api, ClientCommand, Connect, Socket};
+use rookery_protocol::command::MessageSend;
+use rookery_protocol::{ConversationId, Format, MessageId};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::latency::Latencies;
+use crate::meter::Meter;
+use crate::population::Person;
+use crate::progress;
+use crate::report::Group;
+use crate::source::{self, READ_BUFFER_BYTES};
+
+/// Connections that are opened at a time.
+const CONNECTING: usize = 64;
+/// Members named in one call.
+const PER_CALL: usize = 999;
+/// How long messages under way may take to arrive in the end.
+const DRAIN: Duration = Duration::from_secs(15);
+
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub targets: Vec<String>,
+    /// As many for each group.
+    pub people: Vec<Person>,
+    pub groups: usize,
+    pub window: usize,
+    pub warmup: Duration,
+    pub measure: Duration,
+    pub content_bytes: usize,
+}
+
+/// What is known of one group's messages.
+struct Board {
+    /// Entries before the first message.
+    base: i64,
+    others: usize,
+    /// When each message was sent, and how many have it; an ack counts as one more.
+    sent: Vec<(Instant, usize)>,
+    complete: usize,
+    deliveries: u64,
+    to_last: Latencies,
+    /// Since when latencies count.
+    measuring: bool,
+    disorder: u64,
+    /// Sockets that ended.
+    closed: u64,
+    /// Nothing more is sent.
+    over: bool,
+    room: Arc<Notify>,
+}
+
+type Shared = Arc<Mutex<Board>>;
+
+fn lock(board: &Shared) -> MutexGuard<'_, Board> {
+    board.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Board {
+    fn has(&mut self, seq: i64) {
+        let Ok(index) = usize::try_from(seq - self.base - 1) else {
+            return;
+        };
+        let Some((at, count)) = self.sent.get_mut(index) else {
+            self.disorder += 1;
+            return;
+        };
+        *count += 1;
+        self.deliveries += 1;
+        if *count == self.others + 1 {
+            self.complete += 1;
+            if self.measuring {
+                self.to_last.record(at.elapsed());
+            }
+            self.room.notify_one();
+        }
+    }
+
+    fn wants_more(&self, window: usize) -> bool {
+        !self.over && self.under_way() < window
+    }
+
+    fn under_way(&self) -> usize {
+        self.sent.len() - self.complete
+    }
+}
+
+/// Runs the plan.
+///
+/// # Errors
+/// A group is not made, or a connection refused.
+pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Group> {
+    let members = plan.people.len() / plan.groups;
+    let mut tasks = JoinSet::new();
+    let mut boards = Vec::new();
+    for people in plan.people.chunks_exact(members) {
+        boards.push(begin(plan, people, &mut tasks).await?);
+    }
+    progress::wait(plan.warmup, "warm-up").await;
+    boards.iter().for_each(|board| lock(board).measuring = true);
+    let (before, cpu_before, begun) = (counts(&boards), meter.cpu(), Instant::now());
+    progress::wait(plan.measure, "measuring").await;
+    let (after, cpu, seconds) = (counts(&boards), meter.cpu(), begun.elapsed().as_secs_f64());
+    drain(&boards).await;
+
+    let mut to_last = Latencies::new()?;
+    let (mut incomplete, mut disorder, mut closed) = (0, 0, 0);
+    for board in &boards {
+        let board = lock(board);
+        to_last.add(&board.to_last);
+        incomplete += board.under_way() as u64;
+        disorder += board.disorder;
+        closed += board.closed;
+    }
+    let deliveries = (after.1 - before.1) as f64;
+    let per_delivery = |(role, time): (String, Duration)| {
+        (role, time.as_secs_f64() * 1_000_000.0 / deliveries.max(1.0))
+    };
+    let used = cpu.since(&cpu_before);
+    let cores = |(role, time): (&String, &Duration)| (role.clone(), time.as_secs_f64() / seconds);
+    Ok(Group {
+        groups: plan.groups,
+        members,
+        window: plan.window,
+        seconds,
+        messages_per_second: (after.0 - before.0) as f64 / seconds,
+        deliveries_per_second: deliveries / seconds,
+        to_last_delivery: to_last.quantiles(),
+        cpu_cores: used.iter().map(cores).collect(),
+        cpu_us_per_delivery: used.into_iter().map(per_delivery).collect(),
+        incomplete,
+        disorder,
+        closed,
+    })
+}
+
+/// Makes one group, connects its members and lets the first of them write.
+async fn begin(plan: &Plan, people: &[Person], tasks: &mut JoinSet<()>) -> anyhow::Result<Shared> {
+    let (id, base) = found(plan, people).await?;
+    let board = Arc::new(Mutex::new(Board {
+        base,
+        others: people.len() - 1,
+        sent: Vec::new(),
+        complete: 0,
+        deliveries: 0,
+        to_last: Latencies::new()?,
+        measuring: false,
+        disorder: 0,
+        closed: 0,
+        over: false,
+        room: Arc::new(Notify::new()),
+    }));
+    let mut sockets = connect(plan, people).await?.into_iter();
+    let writer = sockets.next().context("a group without members")?;
+    for socket in sockets {
+        tasks.spawn(read(socket, Arc::clone(&board)));
+    }
+    let window = (plan.window, plan.content_bytes);
+    tasks.spawn(write(writer, id, Arc::clone(&board), window));
+    Ok(board)
+}
+
+/// Messages that everybody has, and deliveries.
+fn counts(boards: &[Shared]) -> (u64, u64) {
+    let add = |sum: (u64, u64), board: &Shared| {
+        let board = lock(board);
+        (sum.0 + board.complete as u64, sum.1 + board.deliveries)
+    };
+    boards.iter().fold((0, 0), add)
+}
+
+/// Nothing more is sent; waits for what is under way.
+async fn drain(boards: &[Shared]) {
+    for board in boards {
+        let mut board = lock(board);
+        (board.measuring, board.over) = (false, true);
+    }
+    let begun = Instant::now();
+    while boards.iter().any(|board| lock(board).under_way() > 0) && begun.elapsed() < DRAIN {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Makes a group over REST, so that the server decides how it is told. Returns its end.
+async fn found(plan: &Plan, people: &[Person]) -> anyhow::Result<(ConversationId, i64)> {
+    let api = Api::new(&plan.targets[0]).with_token(&people[0].token);
+    let ids: Vec<_> = people[1..].iter().map(|person| person.user_id).collect();
+    let mut chunks = ids.chunks(PER_CALL);
+    let first = chunks.next().unwrap_or_default();
+    let group = api.create_group("load test", first).await;
+    let id = group.context("making a group")?.conversation_id;
+    for more in chunks {
+        api.add_members(id, more).await.context("adding members")?;
+    }
+    let group = api.conversation(id).await.context("reading the group")?;
+    Ok((id, group.last_seq.0))
+}
+
+async fn connect(plan: &Plan, people: &[Person]) -> anyhow::Result<Vec<Socket>> {
+    let open = async |(index, person): (usize, &Person)| -> anyhow::Result<Socket> {
+        let url = &plan.targets[index % plan.targets.len()];
+        let how = Connect {
+            format: Format::Json,
+            source: source::address(url, index),
+            read_buffer_bytes: READ_BUFFER_BYTES,
+            ..Connect::with_token(&person.token)
+        };
+        let mut socket = Socket::connect(url, &how).await.context("connecting")?;
+        socket.ready().await.context("waiting for ready")?;
+        Ok(socket)
+    };
+    let sockets = stream::iter(people.iter().enumerate()).map(open);
+    sockets.buffered(CONNECTING).try_collect().await
+}
+
+/// Reads to the end of the connection; every message has to be the next one.
+async fn read(mut socket: Socket, board: Shared) {
+    let mut last = None;
+    while let Ok(frame) = socket.recv_raw().await {
+        let data = frame.into_data();
+        let Some(seq) = seq_of(&data, b"{\"type\":\"message.new\"") else {
+            continue;
+        };
+        let mut board = lock(&board);
+        if last.is_some_and(|last: i64| seq != last + 1) {
+            board.disorder += 1;
+        }
+        last = Some(seq);
+        board.has(seq);
+    }
+    lock(&board).closed += 1;
+}
+
+async fn write(
+    mut socket: Socket,
+    id: ConversationId,
+    board: Shared,
+    (window, content_bytes): (usize, usize),
+) {
+    let content = "x".repeat(content_bytes);
+    let room = Arc::clone(&lock(&board).room);
+    loop {
+        while lock(&board).wants_more(window) {
+            lock(&board).sent.push((Instant::now(), 0));
+            let send = ClientCommand::MessageSend(MessageSend {
+                reference: None,
+                message_id: MessageId::from_uuid(Uuid::now_v7()),
+                content: content.clone(),
+                conversation_id: Some(id),
+                recipient_id: None,
+                reply_to: None,
+                metadata: None,
+            });
+            if socket.send(&send).await.is_err() {
+                return;
+            }
+        }
+        tokio::select! {
+            () = room.notified() => {}
+            frame = socket.recv_raw() => {
+                let Ok(frame) = frame else { return };
+                let data = frame.into_data();
+                if let Some(seq) = seq_of(&data, b"{\"type\":\"message.ack\"") {
+                    lock(&board).has(seq);
+                }
+            }
+        }
+    }
+}
+
+/// The first `seq` of a frame that starts like this.
+fn seq_of(frame: &[u8], start: &[u8]) -> Option<i64> {
+    const NAME: &[u8] = b"\"seq\":";
+    let rest = frame.strip_prefix(start)?;
+    let at = rest.windows(NAME.len()).position(|part| part == NAME)?;
+    let digits = rest[at + NAME.len()..]
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit());
+    Some(digits.fold(0, |number, digit| number * 10 + i64::from(digit - b'0')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seq_of_a_message_is_found_without_parsing() {
+        let new = br#"{"type":"message.new","message":{"message_id":"a","seq":417,"x":1}}"#;
+        assert_eq!(seq_of(new, b"{\"type\":\"message.new\""), Some(417));
+        assert_eq!(seq_of(new, b"{\"type\":\"message.ack\""), None);
+        assert_eq!(seq_of(b"{}", b"{\"type\":\"message.new\""), None);
+    }
+}
