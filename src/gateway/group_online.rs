@@ -51,6 +51,11 @@ pub(crate) async fn tell_one(gateway: &Gateway, session: &Session, id: Conversat
 async fn count(gateway: &Gateway, id: ConversationId) -> Option<i64> {
     // What cannot be read now is told at the next look.
     let list = gateway.fanout.current_list(id).await.ok()??;
+    // A number over few is a look at each of them, which blocks and wishes forbid.
+    let members = i64::try_from(list.user_ids.len()).ok()?;
+    if members <= gateway.options.receipts_max.max(2) {
+        return None;
+    }
     let online = gateway.appearances.online_among(&list.user_ids).await;
     i64::try_from(online).ok()
 }

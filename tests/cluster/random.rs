@@ -448,7 +448,7 @@ fn setting(name: &str) -> Option<u64> {
     )
 }
 
-/// The settings make some groups large, and some receipts for watchers only.
+/// The settings make some groups large.
 fn builder() -> rookery_test_support::Builder {
     TestCluster::builder(ROOKERY).set("ROOKERY_FANOUT_DIRECT_MAX", "4")
 }
