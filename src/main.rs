@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use rookery::app;
 use rookery::config::{Config, Environment};
-use rookery::{descriptors, healthcheck, telemetry};
+use rookery::{descriptors, failpoint, healthcheck, telemetry};
 
 /// Its settings are compiled in, see `.cargo/config.toml`.
 #[cfg(not(target_env = "msvc"))]
@@ -106,6 +106,7 @@ where
         Ok(guard) => guard,
         Err(error) => return refuse(&error),
     };
+    failpoint::setup();
     descriptors::make_room(&mut config.limits);
     // As many threads as cores, or TOKIO_WORKER_THREADS.
     let runtime = tokio::runtime::Builder::new_multi_thread()

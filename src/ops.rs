@@ -27,12 +27,27 @@ struct Ops {
 
 /// What the operations port serves.
 pub fn router(status: Arc<NodeStatus>, metrics: PrometheusHandle) -> Router {
-    Router::new()
+    let router = Router::new()
         .route("/metrics", get(scrape))
         .route("/healthz", get(alive))
         .route("/readyz", get(ready))
         .route("/health", get(health))
-        .with_state(Ops { status, metrics })
+        .with_state(Ops { status, metrics });
+    #[cfg(feature = "failpoints")]
+    let router = router.route("/failpoints/{name}", axum::routing::put(set_failpoint));
+    router
+}
+
+/// Only where faults are built in: in tests.
+#[cfg(feature = "failpoints")]
+async fn set_failpoint(
+    axum::extract::Path(name): axum::extract::Path<String>,
+    action: String,
+) -> Response {
+    match crate::failpoint::set(&name, &action) {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(error) => (StatusCode::BAD_REQUEST, error).into_response(),
+    }
 }
 
 /// What the public port tells of a node: that it works, and, for load balancers that see no other

@@ -167,6 +167,18 @@ impl Node {
         Metrics::parse(&text)
     }
 
+    /// Sets a fault in its code from now on, until it is restarted: a name and an action of the
+    /// server's `src/failpoint.rs`.
+    ///
+    /// # Panics
+    /// There is no such point, or no such action.
+    pub async fn set_failpoint(&self, name: &str, action: &str) {
+        let url = format!("http://{}/failpoints/{name}", self.ops.address());
+        let set = self.http.put(url).body(action.to_owned()).send().await;
+        let set = set.and_then(reqwest::Response::error_for_status);
+        set.unwrap_or_else(|error| panic!("{}: {name} cannot be set: {error}", self.name));
+    }
+
     /// Whether load balancers should send it clients.
     pub async fn is_ready(&self) -> bool {
         ask(&self.http, &self.ops, "readyz").await.is_ok()
