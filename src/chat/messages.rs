@@ -18,6 +18,7 @@ use super::mentions;
 use super::receipts::set_statuses;
 use crate::clock::Clock;
 use crate::error::AppError;
+use crate::failpoint::{self, Failpoint};
 use crate::lifecycle::Tasks;
 use crate::metrics;
 use crate::store::{
@@ -308,6 +309,7 @@ async fn answer_and_publish(
         let sent = |committed| answer(committed, MessageStatus::Sent);
         let outgoing: Vec<Outgoing> = others.into_iter().filter_map(sent).collect();
         if !outgoing.is_empty() {
+            failpoint::pass(Failpoint::BeforePublish).await;
             fanout.messages(outgoing).await;
         }
         let looks: Vec<_> = repeats

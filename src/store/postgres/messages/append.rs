@@ -17,6 +17,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::super::{PostgresStore, Tx};
+use crate::failpoint::{self, Failpoint};
 use crate::store::sql::append::{Earlier, Evidence, Head, Plan, Standing, decide, replies};
 use crate::store::sql::detached;
 use crate::store::sql::journal::pack_entries;
@@ -137,10 +138,18 @@ async fn attempt(
     look: Look,
 ) -> Result<Vec<Outcome>> {
     let mut tx = store.begin().await?;
+    let too_early = if failpoint::leaves_out(Failpoint::MembershipBeforeLock) {
+        Some(standings(&mut tx, batch).await?)
+    } else {
+        None
+    };
     let heads = lock_heads(&mut tx, batch, wait).await?;
     // Later statements than the lock: they see what was committed while the lock was waited for,
     // such as the sender's removal.
-    let mut evidence = standings(&mut tx, batch).await?;
+    let mut evidence = match too_early {
+        Some(evidence) => evidence,
+        None => standings(&mut tx, batch).await?,
+    };
     find_replies(&mut tx, batch, &mut evidence).await?;
     if look == Look::First {
         find_repeats(&mut tx, batch, &mut evidence).await?;
@@ -158,7 +167,9 @@ async fn attempt(
             tx.rollback().await.ok();
             return Err(error);
         }
+        failpoint::pass(Failpoint::BeforeCommit).await;
         tx.commit().await?;
+        failpoint::pass(Failpoint::AfterCommit).await;
     }
     Ok(plan.outcomes)
 }

@@ -7,6 +7,7 @@ use rookery_protocol::{ConversationId, Seq, Timestamp, UserId};
 use serde_json::Value;
 
 use super::super::{SqliteStore, Tx};
+use crate::failpoint::{self, Failpoint};
 use crate::store::sql::append::{Earlier, Evidence, Head, Plan, Standing, decide};
 use crate::store::sql::detached;
 use crate::store::sql::journal::{INSERT as INSERT_JOURNAL, pack};
@@ -55,7 +56,9 @@ pub(super) async fn append(
             tx.rollback().await?;
         } else {
             write(&mut tx, &batch, &plan, at).await?;
+            failpoint::pass(Failpoint::BeforeCommit).await;
             tx.commit().await?;
+            failpoint::pass(Failpoint::AfterCommit).await;
         }
         Ok(plan.outcomes)
     })
