@@ -3,7 +3,8 @@
 //! The plan is made from one read of all memberships. Every conversation to be replayed is handed
 //! to this sync ([`crate::gateway::Positions::begin_sync`]): while it reads the store, live entries
 //! only raise the target, and the conversation is live again once the target is reached. So nothing
-//! is buffered, however much arrives meanwhile.
+//! is buffered, however much arrives meanwhile. A conversation that is reset is held the same way
+//! until `sync.done`, which tells the device of it, is queued.
 
 mod plan;
 mod replay;
@@ -82,8 +83,6 @@ pub(super) fn handle(
 async fn run(gateway: &Gateway, session: &Arc<Session>, command: Sync) -> Result<(), Stopped> {
     let memberships = memberships(gateway, session).await?;
     let plan = plan::make(&memberships, command.cursors.as_ref());
-    let newer = plan.apply(&mut session.positions());
-    crate::gateway::noted(gateway, session, newer).await;
     replay::run(gateway, session, plan, command.reference, command.since).await?;
     // What a look into the journal passed over while this sync had the conversations: entries, a
     // return to a conversation that was replayed to its end, one that has become large.

@@ -96,6 +96,14 @@ impl Outbox {
 
     /// Queues a frame once the reader has taken most of what is there.
     pub async fn push_paced(&self, frame: Frame) -> Push {
+        match self.room().await {
+            Push::Closed => Push::Closed,
+            Push::Queued | Push::Shed => self.push(frame),
+        }
+    }
+
+    /// Waits until the reader has taken most of what is there; `Closed` if it never will.
+    pub async fn room(&self) -> Push {
         loop {
             let emptied = self.emptied.notified();
             {
@@ -104,12 +112,11 @@ impl Outbox {
                     return Push::Closed;
                 }
                 if queue.frames.len() < PACED_FRAMES && queue.bytes < PACED_BYTES {
-                    break;
+                    return Push::Queued;
                 }
             }
             emptied.await;
         }
-        self.push(frame)
     }
 
     /// Closes the socket with this code, after what is queued. The first code counts.

@@ -26,8 +26,17 @@ struct Position {
     conversation_id: ConversationId,
     /// The last entry passed on.
     seq: Seq,
-    /// Zero when live; otherwise a sync is reading up to here.
+    /// [`LIVE`], or the newest entry known of while a sync has the conversation.
     target: Seq,
+}
+
+/// The target of a conversation whose entries are passed on as they come.
+const LIVE: Seq = Seq(-1);
+
+impl Position {
+    fn is_live(&self) -> bool {
+        self.target == LIVE
+    }
 }
 
 /// All positions of one socket. Small: 32 bytes a conversation, sorted by id.
@@ -36,6 +45,8 @@ pub struct Positions {
     /// False until the base was read (or, on a resuming socket, the first sync began): until then
     /// entries are only noted as targets.
     based: bool,
+    /// The socket is about to be closed and is passed nothing more.
+    ended: bool,
     list: Vec<Position>,
 }
 
@@ -65,21 +76,21 @@ impl Positions {
     #[must_use]
     pub fn live(&self, id: ConversationId) -> Option<Seq> {
         let position = &self.list[self.find(id).ok()?];
-        (self.based && position.target == Seq::ZERO).then_some(position.seq)
+        (self.based && position.is_live()).then_some(position.seq)
     }
 
     /// Whether entries up to `target` have to be read for this socket, and from where on: after
     /// `Some(Some(seq))`, or all of a conversation that it does not know. A sync that is replaying
     /// the conversation reads them itself.
     pub fn lacks(&mut self, id: ConversationId, target: Seq) -> Option<Option<Seq>> {
-        if !self.based {
+        if !self.based || self.ended {
             return None;
         }
         let Ok(at) = self.find(id) else {
             return Some(None);
         };
         let position = &mut self.list[at];
-        if position.target > Seq::ZERO {
+        if !position.is_live() {
             position.target = position.target.max(target);
             return None;
         }
@@ -88,6 +99,9 @@ impl Positions {
 
     /// Judges an entry and, if it is the next one, moves past it.
     pub fn advance(&mut self, id: ConversationId, seq: Seq) -> Verdict {
+        if self.ended {
+            return Verdict::Old;
+        }
         let found = self.find(id);
         match found {
             Err(at) if !self.based => {
@@ -102,7 +116,7 @@ impl Positions {
             Err(_) => Verdict::Unknown,
             Ok(at) => {
                 let position = &mut self.list[at];
-                if !self.based || position.target > Seq::ZERO {
+                if !self.based || !position.is_live() {
                     position.target = position.target.max(seq);
                     Verdict::Noted
                 } else if seq <= position.seq {
@@ -127,7 +141,7 @@ impl Positions {
         let live = |&(conversation_id, seq)| Position {
             conversation_id,
             seq,
-            target: Seq::ZERO,
+            target: LIVE,
         };
         self.list = ends.iter().map(live).collect();
         self.list
@@ -139,11 +153,11 @@ impl Positions {
     /// Makes a conversation known, live from `seq` on. Does nothing if it is known.
     pub fn learn(&mut self, id: ConversationId, seq: Seq) -> bool {
         match self.find(id) {
-            Err(at) if self.based => {
+            Err(at) if self.based && !self.ended => {
                 let position = Position {
                     conversation_id: id,
                     seq,
-                    target: Seq::ZERO,
+                    target: LIVE,
                 };
                 self.list.insert(at, position);
                 true
@@ -193,8 +207,40 @@ impl Positions {
         if position.seq < position.target {
             return Some(position.target);
         }
-        position.target = Seq::ZERO;
+        position.target = LIVE;
         None
+    }
+
+    /// Keeps a conversation from going on until [`Self::release`]: what comes meanwhile is only
+    /// noted. It counts as passed on up to `seq`, which is what the device is about to be told.
+    pub fn hold(&mut self, id: ConversationId, seq: Seq) {
+        let end = self.find(id).map_or(seq, |at| self.list[at].seq.max(seq));
+        self.begin_sync(id, end, end);
+    }
+
+    /// Makes held conversations live. Returns those of which something was noted meanwhile, with
+    /// the newest entry.
+    pub fn release(
+        &mut self,
+        held: impl Iterator<Item = ConversationId>,
+    ) -> Vec<(ConversationId, Seq)> {
+        let mut lacking = Vec::new();
+        for id in held {
+            if let Ok(at) = self.find(id) {
+                let position = &mut self.list[at];
+                let noted = std::mem::replace(&mut position.target, LIVE);
+                if noted > position.seq {
+                    lacking.push((id, noted));
+                }
+            }
+        }
+        lacking
+    }
+
+    /// Passes nothing on any more: the socket is to be closed and what it was told is not to be
+    /// continued.
+    pub fn end(&mut self) {
+        self.ended = true;
     }
 
     /// Begins a resuming socket's life: takes what was noted so far, with its targets. Empty on a
@@ -226,7 +272,7 @@ impl Positions {
         let mut lacking = Vec::new();
         for &(id, target) in noted {
             match self.find(id) {
-                Ok(at) if self.list[at].target > Seq::ZERO => {
+                Ok(at) if !self.list[at].is_live() => {
                     self.list[at].target = self.list[at].target.max(target);
                 }
                 Ok(at) if self.list[at].seq >= target => {}
@@ -244,7 +290,7 @@ impl Positions {
         let live = self
             .list
             .iter()
-            .filter(|p| self.based && p.target == Seq::ZERO);
+            .filter(|p| self.based && !self.ended && p.is_live());
         live.filter_map(|position| {
             let end = *ends.get(&position.conversation_id)?;
             (position.seq < end).then_some((position.conversation_id, end))
@@ -315,6 +361,43 @@ mod tests {
         assert_eq!(positions.advance(id(1), Seq(8)), Verdict::Noted);
         assert_eq!(positions.synced_to(id(1), Seq(7)), Some(Seq(8)));
         assert_eq!(positions.advance(id(4), Seq(1)), Verdict::Unknown);
+    }
+
+    #[test]
+    fn what_is_held_goes_on_only_once_it_is_released() {
+        let mut positions = Positions::pending();
+        positions.begin_base();
+        positions.hold(id(1), Seq(7));
+        positions.hold(id(2), Seq(0));
+        assert_eq!(positions.advance(id(1), Seq(8)), Verdict::Noted);
+        assert_eq!(positions.live(id(2)), None, "an empty one is held, too");
+        let lacking = positions.release([id(1), id(2), id(3)].into_iter());
+        assert_eq!(lacking, [(id(1), Seq(8))]);
+        assert_eq!(positions.live(id(1)), Some(Seq(7)));
+        assert_eq!(positions.advance(id(2), Seq(1)), Verdict::Pass);
+    }
+
+    #[test]
+    fn a_live_conversation_that_is_held_does_not_go_back() {
+        let mut positions = Positions::pending();
+        positions.set_base(&[(id(1), Seq(9))]);
+        positions.hold(id(1), Seq(7));
+        assert_eq!(positions.release([id(1)].into_iter()), []);
+        assert_eq!(positions.advance(id(1), Seq(9)), Verdict::Old);
+        assert_eq!(positions.advance(id(1), Seq(10)), Verdict::Pass);
+    }
+
+    #[test]
+    fn a_socket_that_is_to_go_is_passed_nothing_more() {
+        let mut positions = Positions::pending();
+        positions.set_base(&[(id(1), Seq(4))]);
+        positions.end();
+        assert_eq!(positions.advance(id(1), Seq(5)), Verdict::Old);
+        assert_eq!(positions.lacks(id(1), Seq(5)), None);
+        assert_eq!(positions.lacks(id(2), Seq(5)), None);
+        assert!(!positions.learn(id(2), Seq(1)));
+        let ends = std::collections::HashMap::from([(id(1), Seq(5))]);
+        assert_eq!(positions.behind(&ends).count(), 0);
     }
 
     #[test]

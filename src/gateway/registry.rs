@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use dashmap::DashMap;
 use rookery_protocol::{CloseCode, SessionId, UserId};
@@ -9,6 +10,9 @@ use rookery_protocol::{CloseCode, SessionId, UserId};
 use super::rooms::Rooms;
 use super::session::Session;
 use crate::metrics;
+
+/// Steps in which a second's share of [`Registry::resume_all`] is closed.
+const RESUME_BATCHES: usize = 10;
 
 /// Finds the sockets of a user. Sharded; no lock is held while a caller works.
 #[derive(Debug, Default)]
@@ -84,6 +88,23 @@ impl Registry {
         all
     }
 
+    /// Has every socket come back and resume, `per_second` of them: what they were told is void, for
+    /// instance since the database was set back (its epoch changed). None of them is passed
+    /// anything of a conversation from this moment on, however late its own close comes. Sockets
+    /// that open meanwhile are not concerned. Run it in a task of its own.
+    pub async fn resume_all(&self, per_second: usize) {
+        let mut waiting = self.all();
+        waiting.retain(|session| session.suspend());
+        let batch = per_second.div_ceil(RESUME_BATCHES).max(1);
+        let mut ticks = tokio::time::interval(Duration::from_secs(1) / RESUME_BATCHES as u32);
+        for chunk in waiting.chunks(batch) {
+            ticks.tick().await;
+            for session in chunk {
+                session.close(CloseCode::Resynchronise);
+            }
+        }
+    }
+
     /// Closes the sockets of ended sessions.
     pub fn revoke(&self, user: UserId, ended: &[SessionId]) {
         for session in self.of(user) {
@@ -101,5 +122,61 @@ impl Registry {
     #[must_use]
     pub fn user_count(&self) -> usize {
         self.users.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rookery_protocol::user::UserRole;
+    use rookery_protocol::{ConversationId, Format, Seq, Timestamp};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::auth::Access;
+    use crate::gateway::Verdict;
+
+    const ROOM: ConversationId = ConversationId::from_uuid(Uuid::from_u128(1));
+
+    /// A socket that is live in a conversation.
+    fn live(registry: &Registry, user: u128) -> Arc<Session> {
+        let access = Access {
+            user_id: UserId::from_uuid(Uuid::from_u128(user)),
+            session_id: SessionId::from_uuid(Uuid::nil()),
+            username: "ann".into(),
+            role: UserRole::User,
+            auth_version: 1,
+            expires_at: Timestamp::default(),
+        };
+        let id = registry.next_id();
+        let session = Arc::new(Session::new(id, &access, Format::Json, 0));
+        session.positions().set_base(&[(ROOM, Seq(4))]);
+        registry.join(Arc::clone(&session), 5);
+        session
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_are_silent_at_once_and_closed_at_the_rate() {
+        let registry = Registry::default();
+        let sessions: Vec<_> = (0..40).map(|user| live(&registry, user)).collect();
+        assert!(sessions[7].begin_sync(), "this one is being told");
+        let closing = || sessions.iter().filter(|s| s.outbox.is_closing()).count();
+        let begun = tokio::time::Instant::now();
+        let all = registry.resume_all(20);
+        tokio::pin!(all);
+        tokio::select! {
+            biased;
+            () = &mut all => panic!("two seconds' worth"),
+            () = std::future::ready(()) => {}
+        }
+        for session in &sessions {
+            let verdict = session.positions().advance(ROOM, Seq(5));
+            assert_eq!(verdict, Verdict::Old, "nothing is passed on");
+        }
+        assert!(sessions[7].outbox.is_closing(), "not left half told");
+        assert_eq!(closing(), 3, "and one batch");
+        all.await;
+        assert_eq!(closing(), 40);
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_millis(1_900), "{took:?}");
     }
 }

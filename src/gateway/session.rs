@@ -156,6 +156,20 @@ impl Session {
         self.watching.get().map(Box::as_ref)
     }
 
+    /// Passes nothing of any conversation on any more and begins no sync: what the socket was told
+    /// so far is void. False if a sync was under way, or has yet to be asked for: such a socket is
+    /// in the middle of being told, and is closed at once.
+    pub(super) fn suspend(&self) -> bool {
+        let mut positions = self.positions();
+        positions.end();
+        let is_idle = self.begin_sync() && positions.is_based();
+        drop(positions);
+        if !is_idle {
+            self.close(CloseCode::Resynchronise);
+        }
+        is_idle
+    }
+
     /// Claims the socket's one sync; false if one is under way.
     pub fn begin_sync(&self) -> bool {
         !self.syncing.swap(true, Ordering::AcqRel)

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join;
 use rookery_client::rest::Span;
+use rookery_protocol::command::{ClientCommand, Sync};
 use rookery_protocol::event::{ResetCursor, ServerEvent};
 use rookery_protocol::{ConversationId, Seq};
 use rookery_test_support::{Device, TestCluster, eventually, new_message_id};
@@ -184,4 +185,50 @@ async fn a_device_too_far_behind_is_told_to_fetch_history() {
         seqs_now(&second, room),
         (4..=1_003).map(Seq).collect::<Vec<_>>()
     );
+}
+
+#[tokio::test]
+async fn nothing_beyond_a_reset_comes_before_the_device_is_told_of_it() {
+    let cluster = TestCluster::start(ROOKERY, 2).await;
+    let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
+    let phone = ann.connect(cluster.node(0)).await;
+    let bobs = bob.connect(cluster.node(0)).await;
+    let room = ann.group("room", &[&bob]).await;
+    for number in 1..=1_001 {
+        phone.post(new_message_id(), room, &format!("message {number}"));
+    }
+    phone.expect_all(room, Seq(2), Seq(1_002)).await;
+
+    let away = bob.connect_resuming(cluster.node(1)).await;
+    let seam = "before-sync-done";
+    cluster
+        .node(1)
+        .set_failpoint(seam, "1*return(wait 2000)")
+        .await;
+    away.command(ClientCommand::Sync(Sync {
+        reference: None,
+        cursors: Some(HashMap::from([(room, Seq(1))])),
+        since: None,
+    }));
+    away.expect("the begin of the sync", |event| match event {
+        ServerEvent::SyncStart(_) => Some(()),
+        _ => None,
+    })
+    .await;
+    let said = phone.send(room, "said meanwhile").await;
+    bobs.expect_message("said meanwhile").await;
+    // Both were offered it by the same worker, but this one's sync is not at its end.
+    away.expect_message("said meanwhile").await;
+    away.read(|record| {
+        let events: Vec<_> = record.events().collect();
+        let at = |look: fn(&ServerEvent) -> bool| events.iter().position(|event| look(event));
+        let done = at(|event| matches!(event, ServerEvent::SyncDone(_)));
+        let live = at(|event| matches!(event, ServerEvent::MessageNew(_)));
+        assert!(
+            done < live,
+            "a device cut off here skips 1,001 entries:\n{record}"
+        );
+    });
+    assert_eq!(said.seq, Seq(1_003));
+    away.seen_once_in_order(room);
 }

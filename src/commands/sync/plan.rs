@@ -30,8 +30,11 @@ pub(super) struct Plan {
     pub(super) replays: Vec<Replay>,
     /// Too far behind to replay.
     pub(super) resets: Vec<ResetCursor>,
-    /// Up to date (or reset): live from here.
+    /// Up to date: live from here, as soon as the sync has begun.
     live: Vec<(ConversationId, Seq)>,
+    /// Live from here once the device was told so: of those that are reset by `sync.done`, of those
+    /// that are new to it by `conversation.created`.
+    held: Vec<(ConversationId, Seq)>,
     /// Entries to be replayed, as far as known now.
     pub(super) count: i64,
 }
@@ -73,7 +76,8 @@ impl Plan {
         let too_far = behind > limits::REPLAY_PER_CONVERSATION
             || self.count + behind.max(0) > limits::REPLAY_TOTAL;
         // A cursor beyond the end comes from a database that was set back since.
-        if too_far || behind < 0 {
+        let reset = too_far || behind < 0;
+        if reset {
             self.resets.push(ResetCursor {
                 conversation_id,
                 seq: to,
@@ -81,7 +85,12 @@ impl Plan {
         }
         let replayed = !too_far && behind > 0;
         if membership.is_present() && !replayed {
-            self.live.push((conversation_id, to));
+            let begin = if reset || created {
+                &mut self.held
+            } else {
+                &mut self.live
+            };
+            begin.push((conversation_id, to));
         }
         if replayed {
             self.count += behind;
@@ -100,15 +109,27 @@ impl Plan {
         }
     }
 
-    /// Hands the conversations to be replayed to this sync and sets the others live. Returns those
-    /// of which something was noted that neither will reach.
+    /// Hands the conversations to be replayed to this sync, holds those of which the device has to
+    /// be told something first, and sets the others live. Returns those of which something was
+    /// noted that none of these will reach.
+    ///
+    /// A reset must be held: a device that is cut off before it was told of the reset has not seen
+    /// anything beyond it, or it would take that for its cursor and never ask for what lies between.
     pub(super) fn apply(&self, positions: &mut Positions) -> Vec<(ConversationId, Seq)> {
         let noted = positions.begin_base();
         for replay in self.replays.iter().filter(|replay| replay.from < replay.to) {
             positions.begin_sync(replay.conversation_id, replay.from, replay.to);
         }
+        for (id, seq) in &self.held {
+            positions.hold(*id, *seq);
+        }
         positions.set_live(&self.live);
         positions.lacking(&noted)
+    }
+
+    /// Sets the conversations that were held live. Returns those that have grown meanwhile.
+    pub(super) fn release(&self, positions: &mut Positions) -> Vec<(ConversationId, Seq)> {
+        positions.release(self.held.iter().map(|(id, _)| *id))
     }
 }
 
@@ -178,6 +199,28 @@ mod tests {
             .map(|reset| (reset.conversation_id, reset.seq))
             .collect();
         assert_eq!(resets, [(id(1), Seq(far)), (id(2), Seq(5))]);
+    }
+
+    #[test]
+    fn what_is_reset_is_live_only_after_it_was_released() {
+        let far = limits::REPLAY_PER_CONVERSATION + 1;
+        let cursors = HashMap::from([(id(1), Seq(0)), (id(2), Seq(5))]);
+        let memberships = [
+            membership(1, 0, far),
+            membership(2, 0, 5),
+            membership(3, 4, 4),
+        ];
+        let plan = make(&memberships, Some(&cursors));
+        let mut positions = Positions::pending();
+        plan.apply(&mut positions);
+        let live = |positions: &Positions| [1, 2, 3].map(|n| positions.live(id(n)));
+        assert_eq!(live(&positions), [None, Some(Seq(5)), None]);
+        positions.advance(id(1), Seq(far + 1));
+        assert_eq!(plan.release(&mut positions), [(id(1), Seq(far + 1))]);
+        assert_eq!(
+            live(&positions),
+            [Some(Seq(far)), Some(Seq(5)), Some(Seq(4))]
+        );
     }
 
     #[test]

@@ -10,7 +10,8 @@ use rookery_protocol::{CloseCode, ConversationId, Seq, Timestamp, limits};
 use super::plan::{Plan, Replay};
 use super::{Stopped, tell};
 use crate::chat::receipts::set_statuses;
-use crate::gateway::{Gateway, Session, give_up_seat};
+use crate::failpoint::{self, Failpoint};
+use crate::gateway::{Gateway, Push, Session, give_up_seat, noted};
 use crate::metrics;
 use crate::store::{LogEntry, OwnReads};
 
@@ -30,11 +31,7 @@ pub(super) async fn run(
     reference: Option<String>,
     since: Option<Timestamp>,
 ) -> Result<(), Stopped> {
-    let start = SyncStart {
-        reference: reference.clone(),
-        count: plan.count,
-    };
-    tell(session, &ServerEvent::SyncStart(start)).await?;
+    begin(gateway, session, &plan, reference.clone()).await?;
     let mut count = 0;
     for replay in &plan.replays {
         if replay.created {
@@ -50,12 +47,60 @@ pub(super) async fn run(
     let done = SyncDone {
         reference,
         count,
-        reset: plan.resets,
+        reset: plan.resets.clone(),
     };
-    // First, since whoever has read `sync.done` may ask for the next one. A sync that does not get
-    // here has closed its socket.
-    session.end_sync();
-    tell(session, &ServerEvent::SyncDone(done)).await
+    end(gateway, session, &plan, done).await
+}
+
+/// Queues `sync.start` and makes the plan come true, as one step: nothing of a conversation comes
+/// before it, and everything the plan counts on is so from then on.
+async fn begin(
+    gateway: &Gateway,
+    session: &Session,
+    plan: &Plan,
+    reference: Option<String>,
+) -> Result<(), Stopped> {
+    room(session).await?;
+    let newer = {
+        let mut positions = session.positions();
+        session.send(&ServerEvent::SyncStart(SyncStart {
+            reference,
+            count: plan.count,
+        }));
+        plan.apply(&mut positions)
+    };
+    noted(gateway, session, newer).await;
+    Ok(())
+}
+
+/// Queues `sync.done` and lets go of what was held for it, as one step too: what the device reads
+/// behind `sync.done` goes on from the resets that it names.
+async fn end(
+    gateway: &Gateway,
+    session: &Session,
+    plan: &Plan,
+    done: SyncDone,
+) -> Result<(), Stopped> {
+    failpoint::pass(Failpoint::BeforeSyncDone).await;
+    room(session).await?;
+    let newer = {
+        let mut positions = session.positions();
+        // First, since whoever has read `sync.done` may ask for the next one, which waits for the
+        // positions. A sync that does not get here has closed its socket.
+        session.end_sync();
+        session.send(&ServerEvent::SyncDone(done));
+        plan.release(&mut positions)
+    };
+    noted(gateway, session, newer).await;
+    Ok(())
+}
+
+/// Waits until the reader has taken most of what is queued.
+async fn room(session: &Session) -> Result<(), Stopped> {
+    match session.outbox.room().await {
+        Push::Queued | Push::Shed => Ok(()),
+        Push::Closed => Err(Stopped::Gone),
+    }
 }
 
 /// Tells what others have read since the device was last here, where everybody is told of it.
