@@ -23,7 +23,7 @@ use crate::chat::messages::Messages;
 use crate::chat::receipts::Receipts;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::delivery::{BaseLoader, Delivery, DeliveryParts};
+use crate::delivery::{BaseLoader, Delivery, DeliveryParts, Epoch, Outset};
 use crate::gateway::{self, Admission, AdmissionOptions, Gateway, GatewayOptions, GatewayParts};
 use crate::gateway::{Listener, Registry};
 use crate::lifecycle::{Signals, Stop, Tasks, signals};
@@ -42,6 +42,8 @@ pub struct Options {
 
 /// How long a starting node waits for the bus before it serves without it.
 const BUS_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a starting node waits to hear where the journal is.
+const JOURNAL_PATIENCE: Duration = Duration::from_secs(5);
 /// A node without a load balancer has nobody to wait for when it stops.
 const ALONE_DRAIN_WINDOW: Duration = Duration::from_millis(200);
 
@@ -191,9 +193,8 @@ impl MessagePath {
         let (delivery, seating) = Delivery::start(&delivery_parts, workers);
         let bus = bus(config, &delivery, clock, tasks)?;
         // Before the first socket: what is committed from here on is in the looks to come.
-        let from = store.journal(None).await?.next;
-        let heard = Arc::clone(&bus);
-        delivery.start_reconciler(&delivery_parts, from, move || heard.is_up());
+        let position = store.journal(None, JOURNAL_PATIENCE).await?.next;
+        let epoch = Arc::new(Epoch::new(store.epoch().await?));
 
         let subscriptions = Subscriptions::start(Arc::clone(&bus), tasks);
         tasks.spawn_vital("seating", seating.run(subscriptions.clone()));
@@ -201,6 +202,15 @@ impl MessagePath {
         let fanout = Arc::new(fanout);
         let messages =
             Messages::start(Arc::clone(store), Arc::clone(&fanout), clock.clone(), tasks);
+        let messages = Arc::new(messages);
+        let (heard, knowing) = (Arc::clone(&bus), Arc::clone(&messages));
+        let outset = Outset {
+            position,
+            epoch: Arc::clone(&epoch),
+            bus_is_up: move || heard.is_up(),
+            set_back: move || knowing.forget(),
+        };
+        delivery.start_reconciler(&delivery_parts, outset);
         let appearances = Arc::new(presence.announce(&registry, &fanout));
         let receipts = Receipts::start(
             Arc::clone(store),
@@ -211,10 +221,10 @@ impl MessagePath {
         );
         let gateway = Gateway::start(GatewayParts {
             node_id,
-            epoch: store.epoch().await?,
+            epoch,
             store: Arc::clone(store),
             auth: Arc::clone(auth),
-            messages: Arc::new(messages),
+            messages,
             fanout: Arc::clone(&fanout),
             appearances,
             roster: presence.roster,

@@ -17,6 +17,7 @@
 //! telling them needs more than the entry.
 
 mod base;
+mod epoch;
 mod fill;
 mod hold;
 mod presence;
@@ -34,7 +35,9 @@ use rookery_protocol::{ConversationId, Seq, UserId};
 use tokio::sync::{Notify, mpsc};
 
 pub use base::{Base, BaseLoader};
+pub use epoch::Epoch;
 pub use presence::{Look, Watchers};
+pub use reconcile::Outset;
 pub use seats::Seating;
 
 use crate::auth::Auth;
@@ -43,7 +46,7 @@ use crate::gateway::Registry;
 use crate::lifecycle::Tasks;
 use crate::metrics;
 use crate::presence::Roster;
-use crate::store::{JournalPosition, Store};
+use crate::store::Store;
 
 /// Work that may wait for one worker: a second of a node's best rate.
 const WORKER_QUEUE: usize = 32_768;
@@ -140,15 +143,13 @@ impl Delivery {
         (delivery, seating)
     }
 
-    /// Starts the looks into the journal, from a position taken before the first socket.
-    /// `bus_is_up` tells how often it has to look.
-    pub fn start_reconciler(
-        &self,
-        parts: &DeliveryParts,
-        from: JournalPosition,
-        bus_is_up: impl Fn() -> bool + Send + Sync + 'static,
-    ) {
-        let reconciler = reconcile::Reconciler::new(parts.clone(), self.clone(), from, bus_is_up);
+    /// Starts the looks into the journal.
+    pub fn start_reconciler<F, G>(&self, parts: &DeliveryParts, outset: Outset<F, G>)
+    where
+        F: Fn() -> bool + Send + Sync + 'static,
+        G: Fn() + Send + Sync + 'static,
+    {
+        let reconciler = reconcile::Reconciler::new(parts.clone(), self.clone(), outset);
         parts.tasks.spawn_vital("reconcile", reconciler.run());
     }
 

@@ -129,6 +129,10 @@ impl From<StoreError> for AppError {
                 tracing::warn!(%why, "the database is not available");
                 Self::unavailable()
             }
+            StoreError::Collided(why) => {
+                tracing::warn!(why, "the database chose to end a statement");
+                Self::unavailable()
+            }
             error => {
                 tracing::error!(%error, "a store operation failed");
                 Self::internal()

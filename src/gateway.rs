@@ -52,7 +52,7 @@ use crate::chat::messages::Messages;
 use crate::chat::presence::Appearances;
 use crate::chat::receipts::Receipts;
 use crate::clock::Clock;
-use crate::delivery::{BaseLoader, Delivery, Watchers};
+use crate::delivery::{BaseLoader, Delivery, Epoch, Watchers};
 use crate::lifecycle::Tasks;
 use crate::presence::Roster;
 use crate::store::Store;
@@ -67,8 +67,8 @@ pub const RESUME_SECONDS: u32 = 10;
 /// What the sockets of a node work with.
 pub struct GatewayParts {
     pub node_id: String,
-    /// Names the incarnation of the database, told in `ready`.
-    pub epoch: String,
+    /// Told in `ready`.
+    pub epoch: Arc<Epoch>,
     pub store: Arc<dyn Store>,
     pub auth: Arc<Auth>,
     pub messages: Arc<Messages>,

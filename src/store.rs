@@ -9,7 +9,8 @@
 //! (`tests/store.rs`), which runs every method against both databases. The rules:
 //!
 //! 1. Look-ups return `Option`; "not found" is not an error here.
-//! 2. Time comes in as a parameter; the store has no clock.
+//! 2. Time comes in as a parameter; the store has no clock. Only the journal is aged by the
+//!    database's own: nodes may disagree about the time, and all of them remove its rows.
 //! 3. A row this version cannot represent is [`StoreError::Corrupt`], by table, column and row.
 //! 4. Every transaction runs in a task of its own: dropping the future of a method never leaves a
 //!    transaction half-way (sqlx's `begin` is not cancel-safe).
@@ -27,6 +28,7 @@ mod sql;
 mod sqlite;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rookery_protocol::conversation::{Conversation, Member};
@@ -53,6 +55,10 @@ pub enum StoreError {
     /// Not reachable, overloaded or restarting: the same call may succeed later.
     #[error("the database is not available: {0}")]
     Unavailable(String),
+    /// Rolled back because another transaction was in the way. The store repeats it where that can
+    /// happen; elsewhere it is as good as the one above.
+    #[error("another transaction was in the way: {0}")]
+    Collided(&'static str),
     /// A statement failed for a reason that repeating cannot mend.
     #[error("the database refused a statement: {0}")]
     Refused(#[source] sqlx::Error),
@@ -331,12 +337,16 @@ pub trait BlockStore {
 /// The journal: one row a commit, from which nodes learn what news they lost.
 #[async_trait]
 pub trait JournalStore {
-    /// Rows from `from` on (every row committed after the look that returned `from` is among
-    /// them; earlier ones may be repeated) and the position for the next look. `None`: no rows,
-    /// only the present position.
-    async fn journal(&self, from: Option<JournalPosition>) -> Result<JournalPage>;
-    /// Removes rows written before `before`.
-    async fn prune_journal(&self, before: Timestamp) -> Result<u64>;
+    /// The rows committed since the look that returned `from`, and the position for the next look;
+    /// a row may be told again after a page that did not tell all. `None`: no rows, only the present
+    /// position. What could be read within the time is a page, too.
+    async fn journal(
+        &self,
+        from: Option<&JournalPosition>,
+        within: Duration,
+    ) -> Result<JournalPage>;
+    /// Removes rows older than that, by the database's clock.
+    async fn prune_journal(&self, age: Duration) -> Result<u64>;
     /// Names this incarnation of the database; changes when it was set back.
     async fn epoch(&self) -> Result<String>;
     /// Answers if the primary does.

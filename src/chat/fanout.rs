@@ -78,6 +78,11 @@ impl Fanout {
         }
     }
 
+    /// Drops the lists: after the database was set back a version may name another one.
+    pub fn forget(&self) {
+        self.lists.clear();
+    }
+
     /// Tells the members of stored messages, in the order given.
     pub async fn messages(&self, outgoing: Vec<Outgoing>) {
         self.load_lists(&outgoing).await;

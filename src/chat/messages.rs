@@ -214,6 +214,12 @@ impl Messages {
         })
     }
 
+    /// Drops what is remembered of the database: it is another one now.
+    pub fn forget(&self) {
+        self.directs.clear();
+        self.fanout.forget();
+    }
+
     /// The direct conversation with somebody, made if it is new.
     ///
     /// # Errors

@@ -4,16 +4,25 @@
 //! is away and until three looks found nothing. Whatever moved and was not passed on half a second
 //! later is read from the store by the conversation's worker. Ended sessions and new memberships
 //! ride the journal too: a security event must not hang on Pub/Sub.
+//!
+//! A look also asks which incarnation of the database it is. When that changed, or the journal
+//! cannot tell any more what was missed, no position is to be trusted: all sockets are sent to
+//! resume (`resume.rs`).
 
-use std::collections::{HashMap, HashSet};
+mod changes;
+mod resume;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use rookery_protocol::{ConversationId, Seq, SessionId, UserId};
+use tokio::time::Instant;
 
-use super::{Behind, Delivery, DeliveryParts, Path};
+use super::{Delivery, DeliveryParts, Epoch};
 use crate::failpoint::{self, Failpoint};
 use crate::metrics;
-use crate::store::{JournalPage, JournalPosition, JournalRow, Result};
+use crate::store::{JournalPosition, Result};
+use changes::Changes;
+use resume::Reason;
 
 const INTERVAL: Duration = Duration::from_secs(3);
 const INTERVAL_WHILE_DOWN: Duration = Duration::from_secs(1);
@@ -23,69 +32,71 @@ const CLEAN_LOOKS: u32 = 3;
 const GRACE: Duration = Duration::from_millis(500);
 /// While the bus is down nothing is on its way.
 const GRACE_WHILE_DOWN: Duration = Duration::from_millis(0);
-/// The journal is kept for an hour, see DESIGN of the journal in `docs/ARCHITECTURE.md`.
-const KEEP_MS: i64 = 60 * 60 * 1_000;
+/// How long a look may take, and how long after looks that took longer: a database that is slow must
+/// be able to tell something.
+const LOOK_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_WITHIN_MAX: Duration = Duration::from_secs(12);
+/// Rows of the journal are kept for an hour; a look that is older does not rely on them.
+const KEEP: Duration = Duration::from_secs(60 * 60);
 /// How often rows beyond that are removed.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
-/// Sockets looked at before other tasks get a turn.
-const SCAN_CHUNK: usize = 512;
+
+/// What a reconciler begins with.
+pub struct Outset<F, G> {
+    /// Of the journal, taken before the first socket.
+    pub position: JournalPosition,
+    /// The incarnation that the position is of; told to sockets as it changes.
+    pub epoch: Arc<Epoch>,
+    /// Tells how often it has to look.
+    pub bus_is_up: F,
+    /// Called when the database was set back: drops what is known of it.
+    pub set_back: G,
+}
 
 /// See the module.
-pub(super) struct Reconciler<F> {
+pub(super) struct Reconciler<F, G> {
     parts: DeliveryParts,
     delivery: Delivery,
-    bus_is_up: F,
-    position: JournalPosition,
+    outset: Outset<F, G>,
     clean_looks: u32,
-    pruned_at: tokio::time::Instant,
+    patience: Duration,
+    /// When all was known that had been committed.
+    current_at: Instant,
+    pruned_at: Instant,
 }
 
-/// What a look into the journal says that this node should know by now.
-#[derive(Default)]
-struct Changes {
-    ends: HashMap<ConversationId, Seq>,
-    members: Vec<(ConversationId, Vec<UserId>)>,
-    revoked: Vec<(UserId, Vec<SessionId>)>,
+/// What a look came to.
+enum Looked {
+    /// So many conversations and sessions had been missed.
+    Found(usize),
+    /// There is more to be told at once.
+    More,
 }
 
-impl<F: Fn() -> bool + Send + Sync + 'static> Reconciler<F> {
-    pub(super) fn new(
-        parts: DeliveryParts,
-        delivery: Delivery,
-        position: JournalPosition,
-        bus_is_up: F,
-    ) -> Self {
+impl<F, G> Reconciler<F, G>
+where
+    F: Fn() -> bool + Send + Sync + 'static,
+    G: Fn() + Send + Sync + 'static,
+{
+    pub(super) fn new(parts: DeliveryParts, delivery: Delivery, outset: Outset<F, G>) -> Self {
+        let now = Instant::now();
         Self {
             parts,
             delivery,
-            bus_is_up,
-            position,
+            outset,
             clean_looks: CLEAN_LOOKS,
-            pruned_at: tokio::time::Instant::now(),
+            patience: LOOK_WITHIN,
+            current_at: now,
+            pruned_at: now,
         }
     }
 
     /// Runs until the node stops.
     pub(super) async fn run(mut self) {
         loop {
-            match self.look().await {
-                Ok(0) => {
-                    self.clean_looks = self.clean_looks.saturating_add(1);
-                    metrics::reconcile_looks_total().ok.increment(1);
-                }
-                Ok(_) => {
-                    self.clean_looks = 0;
-                    metrics::reconcile_looks_total().ok.increment(1);
-                }
-                Err(error) => {
-                    self.clean_looks = 0;
-                    metrics::reconcile_looks_total().failed.increment(1);
-                    tracing::warn!(%error, "the journal cannot be read; trying again");
-                }
-            }
+            let pause = self.step().await;
+            metrics::journal_lag_seconds().set(self.current_at.elapsed().as_secs_f64());
             self.prune().await;
-            let calm = (self.bus_is_up)() && self.clean_looks >= CLEAN_LOOKS;
-            let pause = if calm { INTERVAL } else { INTERVAL_WHILE_DOWN };
             tokio::select! {
                 () = self.parts.tasks.stopping().cancelled() => return,
                 () = self.delivery.broken.notified() => self.clean_looks = 0,
@@ -94,145 +105,96 @@ impl<F: Fn() -> bool + Send + Sync + 'static> Reconciler<F> {
         }
     }
 
-    /// One look. Returns how many conversations and sessions had been missed.
-    async fn look(&mut self) -> Result<usize> {
-        if failpoint::leaves_out(Failpoint::ReconcileOff) {
-            return Ok(0);
-        }
-        let page = self.parts.store.journal(Some(self.position)).await?;
-        self.position = page.next;
-        if page.rows.is_empty() {
-            return Ok(0);
-        }
-        let changes = Changes::of(page);
-        let grace = if (self.bus_is_up)() {
-            GRACE
-        } else {
-            GRACE_WHILE_DOWN
-        };
-        tokio::time::sleep(grace).await;
-        self.learn(&changes).await;
-        let found = self.revoke(&changes) + self.catch_up(&changes).await;
-        if found > 0 {
-            metrics::reconcile_found_total().increment(found as u64);
-        }
-        Ok(found)
-    }
-
-    fn revoke(&self, changes: &Changes) -> usize {
-        let mut found = 0;
-        for (user, ended) in &changes.revoked {
-            self.parts.auth.revocations.add(ended);
-            let of_ended = |s: &&std::sync::Arc<crate::gateway::Session>| {
-                ended.contains(&s.session_id) && !s.outbox.is_closing()
-            };
-            found += self
-                .parts
-                .registry
-                .of(*user)
-                .iter()
-                .filter(of_ended)
-                .count();
-            self.parts.registry.revoke(*user, ended);
-        }
-        found
-    }
-
-    /// Tells the workers of memberships that sockets here do not know. Not counted as found: rows
-    /// of memberships that ended look the same, and there is nothing to tell of those.
-    async fn learn(&self, changes: &Changes) {
-        for (conversation_id, user_ids) in &changes.members {
-            let unaware = |user: &&UserId| {
-                let sessions = self.parts.registry.of(**user);
-                sessions.iter().any(|session| {
-                    let positions = session.positions();
-                    positions.is_based() && positions.get(*conversation_id).is_none()
-                })
-            };
-            let users: Vec<UserId> = user_ids.iter().filter(unaware).copied().collect();
-            if !users.is_empty() {
-                let target = changes
-                    .ends
-                    .get(conversation_id)
-                    .copied()
-                    .unwrap_or(Seq::ZERO);
-                self.behind(*conversation_id, users, target).await;
+    /// Looks once, and says how long to wait for the next look.
+    async fn step(&mut self) -> Duration {
+        let began = Instant::now();
+        let looked = self.look().await;
+        let looks = metrics::reconcile_looks_total();
+        match looked {
+            Ok(Looked::Found(found)) => {
+                looks.ok.increment(1);
+                self.patience = LOOK_WITHIN;
+                self.current_at = began;
+                self.clean_looks = match found {
+                    0 => self.clean_looks.saturating_add(1),
+                    _ => 0,
+                };
             }
-        }
-    }
-
-    /// Tells the workers of sockets whose conversations have grown without them.
-    async fn catch_up(&self, changes: &Changes) -> usize {
-        if changes.ends.is_empty() {
-            return 0;
-        }
-        let mut lacking: HashMap<ConversationId, HashSet<UserId>> = HashMap::new();
-        for chunk in self.parts.registry.all().chunks(SCAN_CHUNK) {
-            for session in chunk {
-                for (id, _) in session.positions().behind(&changes.ends) {
-                    lacking.entry(id).or_default().insert(session.user_id);
+            Ok(Looked::More) => {
+                looks.ok.increment(1);
+                self.clean_looks = 0;
+                return Duration::ZERO;
+            }
+            Err(error) => {
+                looks.failed.increment(1);
+                tracing::warn!(%error, "the journal cannot be read; trying again");
+                self.clean_looks = 0;
+                if began.elapsed() >= self.patience {
+                    self.patience = (self.patience * 2).min(LOOK_WITHIN_MAX);
                 }
             }
-            tokio::task::yield_now().await;
         }
-        let found = lacking.len();
-        for (id, users) in lacking {
-            let target = changes.ends.get(&id).copied().unwrap_or(Seq::ZERO);
-            self.behind(id, users.into_iter().collect(), target).await;
-        }
-        found
+        let calm = (self.outset.bus_is_up)() && self.clean_looks >= CLEAN_LOOKS;
+        if calm { INTERVAL } else { INTERVAL_WHILE_DOWN }
     }
 
-    async fn behind(&self, conversation_id: ConversationId, users: Vec<UserId>, target: Seq) {
-        let path = Path::Reconcile;
-        let key = *conversation_id.as_bytes();
-        let behind = Behind {
-            conversation_id,
-            users,
-            target,
-            path,
-        };
-        let work = super::Work::Behind(behind);
-        self.delivery.put_patiently(&key, work).await;
+    async fn look(&mut self) -> Result<Looked> {
+        if failpoint::leaves_out(Failpoint::ReconcileOff) {
+            return Ok(Looked::Found(0));
+        }
+        let store = &self.parts.store;
+        let epoch = store.epoch().await?;
+        if self.outset.epoch.is_other(&epoch) {
+            return self.begin_anew(Reason::SetBack, epoch).await;
+        }
+        let page = store
+            .journal(Some(&self.outset.position), self.patience)
+            .await?;
+        if page.lost {
+            return self.begin_anew(Reason::Blind, epoch).await;
+        }
+        self.outset.position = page.next;
+        let mut found = 0;
+        if !page.rows.is_empty() {
+            let changes = Changes::of(page.rows);
+            let grace = if (self.outset.bus_is_up)() {
+                GRACE
+            } else {
+                GRACE_WHILE_DOWN
+            };
+            tokio::time::sleep(grace).await;
+            found = changes.tell(&self.parts, &self.delivery).await;
+            metrics::reconcile_found_total().increment(found as u64);
+        }
+        Ok(if page.more {
+            Looked::More
+        } else {
+            Looked::Found(found)
+        })
+    }
+
+    /// Nothing that was known about the logs is to be relied on: begins where the journal is now.
+    async fn begin_anew(&mut self, reason: Reason, epoch: String) -> Result<Looked> {
+        let page = self.parts.store.journal(None, self.patience).await?;
+        // What is revoked is in the store, however long ago its row went.
+        self.parts.auth.load_revocations().await?;
+        self.outset.position = page.next;
+        // Before the sockets that are here are looked at: later ones are told the new one.
+        self.outset.epoch.set(epoch);
+        if reason == Reason::SetBack {
+            (self.outset.set_back)();
+        }
+        resume::all(&self.parts, reason);
+        Ok(Looked::Found(0))
     }
 
     async fn prune(&mut self) {
         if self.pruned_at.elapsed() < PRUNE_INTERVAL {
             return;
         }
-        self.pruned_at = tokio::time::Instant::now();
-        let before = self.parts.clock.now().plus_millis(-KEEP_MS);
-        if let Err(error) = self.parts.store.prune_journal(before).await {
+        self.pruned_at = Instant::now();
+        if let Err(error) = self.parts.store.prune_journal(KEEP).await {
             tracing::warn!(%error, "the journal could not be pruned; trying again later");
         }
-    }
-}
-
-impl Changes {
-    fn of(page: JournalPage) -> Self {
-        let mut changes = Self::default();
-        for row in page.rows {
-            match row {
-                JournalRow::Entries(ends) => {
-                    for (id, seq) in ends {
-                        let end = changes.ends.entry(id).or_default();
-                        *end = seq.max(*end);
-                    }
-                }
-                JournalRow::Members {
-                    conversation_id,
-                    user_ids,
-                } => {
-                    changes.members.push((conversation_id, user_ids));
-                }
-                JournalRow::Revoked {
-                    user_id,
-                    session_ids,
-                } => {
-                    changes.revoked.push((user_id, session_ids));
-                }
-            }
-        }
-        changes
     }
 }

@@ -162,7 +162,7 @@ async fn begin(
         user: own_view(user),
         session_id: access.session_id,
         node_id: gateway.node_id.clone(),
-        epoch: gateway.epoch.clone(),
+        epoch: gateway.epoch.get(),
         server_time: gateway.clock.now(),
         heartbeat_seconds: HEARTBEAT_SECONDS,
         token_expires_at: access.expires_at,

@@ -47,6 +47,15 @@ declare_metrics! {
     histogram marks_flush_seconds []
     /// Receipts published, each to one user or to those who watch a group.
     counter receipts_published_total []
+    /// Waits for the database that were ended: for a connection, for the answer to a statement, or
+    /// for a transaction.
+    counter store_timeouts_total { waited_for: connection | statement | transaction }
+    /// Transactions begun anew because another one was in their way.
+    counter store_retries_total { reason: deadlock | serialization }
+    /// Commits whose answer did not come: their senders are told to repeat them.
+    counter store_unknown_outcomes_total []
+    /// Times the database was found to be away.
+    counter store_outages_total []
     /// History pages that the primary served because the replica was behind or away.
     counter store_replica_fallbacks_total []
 
@@ -78,6 +87,11 @@ declare_metrics! {
     counter fills_total { result: filled | failed }
     /// Entries that only the journal brought; near 0 in a healthy cluster.
     counter reconcile_found_total []
+    /// Since everything committed until then had been told by the journal.
+    gauge journal_lag_seconds []
+    /// Times all sockets were sent to resume: the database was set back, or the journal was not
+    /// read for so long that rows of it may be gone.
+    counter forced_resumes_total { reason: set_back | blind }
     /// Looks at the journal.
     counter reconcile_looks_total { result: ok | failed }
     /// Typing events that were not passed on, since something behind them was busy.

@@ -237,7 +237,7 @@ impl<R: Send + 'static> Appender<R> {
                     metrics::commit_batch_size().record(messages.len() as f64);
                     held.extend(self.hand_on(part, outcomes).await);
                 }
-                Err(StoreError::Unavailable(why)) => {
+                Err(why @ (StoreError::Unavailable(_) | StoreError::Collided(_))) => {
                     tracing::warn!(%why, sends = part.len(), "a batch could not be stored");
                     self.fail(part, &CommitError::Unavailable).await;
                 }

@@ -494,14 +494,28 @@ pub struct HistoryPage {
     pub known_head: Seq,
 }
 
-/// Where a look into the journal ended; opaque outside the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct JournalPosition(pub i64);
+/// Where a look into the journal ended; opaque outside the store. The default is before all rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JournalPosition {
+    /// Commits with this number or a greater one are not told yet.
+    pub(in crate::store) next: i64,
+    /// Nor are those of the earlier ones that were still open.
+    pub(in crate::store) open: Vec<i64>,
+    /// When everything committed until then had been told, by the database's clock.
+    pub(in crate::store) current_at_ms: i64,
+    /// How much trouble the connection had been in: see `postgres/journal.rs`.
+    pub(in crate::store) troubles: u64,
+}
 
 #[derive(Clone, Debug)]
 pub struct JournalPage {
     pub rows: Vec<JournalRow>,
     pub next: JournalPosition,
+    /// There is more to tell at once.
+    pub more: bool,
+    /// Commits since the position may be in no row any more: it is too old, or the database was set
+    /// back. What depends on having been told everything has to begin anew.
+    pub lost: bool,
 }
 
 /// What commits changed. A look tells memberships and sessions commit by commit, then all logs that

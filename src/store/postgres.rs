@@ -6,6 +6,8 @@ mod groups;
 mod journal;
 mod messages;
 mod presence;
+mod primary;
+mod reach;
 mod receipts;
 mod sessions;
 mod users;
@@ -15,24 +17,32 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{Connection, Executor, Postgres, Transaction};
+use sqlx::{Connection, Executor};
 use uuid::Uuid;
 
+use self::primary::{Primary, Tx};
+use self::reach::Reach;
 use super::{Result, StoreOptions};
 use crate::metrics;
 
-type Tx = Transaction<'static, Postgres>;
-
 /// How long a caller waits for a connection before it hears that the database is overloaded.
 const ACQUIRE_WITHIN: Duration = Duration::from_secs(2);
+/// How long a transaction may take in which a lock may have to be waited for, which the server ends
+/// after 8 s.
+const TRANSACTION_WITHIN: Duration = Duration::from_secs(10);
 /// A replica that is slow to answer is passed over: the primary has the same rows.
 const ACQUIRE_REPLICA_WITHIN: Duration = Duration::from_millis(500);
-/// A connection idle for longer is asked whether it lives before it is used; one in steady use is
-/// not, since asking costs a round trip.
+/// A connection idle for longer, or since before another one broke, is asked whether it lives before
+/// it is used; one in steady use is not, since asking costs a round trip.
 const TRUSTED_IDLE: Duration = Duration::from_secs(5);
+/// How long it may take to say so.
+const PING_WITHIN: Duration = Duration::from_secs(1);
 /// Every connection's settings. The time-outs are the last net under a transaction whose client
-/// has died. Every statement here looks rows up by key, and its plan is made once a connection,
+/// has died; where the server can, it looks every second whether a client that waits is still there.
+/// Every statement here looks rows up by key, and its plan is made once a connection,
 /// often while the tables are small: it must still be the right one when they are large. So only
 /// plans that look up by key are considered, and none depends on the values. JIT would compile
 /// these statements for longer than they run.
@@ -43,12 +53,15 @@ const SETTINGS: &str = "set statement_timeout = '15s'; \
     set enable_seqscan = off; \
     set enable_hashjoin = off; \
     set enable_mergejoin = off; \
-    set jit = off";
+    set max_parallel_workers_per_gather = 0; \
+    set jit = off; \
+    select set_config('client_connection_check_interval', '1s', false) \
+    where current_setting('server_version_num')::int >= 140000";
 
 /// Cloning shares the pools.
 #[derive(Clone, Debug)]
 pub struct PostgresStore {
-    primary: PgPool,
+    primary: Primary,
     replica: Option<PgPool>,
     replica_fallbacks: Arc<AtomicU64>,
     repeats: Arc<messages::Repeats>,
@@ -61,14 +74,17 @@ impl PostgresStore {
     /// # Errors
     /// The URL cannot be read, or the primary does not answer.
     pub async fn connect(options: &StoreOptions) -> Result<Self> {
-        let primary = pool(options, ACQUIRE_WITHIN);
-        let primary = primary
-            .connect_with(connect_options(options, &options.url)?)
-            .await?;
+        let connect = connect_options(options, &options.url)?;
+        let reach = Reach::start(connect.clone());
+        let pool = pool(options, ACQUIRE_WITHIN, Some(Arc::clone(&reach)));
+        let primary = Primary {
+            pool: pool.connect_with(connect).await?,
+            reach,
+        };
         let replica = match &options.replica_url {
             None => None,
             Some(url) => {
-                let pool = pool(options, ACQUIRE_REPLICA_WITHIN);
+                let pool = self::pool(options, ACQUIRE_REPLICA_WITHIN, None);
                 Some(pool.connect_lazy_with(connect_options(options, url)?))
             }
         };
@@ -81,17 +97,22 @@ impl PostgresStore {
     }
 
     /// For everything that is decided upon.
-    fn reader(&self) -> &PgPool {
+    fn reader(&self) -> &Primary {
         &self.primary
     }
 
-    fn writer(&self) -> &PgPool {
+    fn writer(&self) -> &Primary {
         &self.primary
     }
 
     /// Only within [`super::sql::detached`].
     async fn begin(&self) -> Result<Tx> {
-        Ok(self.primary.begin().await?)
+        self.primary.begin().await
+    }
+
+    /// How often a connection broke.
+    fn troubles(&self) -> u64 {
+        self.primary.reach.troubles()
     }
 
     fn count_replica_fallback(&self) {
@@ -100,21 +121,34 @@ impl PostgresStore {
     }
 }
 
-fn pool(options: &StoreOptions, acquire_within: Duration) -> PgPoolOptions {
+fn pool(
+    options: &StoreOptions,
+    acquire_within: Duration,
+    reach: Option<Arc<Reach>>,
+) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(options.pool_max)
         .acquire_timeout(acquire_within)
         .test_before_acquire(false)
-        .before_acquire(|connection, seen| {
-            Box::pin(
-                async move { Ok(seen.idle_for < TRUSTED_IDLE || connection.ping().await.is_ok()) },
-            )
+        .before_acquire(move |connection, seen| {
+            let untroubled_for = reach.as_ref().map_or(Duration::MAX, |r| r.untroubled_for());
+            let is_trusted = seen.idle_for < TRUSTED_IDLE.min(untroubled_for);
+            let reach = reach.clone();
+            Box::pin(async move {
+                if is_trusted {
+                    return Ok(true);
+                }
+                let answer = timeout(PING_WITHIN, connection.ping()).await;
+                let lives = matches!(answer, Ok(Ok(())));
+                if let (false, Some(reach)) = (lives, reach) {
+                    reach.trouble();
+                }
+                Ok(lives)
+            })
         })
         .after_connect(|connection, _| {
             Box::pin(async move { connection.execute(SETTINGS).await.map(drop) })
         })
-        // The next borrower must not find itself in somebody's transaction.
-        .after_release(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
 }
 
 fn connect_options(options: &StoreOptions, url: &str) -> Result<PgConnectOptions> {

@@ -19,14 +19,25 @@ pub(super) mod users;
 
 use std::fmt::Display;
 use std::future::Future;
+use std::time::Duration;
 
+use rand::Rng;
 use sqlx::error::DatabaseError;
+use tokio::time::{Instant, timeout};
 
 use super::{Result, StoreError};
+use crate::metrics;
+
+const DEADLOCK: &str = "a deadlock";
+/// How often, and for how long, a transaction is repeated that another one was in the way of.
+const RETRIES_MAX: u32 = 3;
+const RETRIES_WITHIN: Duration = Duration::from_secs(3);
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Runs a transaction in a task of its own, so that it ends even if nobody waits for it any more:
-/// sqlx's `begin` is not cancel-safe, and a half-way transaction would hold its locks.
-pub(super) async fn detached<T, F>(transaction: F) -> Result<T>
+/// a half-way transaction would hold its locks. One that takes longer than `within` is given up; if
+/// it was about to be committed, nobody knows whether it was.
+pub(super) async fn detached<T, F>(within: Duration, transaction: F) -> Result<T>
 where
     T: Send + 'static,
     F: Future<Output = Result<T>> + Send + 'static,
@@ -35,9 +46,14 @@ where
         clippy::disallowed_methods,
         reason = "ends by itself within the statement time-outs, and must outlive its caller"
     )]
-    let task = tokio::spawn(transaction);
+    let task = tokio::spawn(timeout(within, transaction));
     match task.await {
-        Ok(result) => result,
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => {
+            metrics::store_timeouts_total().transaction.increment(1);
+            let why = "a transaction did not end in time";
+            Err(StoreError::Unavailable(why.to_owned()))
+        }
         Err(failure) if failure.is_panic() => std::panic::resume_unwind(failure.into_panic()),
         Err(_) => Err(StoreError::Unavailable(
             "the runtime is stopping".to_owned(),
@@ -45,9 +61,53 @@ where
     }
 }
 
+/// A transaction with everything that it needs around it: [`detached`], and [`repeated`] where it
+/// has to be.
+pub(super) async fn transact<T, F>(within: Duration, transaction: impl Fn() -> F) -> Result<T>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T>> + Send + 'static,
+{
+    repeated(|| detached(within, transaction())).await
+}
+
+/// Repeats a transaction that another one was in the way of. Both were asked for in good faith, and
+/// the one that the database chose to end has left nothing behind.
+pub(super) async fn repeated<T, F>(transaction: impl Fn() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let began = Instant::now();
+    for attempt in 1.. {
+        let why = match transaction().await {
+            Err(StoreError::Collided(why)) => why,
+            result => return result,
+        };
+        let retries = metrics::store_retries_total();
+        if attempt > RETRIES_MAX || began.elapsed() > RETRIES_WITHIN {
+            return Err(StoreError::Unavailable(why.to_owned()));
+        } else if why == DEADLOCK {
+            retries.deadlock.increment(1);
+        } else {
+            retries.serialization.increment(1);
+        }
+        // Whoever collided with it must not do so again.
+        let pause = RETRY_PAUSE.mul_f64(rand::rng().random_range(0.5..2.0));
+        tokio::time::sleep(pause).await;
+    }
+    unreachable!("there is no last attempt")
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         use sqlx::Error;
+        if let Error::Database(database) = &error {
+            match database.code().as_deref() {
+                Some("40P01") => return Self::Collided(DEADLOCK),
+                Some("40001") => return Self::Collided("a serialization failure"),
+                _ => {}
+            }
+        }
         let passes = match &error {
             Error::Database(database) => passes(database.as_ref()),
             Error::Io(_)
@@ -79,16 +139,13 @@ fn passes(error: &dyn DatabaseError) -> bool {
         let primary = code.parse::<i32>().unwrap_or_default() & 0xff;
         return matches!(primary, 5 | 6 | 7 | 9 | 10 | 13 | 14 | 15);
     }
-    // Connection gone, resources short, shutting down or starting up; serialization, deadlock,
-    // lock time-out, statement time-out, a server that became read-only (a former primary), and
+    // Connection gone, resources short, shutting down or starting up; lock time-out, statement
+    // time-out, a server that became read-only (a former primary), and
     // idle_in_transaction_session_timeout.
     let (class, whole) = (code.get(..2).unwrap_or_default(), code.as_ref());
     matches!(class, "08" | "53")
         || whole.starts_with("57P0")
-        || matches!(
-            whole,
-            "40001" | "40P01" | "55P03" | "57014" | "25006" | "25P03"
-        )
+        || matches!(whole, "55P03" | "57014" | "25006" | "25P03")
 }
 
 pub(super) fn corrupt(table: &'static str, column: &'static str, row: impl Display) -> StoreError {
@@ -141,7 +198,7 @@ mod tests {
         let (go_on, may_go_on) = tokio::sync::oneshot::channel::<()>();
         let (finished, has_finished) = tokio::sync::oneshot::channel();
         {
-            let mut call = std::pin::pin!(detached(async move {
+            let mut call = std::pin::pin!(detached(Duration::MAX, async move {
                 started.send(()).ok();
                 may_go_on.await.ok();
                 finished.send(()).ok();

@@ -28,6 +28,9 @@ const BUSY_WITHIN: Duration = Duration::from_secs(5);
 /// How long a caller queues for the writer: longer than that one may wait for the file.
 const ACQUIRE_WITHIN: Duration = Duration::from_secs(10);
 
+/// Longer than a transaction may queue and wait: only a disk that hangs reaches it.
+const TRANSACTION_WITHIN: Duration = Duration::from_secs(30);
+
 /// Cloning shares the pools.
 #[derive(Clone, Debug)]
 pub struct SqliteStore {

@@ -179,7 +179,7 @@ contract! {
         let batch = [direct, group, direct].map(|id| message(id, alice, "hi"));
         fixture.append(&batch).await;
         assert_eq!(fixture.number("select count(*) from journal").await, rows + 1);
-        let page = fixture.store.journal(Some(JournalPosition(0))).await.unwrap();
+        let page = fixture.journal(&JournalPosition::default()).await;
         let ends = page.rows.into_iter().find_map(|row| match row {
             JournalRow::Entries(ends) => Some(ends),
             _ => None,

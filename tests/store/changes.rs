@@ -325,7 +325,7 @@ contract! {
         };
         assert_eq!(list(None).await, [(direct, later), (old, NOW)]);
         assert_eq!(list(Some(much_later)).await, [(old, NOW)]);
-        let page = fixture.store.journal(Some(JournalPosition(0))).await.unwrap();
+        let page = fixture.journal(&JournalPosition::default()).await;
         let told = page.rows.iter().any(|row| match row {
             JournalRow::Entries(ends) => ends.contains(&(old, Seq(3))),
             _ => false,

@@ -46,7 +46,7 @@ contract! {
         assert!(!again.created);
         assert_eq!(again.conversation_id, made.conversation_id);
         assert_eq!(fixture.send(made.conversation_id, bob, "hi").await.seq, Seq(1));
-        let page = fixture.store.journal(Some(JournalPosition(0))).await.unwrap();
+        let page = fixture.journal(&JournalPosition::default()).await;
         let told: Vec<_> = page
             .rows
             .iter()

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use rookery::clock::new_id;
 use rookery::store::{
-    self, GroupAction, GroupChange, GroupChanged, GroupState, LogEntry, MemberList, NewGroup,
-    NewMessage, NewUser, Outcome, Refusal, Store, StoreOptions, Stored, Wait,
+    self, GroupAction, GroupChange, GroupChanged, GroupState, JournalPage, JournalPosition,
+    LogEntry, MemberList, NewGroup, NewMessage, NewUser, Outcome, Refusal, Store, StoreOptions,
+    Stored, Wait,
 };
 use rookery_protocol::message::{Message, SystemNotice};
 use rookery_protocol::user::UserRole;
@@ -18,6 +19,9 @@ use rookery_test_support::servers::Postgres;
 
 /// When everything happens, unless a test says otherwise.
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+/// How long a look into the journal may take.
+pub(crate) const WITHIN: Duration = Duration::from_secs(10);
 
 /// Emits each test twice: `name::postgres` and `name::sqlite`.
 macro_rules! contract {
@@ -188,6 +192,16 @@ impl Fixture {
 
     pub(crate) async fn append(&self, batch: &[NewMessage]) -> Vec<Outcome> {
         self.store.append(batch, Wait::Yes, NOW).await.unwrap()
+    }
+
+    /// What the journal tells from `from` on.
+    pub(crate) async fn journal(&self, from: &JournalPosition) -> JournalPage {
+        self.store.journal(Some(from), WITHIN).await.unwrap()
+    }
+
+    /// Where the journal is.
+    pub(crate) async fn journal_position(&self) -> JournalPosition {
+        self.store.journal(None, WITHIN).await.unwrap().next
     }
 
     pub(crate) async fn log(&self, conversation_id: ConversationId) -> Vec<Message> {

@@ -22,7 +22,7 @@ impl Fixture {
 
     /// Who came or went, by the journal, change by change.
     async fn moves(&self, group: ConversationId) -> Vec<Vec<UserId>> {
-        let page = self.store.journal(Some(JournalPosition(0))).await.unwrap();
+        let page = self.journal(&JournalPosition::default()).await;
         let moves = page.rows.into_iter().filter_map(|row| match row {
             JournalRow::Members {
                 conversation_id,

@@ -9,12 +9,17 @@ use sqlx::{Connection, Executor};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::fixture::{Fixture, NOW, contract, message};
+use crate::fixture::{Fixture, NOW, WITHIN, contract, message, options};
+use rookery_test_support::eventually;
+use rookery_test_support::servers::Postgres;
 
 impl Fixture {
     /// The ends of logs that the journal tells from `from` on, and the next position.
-    async fn look(&self, from: JournalPosition) -> (HashMap<ConversationId, Seq>, JournalPosition) {
-        let page = self.store.journal(Some(from)).await.unwrap();
+    async fn look(
+        &self,
+        from: &JournalPosition,
+    ) -> (HashMap<ConversationId, Seq>, JournalPosition) {
+        let page = self.journal(from).await;
         let ends = page.rows.into_iter().filter_map(|row| match row {
             JournalRow::Entries(ends) => Some(ends),
             _ => None,
@@ -23,39 +28,24 @@ impl Fixture {
     }
 }
 
-/// Looks until there is nothing to tell any more. On a server that others use too, rows are told
-/// again as long as a transaction of theirs is open that began earlier.
-async fn until_quiet(fixture: &Fixture, mut position: JournalPosition) -> JournalPosition {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
-    loop {
-        let page = fixture.store.journal(Some(position)).await.unwrap();
-        position = page.next;
-        if page.rows.is_empty() {
-            return position;
-        }
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "told again and again: {:?}",
-            page.rows
-        );
-    }
-}
+const HOUR: Duration = Duration::from_secs(60 * 60);
 
 contract! {
     async fn a_first_look_tells_where_the_journal_is(fixture: Fixture) {
         let (alice, bob) = (fixture.user("alice").await, fixture.user("bob").await);
         let group = fixture.group(alice, &[]).await;
-        let page = fixture.store.journal(None).await.unwrap();
-        assert!(page.rows.is_empty());
-        let position = until_quiet(&fixture, page.next).await;
+        let page = fixture.store.journal(None, WITHIN).await.unwrap();
+        assert!(page.rows.is_empty() && !page.more && !page.lost);
         let add = GroupAction::AddMembers { user_ids: vec![bob] };
         fixture.change(group, alice, add).await.unwrap();
-        let news = fixture.store.journal(Some(position)).await.unwrap();
+        let news = fixture.journal(&page.next).await;
         assert_eq!(news.rows, [
             JournalRow::Members { conversation_id: group, user_ids: vec![bob] },
             JournalRow::Entries(vec![(group, Seq(2))]),
         ]);
-        until_quiet(&fixture, news.next).await;
+        let nothing = fixture.journal(&news.next).await;
+        assert_eq!(nothing.rows, []);
+        assert!(!nothing.more && !nothing.lost);
     }
 
     async fn a_log_that_grew_often_is_told_once(fixture: Fixture) {
@@ -64,31 +54,63 @@ contract! {
         for _ in 0..5 {
             fixture.send(group, alice, "hi").await;
         }
-        let page = fixture.store.journal(Some(JournalPosition(0))).await.unwrap();
+        let page = fixture.journal(&JournalPosition::default()).await;
         let entries: Vec<_> =
             page.rows.iter().filter(|row| matches!(row, JournalRow::Entries(_))).collect();
         assert_eq!(entries, [&JournalRow::Entries(vec![(group, Seq(6))])]);
     }
 
-    async fn old_rows_are_pruned_and_positions_stay_good(fixture: Fixture) {
+    /// Whatever the node that wrote a row takes for the time: here it is years behind.
+    async fn rows_age_by_the_clock_of_the_database(fixture: Fixture) {
         let alice = fixture.user("alice").await;
         let group = fixture.group(alice, &[]).await;
-        let position = fixture.store.journal(None).await.unwrap().next;
-        let later = NOW.plus_millis(10);
-        let send = [message(group, alice, "later")];
-        fixture.store.append(&send, Wait::No, later).await.unwrap();
-        assert_eq!(fixture.store.prune_journal(NOW).await.unwrap(), 0);
-        assert!(fixture.store.prune_journal(later).await.unwrap() > 0);
-        let (ends, next) = fixture.look(position).await;
+        let position = fixture.journal_position().await;
+        assert_eq!(fixture.store.prune_journal(HOUR).await.unwrap(), 0);
+        fixture.sql("update journal set at = at - 3600001").await;
+        fixture.send(group, alice, "later").await;
+        assert!(fixture.store.prune_journal(HOUR).await.unwrap() > 0);
+        let (ends, next) = fixture.look(&position).await;
         assert_eq!(ends[&group], Seq(2));
         // Nothing is left, and yet nothing begins anew.
-        assert_eq!(fixture.store.prune_journal(later.plus_millis(1)).await.unwrap(), 1);
-        assert_eq!(fixture.number("select count(*) from journal").await, 0);
-        let fresh = fixture.store.journal(None).await.unwrap().next;
+        fixture.sql("delete from journal").await;
+        let fresh = fixture.journal_position().await;
         fixture.send(group, alice, "again").await;
         for from in [position, next, fresh] {
-            assert_eq!(fixture.look(from).await.0[&group], Seq(3));
+            assert_eq!(fixture.look(&from).await.0[&group], Seq(3));
         }
+    }
+
+    async fn a_position_older_than_the_rows_that_are_kept_has_lost_some(fixture: Fixture) {
+        let alice = fixture.user("alice").await;
+        fixture.group(alice, &[]).await;
+        let beginning = fixture.journal(&JournalPosition::default()).await;
+        assert!(beginning.lost, "it is decades old");
+        assert!(!fixture.journal(&beginning.next).await.lost);
+    }
+
+    async fn a_backlog_is_told_in_pages(fixture: Fixture) {
+        let alice = fixture.user("alice").await;
+        let (first, last) = (fixture.group(alice, &[]).await, fixture.group(alice, &[]).await);
+        let position = fixture.journal_position().await;
+        fixture.send(first, alice, "the first").await;
+        // They say nothing.
+        let many = if fixture.options.is_postgres() {
+            "do $$ begin for i in 1..5000 loop \
+             insert into journal (kind, payload, at) values ('entries', '', 0); commit; \
+             end loop; end $$"
+        } else {
+            "with recursive n (i) as (select 1 union all select i + 1 from n where i < 5000) \
+             insert into journal (kind, payload, at) select 'entries', x'', 0 from n"
+        };
+        fixture.sql(many).await;
+        fixture.send(last, alice, "the last").await;
+        let page = fixture.journal(&position).await;
+        assert!(page.more);
+        assert_eq!(page.rows, [JournalRow::Entries(vec![(first, Seq(2))])]);
+        let rest = fixture.journal(&page.next).await;
+        assert!(!rest.more);
+        assert_eq!(rest.rows, [JournalRow::Entries(vec![(last, Seq(2))])]);
+        assert_eq!(fixture.journal(&rest.next).await.rows, []);
     }
 
     /// Commits overlap in every way; someone who looks all the while sees each of them.
@@ -98,7 +120,7 @@ contract! {
         for _ in 0..6 {
             groups.push(fixture.group(alice, &[]).await);
         }
-        let mut position = fixture.store.journal(None).await.unwrap().next;
+        let mut position = fixture.journal_position().await;
         let (done, is_done) = watch::channel(false);
         let mut writers = JoinSet::new();
         for group in groups.clone() {
@@ -119,11 +141,10 @@ contract! {
             let mut told: HashMap<ConversationId, Seq> = HashMap::new();
             loop {
                 let was_done = *is_done.borrow();
-                let (ends, next) = fixture.look(position).await;
-                assert!(next.0 >= position.0);
+                let (ends, next) = fixture.look(&position).await;
                 for (id, end) in ends {
-                    let known = told.entry(id).or_insert(end);
-                    *known = (*known).max(end);
+                    let known = told.insert(id, end).unwrap_or_default();
+                    assert!(known < end, "told twice: {end:?}");
                 }
                 // Whatever was committed before this look began is known by now.
                 position = next;
@@ -158,7 +179,7 @@ async fn a_commit_that_was_open_during_a_look_is_found_by_a_later_one() {
         fixture.group(alice, &[]).await,
         fixture.group(alice, &[]).await,
     );
-    let position = fixture.store.journal(None).await.unwrap().next;
+    let position = fixture.journal_position().await;
 
     let mut payload = slow.as_bytes().to_vec();
     payload.extend(7_i64.to_be_bytes());
@@ -172,18 +193,49 @@ async fn a_commit_that_was_open_during_a_look_is_found_by_a_later_one() {
         .unwrap();
 
     fixture.send(quick, alice, "two").await;
-    let (ends, position) = fixture.look(position).await;
-    assert_eq!(ends[&quick], Seq(2));
+    let (ends, position) = fixture.look(&position).await;
+    assert_eq!(ends, HashMap::from([(quick, Seq(2))]));
+    let (nothing, position) = fixture.look(&position).await;
+    assert_eq!(nothing, HashMap::new(), "told once, whoever has not ended");
     fixture.send(quick, alice, "three").await;
-    let (ends, position) = fixture.look(position).await;
-    assert_eq!(ends[&quick], Seq(3));
-    assert!(
-        ends.get(&slow).is_none_or(|end| *end < Seq(7)),
-        "the open one is not told yet"
-    );
+    let (ends, position) = fixture.look(&position).await;
+    assert_eq!(ends, HashMap::from([(quick, Seq(3))]));
     transaction.execute("commit").await.unwrap();
     transaction.close().await.unwrap();
-    let (ends, position) = fixture.look(position).await;
-    assert_eq!(ends[&slow], Seq(7));
-    until_quiet(&fixture, position).await;
+    let (ends, position) = fixture.look(&position).await;
+    assert_eq!(ends, HashMap::from([(slow, Seq(7))]));
+    assert_eq!(fixture.look(&position).await.0, HashMap::new());
+}
+
+/// A server that starts again after a crash goes on where it was: nothing was set back, and nothing
+/// is passed over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_is_no_setting_back() {
+    let server = Postgres::start().await.unwrap();
+    let fixture = Fixture::open(options(server.fresh_database().await), None).await;
+    let alice = fixture.user("alice").await;
+    let group = fixture.group(alice, &[]).await;
+    let epoch = fixture.store.epoch().await.unwrap();
+    let position = fixture.journal_position().await;
+    server.stop_immediate().await.unwrap();
+    assert!(
+        fixture
+            .store
+            .journal(Some(&position), WITHIN)
+            .await
+            .is_err()
+    );
+    server.restart().await.unwrap();
+    eventually("the server answers", async || {
+        fixture.store.ping().await.is_ok()
+    })
+    .await;
+    fixture.send(group, alice, "after").await;
+    let page = fixture.journal(&position).await;
+    assert!(!page.lost);
+    assert!(
+        page.rows
+            .contains(&JournalRow::Entries(vec![(group, Seq(2))]))
+    );
+    assert_eq!(fixture.store.epoch().await.unwrap(), epoch);
 }

@@ -1,7 +1,7 @@
 //! Sessions: rotation, repetition, theft, revocation.
 
 use rookery::clock::new_id;
-use rookery::store::{JournalRow, NewSession, RotateSession, Rotation, TokenHash};
+use rookery::store::{JournalPosition, JournalRow, NewSession, RotateSession, Rotation, TokenHash};
 use rookery_protocol::{SessionId, Timestamp, UserId};
 
 use crate::fixture::{Fixture, NOW, contract};
@@ -53,8 +53,7 @@ impl Fixture {
     }
 
     async fn revocations(&self) -> Vec<(UserId, Vec<SessionId>)> {
-        let beginning = rookery::store::JournalPosition(0);
-        let page = self.store.journal(Some(beginning)).await.unwrap();
+        let page = self.journal(&JournalPosition::default()).await;
         let revoked = page.rows.into_iter().filter_map(|row| match row {
             JournalRow::Revoked {
                 user_id,

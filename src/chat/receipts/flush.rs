@@ -128,7 +128,7 @@ impl Flusher {
                     metrics::marks_flush_size().record(part.len() as f64);
                     written.grown.extend(more);
                 }
-                Err(StoreError::Unavailable(why)) => {
+                Err(why @ (StoreError::Unavailable(_) | StoreError::Collided(_))) => {
                     tracing::warn!(%why, marks = part.len(), "marks could not be written yet");
                     written.left.extend(part);
                     written.left.extend(parts.drain(..).flatten());

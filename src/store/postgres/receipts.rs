@@ -3,6 +3,7 @@
 use super::PostgresStore;
 use crate::store::sql::conversations::membership;
 use crate::store::sql::receipts::{GrownRecord, Wanted, own_reads, read_mark, receipt_store};
+use crate::store::sql::repeated;
 
 // dialect: lists, and searching in bytes.
 const OWN_READS: &str = own_reads!(
@@ -76,16 +77,15 @@ async fn raise_marks(
 ) -> Result<Vec<MarksGrown>> {
     let delivered: Vec<i64> = wanted.iter().map(|w| w.delivered.0).collect();
     let read: Vec<i64> = wanted.iter().map(|w| w.read.0).collect();
-    let records: Vec<GrownRecord> = sqlx::query_as(RAISE_MARKS)
-        .bind(super::list(
-            wanted.iter().map(|w| w.conversation_id.as_uuid()),
-        ))
-        .bind(super::list(wanted.iter().map(|w| w.user_id.as_uuid())))
-        .bind(delivered)
-        .bind(read)
-        .bind(at)
-        .fetch_all(store.writer())
-        .await?;
+    let ids = super::list(wanted.iter().map(|w| w.conversation_id.as_uuid()));
+    let users = super::list(wanted.iter().map(|w| w.user_id.as_uuid()));
+    // Against the one order of its rows stands whoever ends memberships.
+    let records: Vec<GrownRecord> = repeated(|| async {
+        let raise = sqlx::query_as(RAISE_MARKS).bind(&ids).bind(&users);
+        let raise = raise.bind(&delivered).bind(&read).bind(at);
+        Ok(raise.fetch_all(store.writer()).await?)
+    })
+    .await?;
     Ok(records.into_iter().map(MarksGrown::from).collect())
 }
 

@@ -38,7 +38,7 @@ macro_rules! block_store {
         use uuid::Uuid;
 
         use $crate::store::sql::blocks as sql;
-        use $crate::store::sql::detached;
+        use $crate::store::sql::transact;
         use $crate::store::{BlockStore, Result};
 
         #[async_trait]
@@ -50,8 +50,11 @@ macro_rules! block_store {
                 blocked: bool,
                 at: Timestamp,
             ) -> Result<Option<bool>> {
-                let store = self.clone();
-                detached(async move { set(&store, (user, other), blocked, at).await }).await
+                transact(super::TRANSACTION_WITHIN, || {
+                    let store = self.clone();
+                    async move { set(&store, (user, other), blocked, at).await }
+                })
+                .await
             }
 
             async fn blocks_of(

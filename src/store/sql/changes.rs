@@ -101,14 +101,15 @@ macro_rules! message_changes {
         use rookery_protocol::message::Message;
         use rookery_protocol::{ConversationId, Seq, Timestamp};
 
+        use super::super::journal::INSERT as INSERT_JOURNAL;
         use super::super::{Tx, numbers};
         use super::{MESSAGES_AMONG, REACTIONS_ON};
         use $crate::store::sql::changes::{self as sql, ActorRecord};
         use $crate::store::sql::conversations::kind;
-        use $crate::store::sql::detached;
         use $crate::store::sql::groups::HeadRecord;
-        use $crate::store::sql::journal::{INSERT as INSERT_JOURNAL, pack};
+        use $crate::store::sql::journal::pack;
         use $crate::store::sql::messages::{MessageRecord, pack_mentions, put_reactions};
+        use $crate::store::sql::transact;
         use $crate::store::{
             ChangeEntry, JournalRow, MessageAction, MessageChange, MessageChanged, MessageRule,
             MessageState, Refusal, Result,
@@ -120,8 +121,11 @@ macro_rules! message_changes {
             rule: MessageRule,
             at: Timestamp,
         ) -> Result<std::result::Result<MessageChanged, Refusal>> {
-            let (store, change) = (store.clone(), change.clone());
-            detached(async move { run(&store, &change, rule, at).await }).await
+            transact(super::super::TRANSACTION_WITHIN, || {
+                let (store, change) = (store.clone(), change.clone());
+                async move { run(&store, &change, rule, at).await }
+            })
+            .await
         }
 
         async fn run(
@@ -283,7 +287,7 @@ macro_rules! message_changes {
             head.bind(at).execute(&mut **tx).await?;
             let (kind, payload) = pack(&JournalRow::Entries(vec![(id, seq)]));
             let journal = sqlx::query(INSERT_JOURNAL).bind(kind).bind(payload);
-            journal.bind(at).execute(&mut **tx).await?;
+            journal.execute(&mut **tx).await?;
             Ok(())
         }
     };

@@ -9,17 +9,23 @@ use rookery_protocol::{ConversationId, Seq, SessionId, UserId};
 use uuid::Uuid;
 
 use super::corrupt;
-use crate::store::{JournalRow, Result};
+use crate::store::{JournalPosition, JournalRow, Result};
 
-pub(in crate::store) const INSERT: &str =
-    "insert into journal (kind, payload, at) values ($1, $2, $3)";
+/// A position that was current longer ago than this is not to be relied on: rows are removed when
+/// they are an hour old, and what a look finds must not have begun to go.
+const STALE_AFTER_MS: i64 = 50 * 60 * 1_000;
 
-pub(in crate::store) const PRUNE: &str = "delete from journal where at < $1";
-
-pub(in crate::store) const EPOCH: &str = "select value from meta where key = 'epoch'";
+/// Rows of one look: a backlog is read in pages of a few megabytes.
+pub(in crate::store) const PAGE_ROWS: i64 = 4_096;
 
 const ID_BYTES: usize = 16;
 const ENTRY_BYTES: usize = ID_BYTES + 8;
+
+/// Whether rows written since `position` was current may have been removed by `now`, both by the
+/// database's clock.
+pub(in crate::store) fn is_stale(position: &JournalPosition, now_ms: i64) -> bool {
+    now_ms - position.current_at_ms > STALE_AFTER_MS
+}
 
 /// The kind and the payload that store `row`.
 pub(in crate::store) fn pack(row: &JournalRow) -> (&'static str, Vec<u8>) {

@@ -118,9 +118,10 @@ macro_rules! session_store {
         use async_trait::async_trait;
         use rookery_protocol::{SessionId, Timestamp, UserId};
 
-        use $crate::store::sql::detached;
-        use $crate::store::sql::journal::{self, INSERT as INSERT_JOURNAL};
+        use super::journal::INSERT as INSERT_JOURNAL;
+        use $crate::store::sql::journal;
         use $crate::store::sql::sessions::{self as sql, FamilyRecord, Presented, SessionRecord};
+        use $crate::store::sql::transact;
         use $crate::store::sql::users::{BY_ID, UserRecord};
         use $crate::store::{
             JournalRow, NewSession, Result, RotateSession, Rotation, SessionRow, SessionStore,
@@ -145,8 +146,11 @@ macro_rules! session_store {
             }
 
             async fn rotate_session(&self, request: &RotateSession) -> Result<Rotation> {
-                let (store, request) = (self.clone(), request.clone());
-                detached(async move { rotate(&store, &request).await }).await
+                transact(super::TRANSACTION_WITHIN, || {
+                    let (store, request) = (self.clone(), request.clone());
+                    async move { rotate(&store, &request).await }
+                })
+                .await
             }
 
             async fn sessions_of(&self, user: UserId, now: Timestamp) -> Result<Vec<SessionRow>> {
@@ -164,22 +168,9 @@ macro_rules! session_store {
                 id: SessionId,
                 at: Timestamp,
             ) -> Result<bool> {
-                let store = self.clone();
-                detached(async move {
-                    let mut tx = store.begin().await?;
-                    let ended = sqlx::query(sql::REVOKE)
-                        .bind(user)
-                        .bind(id)
-                        .bind(at)
-                        .execute(&mut *tx)
-                        .await?;
-                    if ended.rows_affected() == 0 {
-                        tx.rollback().await?;
-                        return Ok(false);
-                    }
-                    note_revoked(&mut tx, user, vec![id], at).await?;
-                    tx.commit().await?;
-                    Ok(true)
+                transact(super::TRANSACTION_WITHIN, || {
+                    let store = self.clone();
+                    async move { revoke(&store, user, id, at).await }
                 })
                 .await
             }
@@ -189,21 +180,9 @@ macro_rules! session_store {
                 user: UserId,
                 at: Timestamp,
             ) -> Result<Vec<SessionId>> {
-                let store = self.clone();
-                detached(async move {
-                    let mut tx = store.begin().await?;
-                    let ended: Vec<SessionId> = sqlx::query_scalar(sql::REVOKE_ALL)
-                        .bind(user)
-                        .bind(at)
-                        .fetch_all(&mut *tx)
-                        .await?;
-                    if ended.is_empty() {
-                        tx.rollback().await?;
-                        return Ok(ended);
-                    }
-                    note_revoked(&mut tx, user, ended.clone(), at).await?;
-                    tx.commit().await?;
-                    Ok(ended)
+                transact(super::TRANSACTION_WITHIN, || {
+                    let store = self.clone();
+                    async move { revoke_all(&store, user, at).await }
                 })
                 .await
             }
@@ -242,7 +221,7 @@ macro_rules! session_store {
                         .execute(&mut *tx)
                         .await?;
                     let ended = vec![request.session_id];
-                    note_revoked(&mut tx, family.user_id, ended, request.now).await?;
+                    note_revoked(&mut tx, family.user_id, ended).await?;
                     tx.commit().await?;
                     return Ok(Rotation::Reused(family.user_id));
                 }
@@ -260,11 +239,43 @@ macro_rules! session_store {
             Ok(user.map_or(Rotation::Refused, Rotation::Rotated))
         }
 
+        async fn revoke(
+            store: &$store,
+            user: UserId,
+            id: SessionId,
+            at: Timestamp,
+        ) -> Result<bool> {
+            let mut tx = store.begin().await?;
+            let ended = sqlx::query(sql::REVOKE).bind(user).bind(id).bind(at);
+            if ended.execute(&mut *tx).await?.rows_affected() == 0 {
+                tx.rollback().await?;
+                return Ok(false);
+            }
+            note_revoked(&mut tx, user, vec![id]).await?;
+            tx.commit().await?;
+            Ok(true)
+        }
+
+        async fn revoke_all(store: &$store, user: UserId, at: Timestamp) -> Result<Vec<SessionId>> {
+            let mut tx = store.begin().await?;
+            let ended: Vec<SessionId> = sqlx::query_scalar(sql::REVOKE_ALL)
+                .bind(user)
+                .bind(at)
+                .fetch_all(&mut *tx)
+                .await?;
+            if ended.is_empty() {
+                tx.rollback().await?;
+                return Ok(ended);
+            }
+            note_revoked(&mut tx, user, ended.clone()).await?;
+            tx.commit().await?;
+            Ok(ended)
+        }
+
         async fn note_revoked(
             tx: &mut super::Tx,
             user_id: UserId,
             session_ids: Vec<SessionId>,
-            at: Timestamp,
         ) -> Result<()> {
             let (kind, payload) = journal::pack(&JournalRow::Revoked {
                 user_id,
@@ -273,7 +284,6 @@ macro_rules! session_store {
             sqlx::query(INSERT_JOURNAL)
                 .bind(kind)
                 .bind(payload)
-                .bind(at)
                 .execute(&mut **tx)
                 .await?;
             Ok(())

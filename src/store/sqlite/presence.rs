@@ -27,7 +27,7 @@ const NOTE_SEEN: &str = "update users set last_seen_at = $2 \
 
 async fn note_seen(store: &SqliteStore, seen: &[(UserId, Timestamp)]) -> Result<()> {
     let (store, seen) = (store.clone(), seen.to_vec());
-    detached(async move {
+    detached(super::TRANSACTION_WITHIN, async move {
         let mut tx = store.begin().await?;
         for (user, at) in &seen {
             sqlx::query(NOTE_SEEN)

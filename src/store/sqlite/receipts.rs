@@ -46,7 +46,7 @@ async fn raise_marks(
     at: Timestamp,
 ) -> Result<Vec<MarksGrown>> {
     let store = store.clone();
-    detached(async move {
+    detached(super::TRANSACTION_WITHIN, async move {
         let mut tx = store.begin().await?;
         let mut grown = Vec::new();
         for one in wanted {

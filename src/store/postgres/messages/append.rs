@@ -10,18 +10,20 @@
 //! from then on every batch looks first.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use rookery_protocol::{ConversationId, MessageId, Seq, Timestamp, UserId};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::super::{PostgresStore, Tx};
+use super::super::{PostgresStore, TRANSACTION_WITHIN, Tx};
 use crate::failpoint::{self, Failpoint};
 use crate::store::sql::append::{Earlier, Evidence, Head, Plan, Standing, decide, replies};
-use crate::store::sql::detached;
 use crate::store::sql::journal::pack_entries;
 use crate::store::sql::messages::pack_mentions;
+use crate::store::sql::transact;
 use crate::store::{NewMessage, Outcome, Result, StoreError, Wait};
 
 /// In the order of ids, so that two batches never wait for each other.
@@ -39,6 +41,9 @@ const LOCK_FREE_HEADS: &str = lock_heads!(" skip locked");
 
 const EXISTING_HEADS: &str =
     "select conversation_id from conversation_heads where conversation_id = any($1)";
+
+/// How long a batch may take that waits for no lock. All other sends wait meanwhile.
+const STRAIGHT_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long batches look for repeats first after one was met. A swarm of repeats makes each node
 /// trip once in this time.
@@ -97,7 +102,8 @@ const WRITE: &str = "
         from unnest($10::uuid[], $11::bigint[]) as n (conversation_id, last_seq)
         where h.conversation_id = n.conversation_id
     )
-    insert into journal (kind, payload, at) values ('entries', $13, $12)";
+    insert into journal (kind, payload, at)
+    values ('entries', $13, (extract(epoch from clock_timestamp()) * 1000)::bigint)";
 
 pub(super) async fn append(
     store: &PostgresStore,
@@ -105,21 +111,35 @@ pub(super) async fn append(
     wait: Wait,
     at: Timestamp,
 ) -> Result<Vec<Outcome>> {
-    let (store, batch) = (store.clone(), batch.to_vec());
-    detached(async move {
-        if !store.repeats.are_expected(at) {
-            match attempt(&store, &batch, wait, at, Look::IfRefused).await {
-                Err(StoreError::Refused(sqlx::Error::Database(error)))
-                    if error.is_unique_violation() =>
-                {
-                    store.repeats.expect_until(at.plus_millis(LOOK_FIRST_MS));
-                }
-                result => return result,
-            }
-        }
-        attempt(&store, &batch, wait, at, Look::First).await
+    let within = match wait {
+        Wait::No => STRAIGHT_WITHIN,
+        Wait::Yes => TRANSACTION_WITHIN,
+    };
+    let batch: Arc<[NewMessage]> = batch.into();
+    transact(within, || {
+        let (store, batch) = (store.clone(), Arc::clone(&batch));
+        async move { store_batch(&store, &batch, wait, at).await }
     })
     .await
+}
+
+async fn store_batch(
+    store: &PostgresStore,
+    batch: &[NewMessage],
+    wait: Wait,
+    at: Timestamp,
+) -> Result<Vec<Outcome>> {
+    if !store.repeats.are_expected(at) {
+        match attempt(store, batch, wait, at, Look::IfRefused).await {
+            Err(StoreError::Refused(sqlx::Error::Database(error)))
+                if error.is_unique_violation() =>
+            {
+                store.repeats.expect_until(at.plus_millis(LOOK_FIRST_MS));
+            }
+            result => return result,
+        }
+    }
+    attempt(store, batch, wait, at, Look::First).await
 }
 
 /// When to look for repeats.

@@ -10,13 +10,14 @@ macro_rules! conversation_store {
         use rookery_protocol::{ConversationId, Timestamp, UserId};
         use uuid::Uuid;
 
+        use super::journal::INSERT as INSERT_JOURNAL;
         use super::{blocks, groups};
         use $crate::store::sql::conversations::views::{self, SeatRecord, Written};
         use $crate::store::sql::conversations::{
             self as sql, ListedRecord, MemberListRecord, MemberRecord, MembershipRecord,
         };
-        use $crate::store::sql::journal::{self, INSERT as INSERT_JOURNAL};
-        use $crate::store::sql::{contains_pattern, detached};
+        use $crate::store::sql::journal;
+        use $crate::store::sql::{contains_pattern, transact};
         use $crate::store::{
             ConversationFilter, ConversationStore, DirectConversation, GroupChange, GroupChanged,
             GroupCreated, GroupRule, JournalRow, ListedConversation, MemberList, Membership,
@@ -42,8 +43,11 @@ macro_rules! conversation_store {
                         created: false,
                     }));
                 }
-                let store = self.clone();
-                detached(async move { make_direct(&store, creator, other, at).await }).await
+                transact(super::TRANSACTION_WITHIN, || {
+                    let store = self.clone();
+                    async move { make_direct(&store, creator, other, at).await }
+                })
+                .await
             }
 
             async fn create_group(
@@ -51,8 +55,11 @@ macro_rules! conversation_store {
                 group: &NewGroup,
                 at: Timestamp,
             ) -> Result<std::result::Result<GroupCreated, Refusal>> {
-                let (store, group) = (self.clone(), group.clone());
-                detached(async move { groups::create(&store, &group, at).await }).await
+                transact(super::TRANSACTION_WITHIN, || {
+                    let (store, group) = (self.clone(), group.clone());
+                    async move { groups::create(&store, &group, at).await }
+                })
+                .await
             }
 
             async fn change_group(
@@ -61,8 +68,11 @@ macro_rules! conversation_store {
                 rule: GroupRule,
                 at: Timestamp,
             ) -> Result<std::result::Result<Option<GroupChanged>, Refusal>> {
-                let (store, change) = (self.clone(), change.clone());
-                detached(async move { groups::change(&store, &change, rule, at).await }).await
+                transact(super::TRANSACTION_WITHIN, || {
+                    let (store, change) = (self.clone(), change.clone());
+                    async move { groups::change(&store, &change, rule, at).await }
+                })
+                .await
             }
 
             async fn conversations_of(
@@ -301,10 +311,7 @@ macro_rules! conversation_store {
                 conversation_id,
                 user_ids,
             });
-            let journal = sqlx::query(INSERT_JOURNAL)
-                .bind(kind)
-                .bind(payload)
-                .bind(at);
+            let journal = sqlx::query(INSERT_JOURNAL).bind(kind).bind(payload);
             journal.execute(&mut *tx).await?;
             tx.commit().await?;
             Ok(Some(DirectConversation {

@@ -10,11 +10,12 @@ macro_rules! groups {
         use rookery_protocol::conversation::ConversationKind;
 
         use super::Tx;
+        use super::journal::INSERT as INSERT_JOURNAL;
         use $crate::store::sql::conversations::kind;
         use $crate::store::sql::groups::{
             self as sql, Effect, Entry, GroupRecord, HeadRecord, NamedRecord,
         };
-        use $crate::store::sql::journal::{self, INSERT as INSERT_JOURNAL};
+        use $crate::store::sql::journal;
         use $crate::store::sql::messages::INSERT_SYSTEM;
         use $crate::store::{
             FanoutState, GroupAction, GroupChange, GroupChanged, GroupCreated, GroupMember,
@@ -348,7 +349,7 @@ macro_rules! groups {
             for row in &rows {
                 let (kind, payload) = journal::pack(row);
                 let insert = sqlx::query(INSERT_JOURNAL).bind(kind).bind(payload);
-                insert.bind(entry.created_at).execute(&mut **tx).await?;
+                insert.execute(&mut **tx).await?;
             }
             Ok(())
         }

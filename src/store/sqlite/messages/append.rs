@@ -6,11 +6,12 @@ use std::collections::hash_map::Entry;
 use rookery_protocol::{ConversationId, Seq, Timestamp, UserId};
 use serde_json::Value;
 
-use super::super::{SqliteStore, Tx};
+use super::super::journal::INSERT as INSERT_JOURNAL;
+use super::super::{SqliteStore, TRANSACTION_WITHIN, Tx};
 use crate::failpoint::{self, Failpoint};
 use crate::store::sql::append::{Earlier, Evidence, Head, Plan, Standing, decide};
 use crate::store::sql::detached;
-use crate::store::sql::journal::{INSERT as INSERT_JOURNAL, pack};
+use crate::store::sql::journal::pack;
 use crate::store::sql::messages::pack_mentions;
 use crate::store::{JournalRow, NewMessage, Outcome, Result};
 
@@ -44,7 +45,7 @@ pub(super) async fn append(
     at: Timestamp,
 ) -> Result<Vec<Outcome>> {
     let (store, batch) = (store.clone(), batch.to_vec());
-    detached(async move {
+    detached(TRANSACTION_WITHIN, async move {
         let mut tx = store.begin().await?;
         let heads = read_heads(&mut tx, &batch).await?;
         let mut evidence = Vec::with_capacity(batch.len());
@@ -146,7 +147,6 @@ async fn write(tx: &mut Tx, batch: &[NewMessage], plan: &Plan, at: Timestamp) ->
     sqlx::query(INSERT_JOURNAL)
         .bind(kind)
         .bind(payload)
-        .bind(at)
         .execute(&mut **tx)
         .await?;
     Ok(())
