@@ -15,6 +15,7 @@ mod cluster {
     mod resume;
     mod sending;
     mod sessions;
+    mod set_back;
 }
 
 #[path = "stories/changes.rs"]

@@ -1,16 +1,13 @@
 //! All sockets of this node are sent away to come back and resume: what was passed on to them cannot
 //! be compared with the store any more.
 
-use std::time::Duration;
-
-use rookery_protocol::CloseCode;
+use std::sync::Arc;
 
 use super::super::DeliveryParts;
 use crate::metrics;
 
-/// Sockets that leave together, and the time between: 2,000 a second, as many as a node lets in.
-const PORTION: usize = 100;
-const PAUSE: Duration = Duration::from_millis(50);
+/// Sockets that leave in a second: as many as a node lets in.
+const PER_SECOND: usize = 2_000;
 
 /// Why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,25 +19,17 @@ pub(super) enum Reason {
     Blind,
 }
 
-/// Closes the sockets that are here now, in portions, in a task of its own.
+/// Closes the sockets that are here now, in a task of its own.
 pub(super) fn all(parts: &DeliveryParts, reason: Reason) {
-    let sessions = parts.registry.all();
-    tracing::warn!(
-        ?reason,
-        sockets = sessions.len(),
-        "all sockets have to resume"
-    );
+    let registry = Arc::clone(&parts.registry);
+    let sockets = registry.socket_count();
+    tracing::warn!(?reason, sockets, "all sockets have to resume");
     let resumes = metrics::forced_resumes_total();
     match reason {
         Reason::SetBack => resumes.set_back.increment(1),
         Reason::Blind => resumes.blind.increment(1),
     }
     parts.tasks.spawn("forced-resume", async move {
-        for portion in sessions.chunks(PORTION) {
-            for session in portion {
-                session.close(CloseCode::Resynchronise);
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
+        registry.resume_all(PER_SECOND).await;
     });
 }
