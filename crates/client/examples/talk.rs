@@ -88,7 +88,7 @@ async fn talk(options: &Options) -> anyhow::Result<()> {
         }
         None => talk.run(Some(lines()), options.wait).await?,
     }
-    let unacked = talk.live.close().await;
+    let unacked = talk.live.close().await.unacked;
     if unacked.is_empty() {
         return Ok(());
     }
@@ -191,10 +191,7 @@ impl Talk {
         );
         if theirs {
             self.received += 1;
-            self.live
-                .handle()
-                .read(self.conversation, message.seq)
-                .await?;
+            self.live.handle().read(self.conversation, message.seq)?;
         }
         Ok(())
     }

@@ -36,7 +36,9 @@ pub mod live;
 pub mod rest;
 pub mod socket;
 
-pub use live::{Credentials, Handle, Live, LiveConfig, Outgoing, Start, Update};
+pub use live::{
+    Closed, Credentials, Handle, Live, LiveConfig, Outgoing, SendError, Start, Tap, Tapped, Update,
+};
 pub use rest::{Api, ApiError};
 pub use socket::{Connect, ConnectError, Socket, SocketError, TokenIn};
 

@@ -70,6 +70,10 @@ impl ApiError {
             message = format!("{message}: {cause}");
             source = cause.source();
         }
+        Self::unavailable(message)
+    }
+
+    pub(crate) fn unavailable(message: String) -> Self {
         Self::local(0, ErrorCode::Unavailable, message)
     }
 

@@ -217,15 +217,20 @@ impl Socket {
     /// # Errors
     /// As [`Socket::send`].
     pub async fn feed(&mut self, command: &ClientCommand) -> Result<(), SocketError> {
+        let frame = self.encode(command)?;
+        self.feed_raw(frame).await
+    }
+
+    /// A command as a frame of this connection's format, for [`Socket::feed_raw`].
+    ///
+    /// # Errors
+    /// [`SocketError::Closed`] if it cannot be written in that format.
+    pub fn encode(&self, command: &ClientCommand) -> Result<RawMessage, SocketError> {
         let bytes = self.format.encode(command).map_err(SocketError::cut)?;
-        let message = match self.format {
+        Ok(match self.format {
             Format::Json => RawMessage::text(String::from_utf8(bytes).map_err(SocketError::cut)?),
             Format::MsgPack => RawMessage::binary(bytes),
-        };
-        self.stream
-            .feed(message)
-            .await
-            .map_err(|error| closed(&error))
+        })
     }
 
     /// Writes what was fed.

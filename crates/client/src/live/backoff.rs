@@ -5,11 +5,17 @@ use std::time::Duration;
 use rand::Rng;
 
 /// The first ceiling.
-const FIRST_MS: u64 = 250;
+const FIRST_MS: u64 = 500;
 /// The last ceiling: no client waits longer than this for a server that is back.
-const LAST_MS: u64 = 15_000;
+const LAST_MS: u64 = 30_000;
 /// No attempt follows the last one sooner than this, whatever the dice say.
 const LEAST_MS: u64 = 20;
+/// Failures that count: with these the last ceiling is reached.
+const FAILURES: u32 = 6;
+/// A connection that held this long takes one failure back, so that a stable minute takes back all
+/// of them. Not all at once: connections that are cut every few seconds must become rarer, and
+/// those of a cluster whose nodes are restarted one by one must not.
+const HELD: Duration = Duration::from_secs(10);
 
 /// Exponential back-off with full jitter: a random wait below a ceiling that doubles with every
 /// failure, so that many clients that lost one node do not come back in step.
@@ -21,16 +27,16 @@ pub(super) struct Backoff {
 impl Backoff {
     /// The wait after one more failure.
     pub(super) fn next(&mut self, dice: &mut impl Rng) -> Duration {
-        let ceiling = FIRST_MS
-            .saturating_mul(1 << self.failures.min(10))
-            .min(LAST_MS);
-        self.failures = self.failures.saturating_add(1);
+        let ceiling = (FIRST_MS << self.failures).min(LAST_MS);
+        self.failures = (self.failures + 1).min(FAILURES);
         Duration::from_millis(dice.random_range(LEAST_MS..=ceiling))
     }
 
-    /// A connection held: the next failure is a first one again.
-    pub(super) fn reset(&mut self) {
-        self.failures = 0;
+    /// A connection held this long.
+    pub(super) fn held(&mut self, time: Duration) {
+        let earned = time.as_secs() / HELD.as_secs();
+        let earned = u32::try_from(earned).unwrap_or(u32::MAX);
+        self.failures = self.failures.saturating_sub(earned);
     }
 }
 
@@ -62,7 +68,19 @@ mod tests {
             late.iter().any(|wait| *wait < LAST_MS / 2),
             "the jitter is full"
         );
-        backoff.reset();
+        backoff.held(Duration::from_secs(60));
         assert!(backoff.next(&mut dice).as_millis() as u64 <= FIRST_MS);
+    }
+
+    #[test]
+    fn connections_that_hold_for_seconds_only_become_rarer() {
+        let mut dice = SmallRng::seed_from_u64(1);
+        let mut backoff = Backoff::default();
+        let mut longest = Duration::ZERO;
+        for _ in 0..100 {
+            backoff.held(Duration::from_secs(9));
+            longest = longest.max(backoff.next(&mut dice));
+        }
+        assert!(longest > Duration::from_secs(15), "{longest:?}");
     }
 }

@@ -1,148 +1,36 @@
 //! Connecting, and coming back: which node, when, with which token.
 
-use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
-use rand::Rng;
-use rookery_protocol::command::MessageSend;
-use rookery_protocol::conversation::Conversation;
-use rookery_protocol::event::{Ready, ResetCursor};
 use rookery_protocol::rest::Tokens;
-use rookery_protocol::{CloseCode, ConversationId, ErrorCode, Seq, Timestamp, UserId};
+use rookery_protocol::{Timestamp, UserId};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::backoff::Backoff;
+use super::end::{End, Next};
+use super::inbox::Inbox;
 use super::ledger::Ledger;
-use super::outbox::{Marks, Outbox};
+use super::nodes::Nodes;
 use super::receipts::Receipts;
-use super::{Command, LiveConfig, Start, Update};
-use crate::rest::{Api, ApiError};
-use crate::socket::{ABNORMAL, Connect, ConnectError, Socket, SocketError};
+use super::renewal::{Renewal, Renewed};
+use super::{Closed, LiveConfig, Start, Tapped, Update};
+use crate::rest::Api;
+use crate::socket::{Connect, Socket};
 
-/// A connection that held this long was a good one: the next failure is a first one again.
-const HELD: Duration = Duration::from_secs(10);
 /// How long `ready` may take.
 const READY_WAIT: Duration = Duration::from_secs(10);
-/// Least wait after 1013, and after a refusal because of load without a `Retry-After`.
-const LATER: Duration = Duration::from_secs(1);
 /// A token younger than this that is refused will not be taken the next time either.
 const YOUNG: Duration = Duration::from_secs(60);
-
-/// How a connection, or the attempt at one, ended.
-#[derive(Debug)]
-pub(super) enum End {
-    /// For good.
-    Stop { code: u16, reason: String },
-    /// To be tried again: not `before`; with a new token if the old one was refused.
-    Again {
-        code: u16,
-        reason: String,
-        before: Option<Instant>,
-        refresh: bool,
-    },
-}
-
-impl End {
-    pub(super) fn again(code: u16, reason: impl ToString) -> Self {
-        Self::Again {
-            code,
-            reason: reason.to_string(),
-            before: None,
-            refresh: false,
-        }
-    }
-
-    fn later(code: u16, reason: impl ToString, wait: Duration) -> Self {
-        let before = Some(Instant::now() + wait);
-        Self::Again {
-            code,
-            reason: reason.to_string(),
-            before,
-            refresh: false,
-        }
-    }
-
-    fn stop(reason: impl ToString) -> Self {
-        Self::Stop {
-            code: CloseCode::Unauthenticated.code(),
-            reason: reason.to_string(),
-        }
-    }
-}
-
-impl From<SocketError> for End {
-    fn from(error: SocketError) -> Self {
-        match error {
-            SocketError::Closed { code, reason } if !CloseCode::reconnects(code) => {
-                Self::Stop { code, reason }
-            }
-            SocketError::Closed { code, reason } => {
-                let before = (code == CloseCode::TryLater.code()).then(|| Instant::now() + LATER);
-                let refresh = code == CloseCode::TokenExpired.code();
-                Self::Again {
-                    code,
-                    reason,
-                    before,
-                    refresh,
-                }
-            }
-            error => Self::again(ABNORMAL, error),
-        }
-    }
-}
-
-impl From<ConnectError> for End {
-    fn from(error: ConnectError) -> Self {
-        match error {
-            ConnectError::Refused {
-                status: 401, body, ..
-            } => Self::Again {
-                code: ABNORMAL,
-                reason: body,
-                before: None,
-                refresh: true,
-            },
-            ConnectError::Refused {
-                status: 400 | 403, ..
-            }
-            | ConnectError::Url(_) => Self::Stop {
-                code: ABNORMAL,
-                reason: error.to_string(),
-            },
-            ConnectError::Refused {
-                status: 429 | 503,
-                retry_after,
-                ..
-            } => Self::later(ABNORMAL, &error, retry_after.unwrap_or(LATER)),
-            error => Self::again(ABNORMAL, error),
-        }
-    }
-}
-
-impl From<ApiError> for End {
-    fn from(error: ApiError) -> Self {
-        match (error.code, error.retry_after) {
-            (ErrorCode::Unauthenticated, _) => Self::Again {
-                code: ABNORMAL,
-                reason: error.message,
-                before: None,
-                refresh: true,
-            },
-            (_, Some(wait)) => Self::later(ABNORMAL, &error, wait),
-            _ => Self::again(ABNORMAL, error),
-        }
-    }
-}
 
 /// Everything that outlives a connection.
 pub(super) struct Driver {
     pub(super) config: LiveConfig,
-    pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) updates: mpsc::Sender<Update>,
+    pub(super) inbox: Arc<Inbox>,
+    updates: mpsc::Sender<Update>,
     pub(super) ledger: Ledger,
-    pub(super) outbox: Outbox,
-    pub(super) marks: Marks,
     pub(super) receipts: Receipts,
     /// The server's time when it was last heard, by this device's own measure of what passed
     /// since `ready`.
@@ -152,253 +40,253 @@ pub(super) struct Driver {
     /// When a draining node asked to return.
     pub(super) return_at: Option<Instant>,
     pub(super) api: Api,
-    node: usize,
+    pub(super) nodes: Nodes,
+    pub(super) renewal: Renewal,
     /// The epoch that the cursors belong to.
-    epoch: Option<String>,
+    pub(super) epoch: Option<String>,
     /// Whether the cursors are known: named by the application, or read from the server.
-    placed: bool,
+    pub(super) placed: bool,
+    /// When the application last let this task wait: until then it heard nobody.
+    pub(super) deaf_until: Option<Instant>,
+    /// Since when the connection is one.
+    ready_at: Option<Instant>,
+    /// When the access token is from, if it was renewed here.
+    refreshed_at: Option<Instant>,
 }
 
 impl Driver {
     pub(super) fn new(
         config: LiveConfig,
-        commands: mpsc::Receiver<Command>,
+        inbox: Arc<Inbox>,
         updates: mpsc::Sender<Update>,
     ) -> Self {
-        let (cursors, placed) = match &config.start {
-            Start::Cursors(cursors) => (cursors.clone(), true),
-            Start::Undelivered | Start::Now => (HashMap::new(), false),
+        let (ledger, placed) = match &config.start {
+            Start::Cursors(cursors) => (Ledger::new(cursors.clone()), true),
+            Start::Undelivered | Start::Now => (Ledger::default(), false),
         };
         Self {
-            ledger: Ledger::new(cursors),
-            outbox: Outbox::new(config.outbox),
-            marks: Marks::default(),
+            inbox,
+            updates,
+            ledger,
             receipts: Receipts::default(),
             heard_at: config.since,
             socket: None,
             me: None,
             return_at: None,
             api: Api::new(""),
-            // Clients that know the same nodes do not all begin at the first.
-            node: rand::rng().random_range(0..config.urls.len()),
+            nodes: Nodes::new(config.urls.clone(), &mut rand::rng()),
+            renewal: Renewal::default(),
             epoch: config.epoch.clone(),
             placed,
+            deaf_until: None,
+            ready_at: None,
+            refreshed_at: None,
             config,
-            commands,
-            updates,
         }
     }
 
-    /// Runs until stopped; returns what was never acknowledged.
-    pub(super) async fn supervise(mut self, stopped: oneshot::Receiver<()>) -> Vec<MessageSend> {
+    /// Runs until stopped; returns what an application has to keep.
+    pub(super) async fn supervise(mut self, stopped: oneshot::Receiver<()>) -> Closed {
         tokio::select! {
             () = self.run() => {}
             _ = stopped => {}
         }
+        let unacked = self.inbox.end();
         if let Some(socket) = self.socket.take() {
             socket.close().await;
         }
-        self.commands.close();
-        while let Some(command) = self.commands.recv().await {
-            self.keep(command);
+        let mut credentials = self.config.credentials;
+        if let Some(tokens) = self.renewal.last().await {
+            credentials = (&tokens).into();
         }
-        self.outbox.into_unsettled()
+        Closed {
+            unacked,
+            credentials,
+        }
     }
 
     async fn run(&mut self) {
         let mut backoff = Backoff::default();
-        let mut refreshed_at: Option<Instant> = None;
         loop {
-            let started = Instant::now();
             let end = match self.attempt().await {
                 Ok(never) => match never {},
                 Err(end) => end,
             };
-            self.socket = None;
-            self.outbox.interrupted();
-            self.marks.interrupted();
-            if started.elapsed() > HELD {
-                backoff.reset();
-            }
-            let (code, reason, before, refresh) = match end {
-                End::Stop { code, reason } => {
-                    return self.say(Update::Stopped { code, reason }).await;
+            self.cleared(&end, &mut backoff);
+            let end = match end.next {
+                Next::Refresh => match self.come_back_with_new_tokens(end, &mut backoff).await {
+                    Ok(()) => continue,
+                    Err(end) => end,
+                },
+                Next::Stop => end,
+                Next::Again | Next::After(_) => {
+                    self.come_back(end, &mut backoff).await;
+                    continue;
                 }
-                End::Again {
-                    code,
-                    reason,
-                    before,
-                    refresh,
-                } => (code, reason, before, refresh),
             };
-            if refresh && refreshed_at.is_some_and(|at| at.elapsed() < YOUNG) {
-                let code = CloseCode::Unauthenticated.code();
-                return self.say(Update::Stopped { code, reason }).await;
+            let End { code, reason, .. } = end;
+            return self.say(Update::Stopped { code, reason }).await;
+        }
+    }
+
+    /// What a connection leaves behind when it has ended.
+    fn cleared(&mut self, end: &End, backoff: &mut Backoff) {
+        self.tap(Tapped::Closed {
+            code: end.code,
+            reason: &end.reason,
+        });
+        self.socket = None;
+        self.inbox.connected(false);
+        {
+            let mut state = self.inbox.lock();
+            state.outbox.interrupted();
+            state.marks.interrupted(Instant::now());
+        }
+        if let Some(at) = self.ready_at.take() {
+            backoff.held(at.elapsed());
+        }
+    }
+
+    /// Waits until the next attempt may be made: as long as a server asked, else as the dice say.
+    async fn come_back(&mut self, end: End, backoff: &mut Backoff) {
+        let now = Instant::now();
+        if let Next::After(hint) = end.next {
+            self.nodes.leave_alone(now, hint);
+        }
+        let free_at = self.nodes.advance(now);
+        let until = match self.return_at.take() {
+            // Already spread by the server.
+            Some(at) => free_at.map_or(at, |free_at| free_at.max(at)),
+            None => free_at.unwrap_or(now) + backoff.next(&mut rand::rng()),
+        };
+        let retry_in = until.saturating_duration_since(now);
+        self.say_disconnected(end, retry_in).await;
+        self.wait_until(until).await;
+    }
+
+    /// The token was refused: gets another one and comes back at once. Fails if that is no use.
+    async fn come_back_with_new_tokens(
+        &mut self,
+        end: End,
+        backoff: &mut Backoff,
+    ) -> Result<(), End> {
+        if self.refreshed_at.is_some_and(|at| at.elapsed() < YOUNG) {
+            return Err(End::refused(end.reason));
+        }
+        self.say_disconnected(end, Duration::ZERO).await;
+        loop {
+            if !self.start_renewal() {
+                return Err(End::refused(
+                    "the access token ran out; there is no refresh token",
+                ));
             }
-            let hinted = self.return_at.take();
-            let wait = match (refresh, hinted) {
-                (true, _) => Duration::ZERO,
-                (_, Some(at)) => at.saturating_duration_since(Instant::now()),
-                _ => backoff.next(&mut rand::rng()),
-            };
-            let until = before.into_iter().fold(Instant::now() + wait, Instant::max);
-            let retry_in = until.saturating_duration_since(Instant::now());
-            self.say(Update::Disconnected {
-                code,
-                reason,
-                retry_in,
-            })
-            .await;
-            self.node = (self.node + 1) % self.config.urls.len();
-            self.wait_until(until).await;
-            if refresh {
-                match self.refresh().await {
-                    Ok(()) => refreshed_at = Some(Instant::now()),
-                    Err(Some(end)) => return self.say(end).await,
-                    Err(None) => self.wait_until(Instant::now() + LATER).await,
+            match self.renewal.finished().await {
+                Renewed::Tokens(tokens) => {
+                    self.take_tokens(*tokens).await;
+                    return Ok(());
                 }
+                Renewed::Refused(error) => return Err(End::refused(error.message)),
+                Renewed::Later(error) => self.come_back(End::from(error), backoff).await,
             }
         }
+    }
+
+    async fn say_disconnected(&mut self, end: End, retry_in: Duration) {
+        let End { code, reason, .. } = end;
+        self.say(Update::Disconnected {
+            code,
+            reason,
+            retry_in,
+        })
+        .await;
     }
 
     /// Connects to the next node and stays as long as it goes.
-    async fn attempt(&mut self) -> Result<std::convert::Infallible, End> {
-        let url = self.config.urls[self.node].clone();
-        self.api = Api::new(&url).with_token(&self.config.credentials.access_token);
+    async fn attempt(&mut self) -> Result<Infallible, End> {
+        let url = self.nodes.current().to_owned();
+        let token = self.config.credentials.access_token.clone();
+        self.api = self.api.at(&url).with_token(&token);
         if !self.placed {
-            let now = matches!(self.config.start, Start::Now);
-            self.ledger = Ledger::new(self.read_cursors(now).await?);
-            self.placed = true;
+            self.find_place().await?;
         }
-        let mut how = Connect::resuming(&self.config.credentials.access_token);
+        let mut how = Connect::resuming(&token);
         how.format = self.config.format;
         let mut socket = Socket::connect(&url, &how).await?;
-        let ready = tokio::time::timeout(READY_WAIT, socket.ready())
+        self.tap(Tapped::Opened { url: &url });
+        let ready = timeout(READY_WAIT, socket.ready())
             .await
-            .map_err(|_| End::again(ABNORMAL, "the server sent no ready"))??;
+            .map_err(|_| End::again("the server sent no ready"))??;
         self.socket = Some(socket);
+        self.ready_at = Some(Instant::now());
         self.return_at = None;
-        let set_back = self
-            .epoch
-            .as_ref()
-            .is_some_and(|epoch| *epoch != ready.epoch);
-        self.welcome(url, &ready).await;
-        if set_back {
-            self.start_over().await?;
-        }
-        self.epoch = Some(ready.epoch.clone());
-        self.session(&ready).await
-    }
-
-    async fn welcome(&mut self, url: String, ready: &Ready) {
         self.me = Some(ready.user.user_id);
+        self.inbox.lock().outbox.identify(ready.user.user_id);
+        self.inbox.connected(true);
         self.say(Update::Connected {
             url,
             node_id: ready.node_id.clone(),
             user: ready.user.clone(),
             session_id: ready.session_id,
             epoch: ready.epoch.clone(),
+            server_time: ready.server_time,
         })
         .await;
+        self.check_epoch(&ready.epoch).await?;
+        self.session(&ready).await
     }
 
-    /// The database was set back: cursors say nothing any more. Everything counts from the present
-    /// ends, and the application is told to fetch what it shows.
-    async fn start_over(&mut self) -> Result<(), End> {
-        let cursors = self.read_cursors(true).await?;
-        for (&conversation_id, &seq) in &cursors {
-            self.say(Update::Reset(ResetCursor {
-                conversation_id,
-                seq,
-            }))
-            .await;
+    /// Begins to get new tokens, if it has not begun. Whether there is something to get them with.
+    pub(super) fn start_renewal(&mut self) -> bool {
+        if self.renewal.is_running() {
+            return true;
         }
-        self.ledger = Ledger::new(cursors);
-        self.receipts = Receipts::default();
-        Ok(())
-    }
-
-    /// The cursors of someone who has everything up to the present ends, or up to what was
-    /// confirmed as delivered. All memberships must be named: others count from the joining.
-    async fn read_cursors(&self, now: bool) -> Result<HashMap<ConversationId, Seq>, End> {
-        let cursor = |conversation: Conversation| {
-            let me = &conversation.me;
-            let seq = if now {
-                conversation.last_seq
-            } else {
-                me.delivered_seq.max(me.joined_seq)
-            };
-            (conversation.conversation_id, seq)
-        };
-        Ok(self
-            .api
-            .all_conversations()
-            .await?
-            .into_iter()
-            .map(cursor)
-            .collect())
-    }
-
-    /// Gets new tokens. Fails with a last update where there is no hope, with `None` where a later
-    /// attempt may succeed.
-    async fn refresh(&mut self) -> Result<(), Option<Update>> {
-        let stop = |end| match end {
-            End::Stop { code, reason } => Some(Update::Stopped { code, reason }),
-            End::Again { .. } => None,
-        };
         let Some(refresh_token) = self.config.credentials.refresh_token.clone() else {
-            return Err(stop(End::stop(
-                "the access token ran out; there is no refresh token",
-            )));
+            return false;
         };
-        let url = &self.config.urls[self.node];
-        match Api::new(url).refresh(&refresh_token).await {
-            Ok(tokens) => {
-                self.take_tokens(tokens).await;
-                Ok(())
-            }
-            Err(error) if error.code == ErrorCode::Unauthenticated => {
-                Err(stop(End::stop(error.message)))
-            }
-            Err(error) => Err(stop(End::from(error))),
-        }
+        let urls = self.nodes.in_turn();
+        self.renewal.start(&self.api, urls, refresh_token);
+        true
     }
 
     pub(super) async fn take_tokens(&mut self, tokens: Tokens) {
         self.config.credentials = (&tokens).into();
+        self.refreshed_at = Some(Instant::now());
         self.say(Update::Refreshed(Box::new(tokens))).await;
     }
 
+    /// Hands out an update. Waits for an application that does not read; whoever waits for room
+    /// in the outbox meanwhile is told, since they may be the ones who should read.
     pub(super) async fn say(&mut self, update: Update) {
-        // Fails only when the application is gone, and then this task is about to be stopped.
+        let Err(error) = self.updates.try_send(update) else {
+            return;
+        };
+        // The application is gone, and this task is about to be stopped.
+        let mpsc::error::TrySendError::Full(update) = error else {
+            return;
+        };
+        self.inbox.stalled(true);
         let _ = self.updates.send(update).await;
+        self.inbox.stalled(false);
+        self.deaf_until = Some(Instant::now());
     }
 
-    /// Waits, and goes on filling the outbox.
+    pub(super) fn tap(&self, tapped: Tapped<'_>) {
+        if let Some(tap) = &self.config.tap {
+            tap.show(tapped);
+        }
+    }
+
+    /// Waits; tokens that arrive meanwhile are taken.
     async fn wait_until(&mut self, until: Instant) {
-        let mut open = true;
         loop {
             tokio::select! {
-                () = tokio::time::sleep_until(until) => return,
-                command = self.commands.recv(), if open && !self.outbox.is_full() => match command {
-                    Some(command) => drop(self.keep(command)),
-                    None => open = false,
-                },
+                () = sleep_until(until) => return,
+                renewed = self.renewal.finished() => {
+                    if let Renewed::Tokens(tokens) = renewed {
+                        self.take_tokens(*tokens).await;
+                    }
+                }
             }
         }
-    }
-
-    /// Keeps what is worth keeping of a command; returns what is to be sent now or never.
-    pub(super) fn keep(&mut self, command: Command) -> Option<crate::ClientCommand> {
-        match command {
-            Command::Send(message) => self.outbox.push(message.into_send()),
-            Command::Mark {
-                conversation,
-                seq,
-                read,
-            } => self.marks.set(conversation, seq, read),
-            Command::Other(command) => return Some(*command),
-        }
-        None
     }
 }

@@ -6,13 +6,17 @@ use rookery_protocol::{ConversationId, Seq};
 
 /// The cursors of one user's conversations.
 ///
-/// A cursor moves with `message.new`, with what changes a message and with a batch's `to_seq`: the server sends entries in
-/// `seq` order, so that whoever has one has all before it. An acknowledgement may overtake earlier
-/// messages of others; it moves the cursor only if it is the very next entry, otherwise its `seq`
-/// is remembered until the cursor gets there, so that the message is not handed out once more.
+/// A cursor moves with `message.new`, with what changes a message and with a batch's `to_seq`: the
+/// server sends entries in `seq` order, so that whoever has one has all before it. An
+/// acknowledgement may overtake earlier messages of others; it moves the cursor only if it is the
+/// very next entry, otherwise its `seq` is remembered until the cursor gets there, so that the
+/// message is not handed out once more.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     conversations: HashMap<ConversationId, Entry>,
+    /// While a `sync` is under way: the highest entry that arrived of each conversation, new or
+    /// not. Where the sync then ends in a reset, live goes on from there.
+    arriving: Option<HashMap<ConversationId, Seq>>,
 }
 
 #[derive(Debug, Default)]
@@ -34,12 +38,33 @@ impl Ledger {
             .into_iter()
             .map(|(id, seq)| (id, entry(seq)))
             .collect();
-        Self { conversations }
+        Self {
+            conversations,
+            arriving: None,
+        }
+    }
+
+    /// A `sync` is asked for.
+    pub(super) fn begin_sync(&mut self) {
+        self.arriving = Some(HashMap::new());
+    }
+
+    /// Its last word, resets included, has been taken note of.
+    pub(super) fn end_sync(&mut self) {
+        self.arriving = None;
+    }
+
+    fn note(&mut self, conversation: ConversationId, seq: Seq) {
+        if let Some(arriving) = &mut self.arriving {
+            let highest = arriving.entry(conversation).or_default();
+            *highest = seq.max(*highest);
+        }
     }
 
     /// A message, or the change of one, arrived in its place: whether it is new, and to be handed
     /// out.
     pub(super) fn arrived(&mut self, conversation: ConversationId, seq: Seq) -> bool {
+        self.note(conversation, seq);
         let entry = self.conversations.entry(conversation).or_default();
         if entry.cursor.is_some_and(|cursor| seq <= cursor) {
             return false;
@@ -63,7 +88,8 @@ impl Ledger {
         if entry.cursor.is_some_and(|cursor| seq <= cursor) || entry.has_acked(seq) {
             return false;
         }
-        if entry.cursor.is_some_and(|cursor| seq == cursor.next()) {
+        // Where no cursor is known, the log may still begin with one's own message.
+        if seq == entry.cursor.unwrap_or_default().next() {
             entry.advance(seq);
         } else {
             entry.remember(seq);
@@ -71,13 +97,21 @@ impl Ledger {
         true
     }
 
-    /// The server gave up replaying: on from `seq`, which may lie before the old cursor.
-    pub(super) fn reset(&mut self, conversation: ConversationId, seq: Seq) {
+    /// The server gave up replaying: on from `seq`, which may lie before the old cursor. What came
+    /// after it while the sync was under way may have been handed out already, or passed over as
+    /// known, so that it belongs to what is fetched from history: returns up to where.
+    pub(super) fn reset(&mut self, conversation: ConversationId, seq: Seq) -> Seq {
+        let arrived = self
+            .arriving
+            .as_ref()
+            .and_then(|all| all.get(&conversation));
+        let seq = arrived.map_or(seq, |arrived| seq.max(*arrived));
         let entry = Entry {
             cursor: Some(seq),
             acked: BTreeMap::new(),
         };
         self.conversations.insert(conversation, entry);
+        seq
     }
 
     /// One is no member any more: a later membership counts from its own joining.
@@ -85,12 +119,24 @@ impl Ledger {
         self.conversations.remove(&conversation);
     }
 
-    /// What `sync` is asked with.
-    pub(super) fn cursors(&self) -> HashMap<ConversationId, Seq> {
+    /// Up to where everything is known, 0 if nothing is.
+    pub(super) fn cursor(&self, conversation: ConversationId) -> Seq {
+        let entry = self.conversations.get(&conversation);
+        entry.and_then(|entry| entry.cursor).unwrap_or_default()
+    }
+
+    /// What `sync` is asked with: at most so many, since a frame holds no more. Those that are left
+    /// out are replayed from the joining, so the highest, with most before them, are named.
+    pub(super) fn cursors(&self, most: usize) -> HashMap<ConversationId, Seq> {
         let known = self.conversations.iter();
-        known
+        let mut known: Vec<_> = known
             .filter_map(|(id, entry)| Some((*id, entry.cursor?)))
-            .collect()
+            .collect();
+        if known.len() > most {
+            known.sort_unstable_by_key(|(_, seq)| std::cmp::Reverse(*seq));
+            known.truncate(most);
+        }
+        known.into_iter().collect()
     }
 }
 
@@ -164,7 +210,7 @@ mod tests {
             "an unknown conversation starts where it is"
         );
         assert_eq!(
-            ledger.cursors(),
+            ledger.cursors(9),
             HashMap::from([(ONE, Seq(8)), (OTHER, Seq(70))])
         );
     }
@@ -174,21 +220,21 @@ mod tests {
         let mut ledger = ledger(4);
         assert!(ledger.acked(ONE, Seq(6)));
         assert!(!ledger.acked(ONE, Seq(6)), "acked twice");
-        assert_eq!(ledger.cursors()[&ONE], Seq(4));
+        assert_eq!(ledger.cursors(9)[&ONE], Seq(4));
         assert!(ledger.arrived(ONE, Seq(5)), "the one that was overtaken");
-        assert_eq!(ledger.cursors()[&ONE], Seq(6));
+        assert_eq!(ledger.cursors(9)[&ONE], Seq(6));
         assert!(!ledger.arrived(ONE, Seq(6)), "one's own, as message.new");
         assert!(ledger.acked(ONE, Seq(7)), "the very next one");
-        assert_eq!(ledger.cursors()[&ONE], Seq(7));
+        assert_eq!(ledger.cursors(9)[&ONE], Seq(7));
     }
 
     #[test]
     fn acks_alone_name_no_cursor_where_none_is_known() {
         let mut ledger = Ledger::default();
         assert!(ledger.acked(ONE, Seq(3)));
-        assert!(ledger.cursors().is_empty());
+        assert!(ledger.cursors(9).is_empty());
         assert!(!ledger.arrived(ONE, Seq(3)));
-        assert_eq!(ledger.cursors()[&ONE], Seq(3));
+        assert_eq!(ledger.cursors(9)[&ONE], Seq(3));
     }
 
     #[test]
@@ -196,13 +242,46 @@ mod tests {
         let mut ledger = ledger(4);
         ledger.advance(ONE, Seq(9));
         ledger.advance(ONE, Seq(2));
-        assert_eq!(ledger.cursors()[&ONE], Seq(9));
+        assert_eq!(ledger.cursors(9)[&ONE], Seq(9));
         ledger.acked(ONE, Seq(12));
         ledger.reset(ONE, Seq(1));
-        assert_eq!(ledger.cursors()[&ONE], Seq(1), "the database was set back");
+        assert_eq!(ledger.cursors(9)[&ONE], Seq(1), "the database was set back");
         assert!(ledger.arrived(ONE, Seq(12)));
         ledger.forget(ONE);
-        assert!(ledger.cursors().is_empty());
+        assert!(ledger.cursors(9).is_empty());
+    }
+
+    #[test]
+    fn what_arrives_before_a_reset_belongs_to_it() {
+        let mut ledger = ledger(4);
+        ledger.begin_sync();
+        assert!(ledger.arrived(ONE, Seq(2_001)), "live goes on meanwhile");
+        assert_eq!(ledger.reset(ONE, Seq(2_000)), Seq(2_001));
+        ledger.end_sync();
+        assert!(!ledger.arrived(ONE, Seq(2_001)), "not once more");
+        assert!(ledger.arrived(ONE, Seq(2_002)));
+
+        // The database was set back: what is new there looks old here.
+        ledger.begin_sync();
+        assert!(!ledger.arrived(ONE, Seq(51)));
+        assert_eq!(ledger.reset(ONE, Seq(50)), Seq(51));
+        ledger.end_sync();
+        assert!(ledger.arrived(ONE, Seq(52)));
+        assert_eq!(ledger.reset(ONE, Seq(40)), Seq(40), "of another sync");
+    }
+
+    #[test]
+    fn a_sync_that_cannot_name_all_names_the_highest() {
+        let mut ledger = ledger(4);
+        ledger.arrived(OTHER, Seq(70));
+        assert_eq!(ledger.cursors(1), HashMap::from([(OTHER, Seq(70))]));
+    }
+
+    #[test]
+    fn a_log_that_begins_with_ones_own_message_needs_no_cursor() {
+        let mut ledger = Ledger::default();
+        assert!(ledger.acked(ONE, Seq(1)));
+        assert_eq!(ledger.cursor(ONE), Seq(1));
     }
 
     /// Any mixture of own acks (in any order) and others' messages (in order) hands out each of
@@ -233,7 +312,7 @@ mod tests {
             let others: Vec<i64> = (1..=60).filter(|seq| !own[*seq as usize - 1]).collect();
             handed_out.retain(|seq| !own[*seq as usize - 1]);
             assert_eq!(handed_out, others, "seed {seed}");
-            assert_eq!(ledger.cursors()[&ONE], Seq(60), "seed {seed}");
+            assert_eq!(ledger.cursors(9)[&ONE], Seq(60), "seed {seed}");
         }
     }
 }

@@ -1,52 +1,73 @@
 //! One connection, from `ready` to its end: sync first, then sends and events.
 
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::time::Duration;
 
-use rookery_protocol::Timestamp;
-use rookery_protocol::command::{Auth, ClientCommand, Ping, Sync};
-use rookery_protocol::event::{
-    ConversationChanged, ErrorEvent, MemberChanged, MessageAck, MessageBatch, MessageChanged,
-    Ready, Receipt, ServerEvent, SyncDone,
-};
-use rookery_protocol::message::{Message, MessageStatus};
-use rookery_protocol::rest::Tokens;
-use tokio::time::Instant;
+use rookery_protocol::command::{Auth, ClientCommand, MessageSend, Ping, Sync};
+use rookery_protocol::event::{ErrorEvent, Limits, Ready};
+use rookery_protocol::{ErrorCode, MessageId, Timestamp, limits};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::driver::{Driver, End};
+use super::driver::Driver;
+use super::end::End;
+use super::renewal::Renewed;
 use super::timers::{Due, Timers};
-use super::{Command, Update};
-use crate::rest::ApiError;
-use crate::socket::{ABNORMAL, Received, Socket};
+use super::{Tapped, Update};
+use crate::socket::{Received, Socket};
 
-/// Sends on their way at once; far below what a server allows, enough for its group commit.
-const WINDOW: usize = 64;
-/// The wait after a retryable refusal that names none.
-const RETRY: Duration = Duration::from_millis(500);
+/// How long an answer, or a write, may take before the node is given up as stuck.
+const ANSWER_WAIT: Duration = Duration::from_secs(30);
 /// The `ref` of the `sync` that follows `ready`.
-const SYNC: &str = "sync";
-
-type Renewal = Pin<Box<dyn Future<Output = Result<Tokens, ApiError>> + Send>>;
+pub(super) const SYNC: &str = "sync";
+/// The `ref` of an `auth` with a new token.
+pub(super) const AUTH: &str = "auth";
+/// The most that one cursor of a `sync` takes in a frame, in either format.
+const CURSOR_BYTES: usize = 64;
+/// What else there is in the frame of a `sync`.
+const SYNC_BYTES: usize = 512;
 
 /// What is true of this connection only.
-struct Session {
-    timers: Timers,
+pub(super) struct Session {
+    pub(super) timers: Timers,
     /// Until `sync.done` nothing is sent: what the replay shows as stored need not be repeated.
-    synced: bool,
-    /// When a refused `sync` is repeated.
-    sync_at: Option<Instant>,
+    pub(super) synced: bool,
+    /// When `sync` is to be asked, for the first time or again.
+    pub(super) sync_at: Option<Instant>,
+    /// When a new token is to be shown, for the first time or again.
+    pub(super) auth_at: Option<Instant>,
+    /// When the last event came, of whatever kind.
+    event_at: Instant,
     /// The server's time at `ready`, and when that was here.
     began: (Timestamp, Instant),
-    window: usize,
-    renewal: Option<Renewal>,
+    limits: Limits,
+    /// Sends that no frame holds, to be reported.
+    too_large: Vec<MessageId>,
 }
 
 impl Session {
+    fn new(now: Instant, ready: &Ready) -> Self {
+        Self {
+            timers: Timers::new(now, ready.server_time, ready.heartbeat_seconds),
+            synced: false,
+            sync_at: Some(now),
+            auth_at: None,
+            event_at: now,
+            began: (ready.server_time, now),
+            limits: ready.limits.clone(),
+            too_large: Vec::new(),
+        }
+    }
+
     fn server_time(&self, now: Instant) -> Timestamp {
         let (at_ready, ready) = self.began;
         let passed = now.saturating_duration_since(ready).as_millis();
         at_ready.plus_millis(i64::try_from(passed).unwrap_or(i64::MAX))
+    }
+
+    /// How many cursors fit into one frame.
+    fn cursors(&self) -> usize {
+        let room = self.limits.frame_bytes.saturating_sub(SYNC_BYTES);
+        (room / CURSOR_BYTES).min(limits::CURSORS_PER_SYNC)
     }
 }
 
@@ -54,277 +75,198 @@ impl Driver {
     /// Never returns but with the reason why it ended.
     pub(super) async fn session(&mut self, ready: &Ready) -> Result<Infallible, End> {
         let now = Instant::now();
-        let mut session = Session {
-            timers: Timers::new(now, ready.server_time, ready.heartbeat_seconds),
-            synced: false,
-            sync_at: Some(now),
-            began: (ready.server_time, now),
-            window: WINDOW.min(ready.limits.in_flight.max(1)),
-            renewal: None,
-        };
+        let mut session = Session::new(now, ready);
         if self.config.credentials.refresh_token.is_some() {
             session.timers.token_lives(now, ready.token_expires_at);
         }
-        let mut open = true;
+        let inbox = std::sync::Arc::clone(&self.inbox);
         loop {
-            self.write(&mut session).await?;
-            let wake = [
-                Some(session.timers.next()),
-                session.sync_at,
-                self.outbox.wakes_at(),
-            ];
-            let wake = wake.into_iter().flatten().min().unwrap_or(now);
-            let room = open && !self.outbox.is_full();
+            timeout(ANSWER_WAIT, self.write(&mut session))
+                .await
+                .map_err(|_| End::again("the server does not read"))??;
+            while let Some(message_id) = session.too_large.pop() {
+                self.fail_too_large(message_id, session.limits.frame_bytes)
+                    .await;
+            }
+            let wake = self.wakes_at(&session);
             tokio::select! {
                 received = socket(&mut self.socket)?.next() => {
-                    let now = Instant::now();
-                    session.timers.heard(now);
-                    if session.synced {
-                        self.heard_at = Some(session.server_time(now));
-                    }
-                    if let Received::Event(event) = received? {
-                        self.on_event(&mut session, *event).await?;
-                    }
+                    self.on_received(&mut session, received?).await?;
                 }
-                command = self.commands.recv(), if room => match command {
-                    Some(command) => self.on_command(command).await?,
-                    None => open = false,
-                },
-                tokens = poll_renewal(&mut session.renewal) => {
-                    session.renewal = None;
-                    // A refusal shows when the token runs out; until then this socket may live.
-                    if let Ok(tokens) = tokens {
-                        self.renew(tokens).await?;
-                    }
-                }
-                () = tokio::time::sleep_until(wake) => self.on_timer(&mut session).await?,
+                () = inbox.filled() => {}
+                renewed = self.renewal.finished() => self.on_renewed(&mut session, renewed).await,
+                () = sleep_until(wake) => self.on_timer(&mut session).await?,
             }
         }
+    }
+
+    fn wakes_at(&self, session: &Session) -> Instant {
+        let (sends, marks) = {
+            let state = self.inbox.lock();
+            (state.outbox.wakes_at(), state.marks.wakes_at())
+        };
+        let waiting = [sends, marks]
+            .into_iter()
+            .flatten()
+            .filter(|_| session.synced);
+        let asked = [session.sync_at, session.auth_at, self.stuck_at(session)];
+        let asked = asked.into_iter().flatten();
+        waiting
+            .chain(asked)
+            .fold(session.timers.next(), Instant::min)
+    }
+
+    /// When this node counts as stuck, unless it answers: its pings prove only that it is there.
+    /// While the application let this task wait, no answer could be heard.
+    fn stuck_at(&self, session: &Session) -> Option<Instant> {
+        let since = if session.synced {
+            self.inbox.lock().outbox.unanswered_since()?
+        } else {
+            session
+                .event_at
+                .max(session.sync_at.unwrap_or(session.event_at))
+        };
+        let heard_since = self.deaf_until.map_or(since, |until| until.max(since));
+        Some(heard_since + ANSWER_WAIT)
     }
 
     /// Feeds everything that is due and writes it in one go.
     async fn write(&mut self, session: &mut Session) -> Result<(), End> {
         let now = Instant::now();
-        let socket = socket(&mut self.socket)?;
+        if session.auth_at.is_some_and(|at| now >= at) {
+            session.auth_at = None;
+            let auth = Auth {
+                reference: Some(AUTH.to_owned()),
+                token: self.config.credentials.access_token.clone(),
+                resume: false,
+            };
+            self.feed(&ClientCommand::Auth(auth)).await?;
+        }
         if session.sync_at.is_some_and(|at| now >= at) {
             session.sync_at = None;
-            let cursors = Some(self.ledger.cursors());
+            session.event_at = now;
+            self.ledger.begin_sync();
             let sync = Sync {
                 reference: Some(SYNC.to_owned()),
-                cursors,
+                cursors: Some(self.ledger.cursors(session.cursors())),
                 since: self.heard_at,
             };
-            socket.feed(&ClientCommand::Sync(sync)).await?;
+            self.feed(&ClientCommand::Sync(sync)).await?;
+        }
+        while let Some(command) = self.next_command() {
+            self.feed(&command).await?;
         }
         if session.synced {
-            while let Some(message) = self.outbox.next_due(now, session.window) {
-                socket
-                    .feed(&ClientCommand::MessageSend(message.clone()))
-                    .await?;
+            while let Some(send) = self.next_send(now, session) {
+                self.feed_send(session, send).await?;
             }
-            while let Some(mark) = self.marks.next_due() {
-                socket.feed(&mark).await?;
+            while let Some(mark) = self.next_mark(now) {
+                self.feed(&mark).await?;
             }
         }
-        Ok(socket.flush().await?)
+        Ok(socket(&mut self.socket)?.flush().await?)
     }
 
-    async fn on_command(&mut self, command: Command) -> Result<(), End> {
-        if let Some(command) = self.keep(command) {
-            socket(&mut self.socket)?.feed(&command).await?;
+    fn next_command(&self) -> Option<ClientCommand> {
+        self.inbox.lock().commands.pop_front()
+    }
+
+    fn next_send(&self, now: Instant, session: &Session) -> Option<MessageSend> {
+        let mut state = self.inbox.lock();
+        state.outbox.next_due(now, session.limits.in_flight)
+    }
+
+    fn next_mark(&self, now: Instant) -> Option<ClientCommand> {
+        self.inbox.lock().marks.next_due(now)
+    }
+
+    async fn feed(&mut self, command: &ClientCommand) -> Result<(), End> {
+        self.tap(Tapped::Out(command));
+        Ok(socket(&mut self.socket)?.feed(command).await?)
+    }
+
+    /// A send that no frame holds would end every connection it leaves on, so it fails here.
+    async fn feed_send(&mut self, session: &mut Session, send: MessageSend) -> Result<(), End> {
+        let message_id = send.message_id;
+        let command = ClientCommand::MessageSend(send);
+        let frame = socket(&mut self.socket)?.encode(&command)?;
+        if frame.len() > session.limits.frame_bytes {
+            session.too_large.push(message_id);
+            return Ok(());
         }
-        Ok(())
+        self.tap(Tapped::Out(&command));
+        Ok(socket(&mut self.socket)?.feed_raw(frame).await?)
+    }
+
+    async fn fail_too_large(&mut self, message_id: MessageId, allowed: usize) {
+        if self.inbox.settle(message_id).is_some() {
+            let error = ErrorEvent {
+                reference: Some(message_id.to_string()),
+                code: ErrorCode::TooLarge,
+                message: format!("the message needs a frame of more than {allowed} bytes"),
+                retryable: false,
+                retry_after_ms: None,
+                details: Vec::new(),
+                message_id: Some(message_id),
+            };
+            self.say(Update::Failed { message_id, error }).await;
+        }
+    }
+
+    async fn on_received(&mut self, session: &mut Session, received: Received) -> Result<(), End> {
+        let now = Instant::now();
+        session.timers.heard(now);
+        if session.synced {
+            self.heard_at = Some(session.server_time(now));
+        }
+        let Received::Event(event) = received else {
+            return Ok(());
+        };
+        session.event_at = now;
+        self.tap(Tapped::In(&event));
+        self.on_event(session, *event).await
     }
 
     async fn on_timer(&mut self, session: &mut Session) -> Result<(), End> {
         let now = Instant::now();
+        if self.stuck_at(session).is_some_and(|at| now >= at) {
+            return Err(End::again("the server does not answer"));
+        }
         match session.timers.due(now) {
             Due::Nothing => Ok(()),
             Due::Ping => {
-                let ping = ClientCommand::Ping(Ping { reference: None });
-                Ok(socket(&mut self.socket)?.feed(&ping).await?)
+                let ping = Ping { reference: None };
+                self.feed(&ClientCommand::Ping(ping)).await
             }
-            Due::Dead => Err(End::again(ABNORMAL, "the server has fallen silent")),
+            Due::Dead => Err(End::again("the server has fallen silent")),
             Due::Renew => {
-                match self.config.credentials.refresh_token.clone() {
-                    Some(token) if session.renewal.is_none() => {
-                        session.timers.renewing(now);
-                        let api = self.api.clone();
-                        session.renewal = Some(Box::pin(async move { api.refresh(&token).await }));
-                    }
-                    Some(_) => session.timers.renewing(now),
-                    None => session.timers.renew_never(),
+                if self.start_renewal() {
+                    session.timers.renewing(now);
+                } else {
+                    session.timers.renew_never();
                 }
                 Ok(())
             }
         }
     }
 
-    async fn renew(&mut self, tokens: Tokens) -> Result<(), End> {
-        let auth = Auth {
-            reference: None,
-            token: tokens.access_token.clone(),
-            resume: false,
-        };
-        self.take_tokens(tokens).await;
-        Ok(socket(&mut self.socket)?
-            .feed(&ClientCommand::Auth(auth))
-            .await?)
-    }
-
-    async fn on_event(&mut self, session: &mut Session, event: ServerEvent) -> Result<(), End> {
-        match event {
-            ServerEvent::MessageNew(new) => self.on_message(new.message).await,
-            ServerEvent::MessageAck(ack) => self.on_ack(ack).await,
-            ServerEvent::MessageBatch(batch) => self.on_batch(batch).await,
-            ServerEvent::MessageEdited(change)
-            | ServerEvent::MessageDeleted(change)
-            | ServerEvent::ReactionAdded(change)
-            | ServerEvent::ReactionRemoved(change) => self.on_change(change).await,
-            ServerEvent::SyncDone(done) => self.on_synced(session, done).await,
-            ServerEvent::ConversationCreated(change) => self.on_conversation(change, true).await,
-            ServerEvent::ConversationUpdated(change) => self.on_conversation(change, false).await,
-            ServerEvent::MemberAdded(change) => self.on_member(change, true).await,
-            ServerEvent::MemberRemoved(change) => self.on_member(change, false).await,
-            ServerEvent::ConversationRead(read) if self.receipts.is_current(&read) => {
-                self.say(Update::Read(read)).await;
+    async fn on_renewed(&mut self, session: &mut Session, renewed: Renewed) {
+        match renewed {
+            Renewed::Tokens(tokens) => {
+                self.take_tokens(*tokens).await;
+                session.auth_at = Some(Instant::now());
             }
-            ServerEvent::ReceiptDelivered(receipt) => self.on_receipt(receipt, false).await,
-            ServerEvent::ReceiptRead(receipt) => self.on_receipt(receipt, true).await,
-            ServerEvent::AuthOk(renewed) => {
-                session
-                    .timers
-                    .token_lives(Instant::now(), renewed.token_expires_at);
-            }
-            ServerEvent::ServerDraining(drain) => {
-                let reconnect_after = Duration::from_millis(drain.reconnect_after_ms);
-                self.return_at = Some(Instant::now() + reconnect_after);
-                self.say(Update::Draining { reconnect_after }).await;
-            }
-            ServerEvent::Error(error) => self.on_error(session, error).await?,
-            ServerEvent::Ready(_)
-            | ServerEvent::ConversationRead(_)
-            | ServerEvent::SyncStart(_)
-            | ServerEvent::Ok(_)
-            | ServerEvent::Pong(_) => {}
-            other => self.say(Update::Event(Box::new(other))).await,
-        }
-        Ok(())
-    }
-
-    async fn on_receipt(&mut self, receipt: Receipt, read: bool) {
-        if self.receipts.is_news(&receipt, read) {
-            self.say(Update::Receipt { receipt, read }).await;
+            Renewed::Later(_) => session.timers.renewing(Instant::now()),
+            // It shows when the token runs out; until then this connection may live.
+            Renewed::Refused(_) => session.timers.renew_never(),
         }
     }
 
-    async fn on_message(&mut self, message: Message) {
-        let new = self.ledger.arrived(message.conversation_id, message.seq);
-        let own = self.me == Some(message.sender_id);
-        if own && self.outbox.settle(message.message_id).is_some() {
-            // Seen in the log before its ack, or instead of it.
-            self.say(Update::Acked(ack_of(&message))).await;
-        } else if new {
-            self.say(Update::Message(Box::new(message))).await;
+    pub(super) fn on_auth_ok(&self, session: &mut Session, until: Timestamp) {
+        let renews = self.config.credentials.refresh_token.is_some();
+        if renews {
+            session.timers.token_lives(Instant::now(), until);
         }
-    }
-
-    /// A change has a place in the log like a message, and moves the cursor like one.
-    async fn on_change(&mut self, change: MessageChanged) {
-        let cursor = change.seq;
-        if self.ledger.arrived(change.conversation_id, cursor) {
-            let message = Box::new(change.message);
-            self.say(Update::Changed { cursor, message }).await;
-        }
-    }
-
-    async fn on_ack(&mut self, ack: MessageAck) {
-        self.ledger.acked(ack.conversation_id, ack.seq);
-        if self.outbox.settle(ack.message_id).is_some() {
-            self.say(Update::Acked(ack)).await;
-        }
-    }
-
-    async fn on_batch(&mut self, batch: MessageBatch) {
-        for message in batch.messages {
-            self.on_message(message).await;
-        }
-        let mut changed = batch.changed.into_iter().peekable();
-        while let Some(message) = changed.next() {
-            // What follows in this batch must not be passed over by whoever stops here.
-            let is_last = changed.peek().is_none();
-            let cursor = if is_last { batch.to_seq } else { message.seq };
-            let message = Box::new(message);
-            self.say(Update::Changed { cursor, message }).await;
-        }
-        self.ledger.advance(batch.conversation_id, batch.to_seq);
-    }
-
-    async fn on_synced(&mut self, session: &mut Session, done: SyncDone) {
-        for reset in done.reset {
-            self.ledger.reset(reset.conversation_id, reset.seq);
-            self.say(Update::Reset(reset)).await;
-        }
-        session.synced = true;
-        self.say(Update::Synced {
-            messages: done.count,
-        })
-        .await;
-    }
-
-    async fn on_conversation(&mut self, change: ConversationChanged, created: bool) {
-        let conversation = Box::new(change.conversation);
-        self.say(Update::ConversationChanged {
-            seq: change.seq,
-            created,
-            conversation,
-        })
-        .await;
-    }
-
-    async fn on_member(&mut self, change: MemberChanged, added: bool) {
-        let MemberChanged {
-            conversation_id,
-            seq,
-            member,
-        } = change;
-        if !added && self.me == Some(member.user_id) {
-            self.ledger.forget(conversation_id);
-        }
-        self.say(Update::MemberChanged {
-            conversation_id,
-            seq,
-            added,
-            member,
-        })
-        .await;
-    }
-
-    async fn on_error(&mut self, session: &mut Session, error: ErrorEvent) -> Result<(), End> {
-        let retry_at = Instant::now() + error.retry_after_ms.map_or(RETRY, Duration::from_millis);
-        let by_reference = || {
-            error
-                .reference
-                .as_deref()
-                .and_then(|text| text.parse().ok())
-        };
-        if error.reference.as_deref() == Some(SYNC) {
-            if !error.retryable {
-                let reason = format!("{}: {}", error.code.as_str(), error.message);
-                return Err(End::again(ABNORMAL, reason));
-            }
-            session.sync_at = Some(retry_at);
-        } else if let Some(message_id) = error.message_id.or_else(by_reference) {
-            if error.retryable {
-                self.outbox.postpone(message_id, retry_at);
-            } else if self.outbox.settle(message_id).is_some() {
-                self.say(Update::Failed { message_id, error }).await;
-            }
-        } else {
-            self.say(Update::Event(Box::new(ServerEvent::Error(error))))
-                .await;
-        }
-        Ok(())
     }
 }
 
@@ -332,24 +274,5 @@ impl Driver {
 fn socket(socket: &mut Option<Socket>) -> Result<&mut Socket, End> {
     socket
         .as_mut()
-        .ok_or_else(|| End::again(ABNORMAL, "there is no socket"))
-}
-
-async fn poll_renewal(renewal: &mut Option<Renewal>) -> Result<Tokens, ApiError> {
-    match renewal {
-        Some(renewal) => renewal.await,
-        None => std::future::pending().await,
-    }
-}
-
-fn ack_of(message: &Message) -> MessageAck {
-    MessageAck {
-        reference: None,
-        message_id: message.message_id,
-        conversation_id: message.conversation_id,
-        seq: message.seq,
-        created_at: message.created_at,
-        status: message.status.unwrap_or(MessageStatus::Sent),
-        duplicate: true,
-    }
+        .ok_or_else(|| End::again("there is no socket"))
 }

@@ -34,7 +34,7 @@ pub(super) struct Timers {
     heard_at: Instant,
     /// A little more than the server's own heartbeat.
     silence: Duration,
-    pinged: bool,
+    pinged_at: Option<Instant>,
     renew_at: Option<Instant>,
 }
 
@@ -45,7 +45,7 @@ impl Timers {
             began_at: (now, server_time),
             heard_at: now,
             silence,
-            pinged: false,
+            pinged_at: None,
             renew_at: None,
         }
     }
@@ -53,7 +53,7 @@ impl Timers {
     /// Any frame is a sign of life.
     pub(super) fn heard(&mut self, now: Instant) {
         self.heard_at = now;
-        self.pinged = false;
+        self.pinged_at = None;
     }
 
     /// The token runs out then, by the server's clock.
@@ -78,10 +78,10 @@ impl Timers {
 
     pub(super) fn due(&mut self, now: Instant) -> Due {
         if now >= self.silent_at() {
-            if self.pinged {
+            if self.pinged_at.is_some() {
                 return Due::Dead;
             }
-            self.pinged = true;
+            self.pinged_at = Some(now);
             return Due::Ping;
         }
         if self.renew_at.is_some_and(|at| now >= at) {
@@ -97,12 +97,11 @@ impl Timers {
     }
 
     fn silent_at(&self) -> Instant {
-        let patience = if self.pinged {
-            self.silence + PONG_WAIT
-        } else {
-            self.silence
-        };
-        self.heard_at + patience
+        // Counted from the ping, not from the silence: this task may not have listened meanwhile.
+        match self.pinged_at {
+            Some(at) => at + PONG_WAIT,
+            None => self.heard_at + self.silence,
+        }
     }
 }
 
@@ -121,6 +120,16 @@ mod tests {
         timers.heard(start + Duration::from_secs(40));
         assert_eq!(timers.due(start + Duration::from_secs(41)), Due::Nothing);
         assert_eq!(timers.next(), start + Duration::from_secs(70));
+    }
+
+    #[test]
+    fn who_did_not_listen_for_long_asks_before_they_believe_in_silence() {
+        let start = Instant::now();
+        let mut timers = Timers::new(start, Timestamp::from_millis(0), 25);
+        let later = start + Duration::from_secs(500);
+        assert_eq!(timers.due(later), Due::Ping);
+        assert_eq!(timers.due(later + Duration::from_secs(9)), Due::Nothing);
+        assert_eq!(timers.due(later + Duration::from_secs(10)), Due::Dead);
     }
 
     #[test]
