@@ -54,6 +54,10 @@ pub enum Event {
         epoch: String,
         resume: Resume,
     },
+    /// The device asks for what it missed, on a connection that may be live already.
+    Sync { resume: Resume },
+    /// The server begins to answer that.
+    SyncStarted {},
     /// Everything missed has arrived; what comes from here on is live.
     Synced {},
     /// The connection ended, or was cut by the device (1006).

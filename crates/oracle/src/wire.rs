@@ -45,6 +45,12 @@ impl DeviceRecorder {
                 of: delete.seq,
                 content: Fingerprint::EMPTY,
             }),
+            ClientCommand::Sync(sync) => self.note(Event::Sync {
+                resume: match &sync.cursors {
+                    Some(cursors) => Resume::Cursors(cursors.clone()),
+                    None => Resume::Undelivered,
+                },
+            }),
             ClientCommand::PresenceSet(set) => self.note(Event::Appear { status: set.status }),
             _ => {}
         }
@@ -75,6 +81,7 @@ impl DeviceRecorder {
             | ServerEvent::MessageDeleted(change)
             | ServerEvent::ReactionAdded(change)
             | ServerEvent::ReactionRemoved(change) => self.change(change),
+            ServerEvent::SyncStart(_) => self.note(Event::SyncStarted {}),
             ServerEvent::MessageBatch(batch) => {
                 for message in &batch.messages {
                     self.note(arrived(message, Way::Batch));

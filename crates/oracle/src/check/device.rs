@@ -1,0 +1,434 @@
+//! One device's history, held to the logs: content, order, sight.
+
+use std::collections::HashMap;
+
+use rookery_protocol::user::PresenceStatus;
+use rookery_protocol::{ConversationId, MessageId, UserId};
+
+use super::found::{About, Kind};
+use super::marks::MarksSeen;
+use super::order::{From, Judged, Order, Step};
+use super::people::Truth;
+use super::second::World;
+use super::windows::Sight;
+use crate::event::{Event, Fingerprint, Resume, View, Way};
+use crate::history::Place;
+use crate::state::Stored;
+
+/// A device on its way through its history.
+#[derive(Debug)]
+pub(super) struct Device {
+    pub(super) name: String,
+    user: UserId,
+    view: View,
+    orders: HashMap<ConversationId, Order>,
+    run: u32,
+    /// How the present run began: with cursors, or with nothing known.
+    cursors: Option<HashMap<ConversationId, i64>>,
+    since: i64,
+    /// Announced by a `sync`, to begin when the server says so.
+    coming: Option<Resume>,
+    epoch: Option<String>,
+    judged: bool,
+    ready: Option<i64>,
+    replays: u32,
+    /// What it shows of messages that were changed, and since which event.
+    shown: HashMap<(ConversationId, i64), (Fingerprint, Place)>,
+    marks: MarksSeen,
+    presence: HashMap<UserId, (PresenceStatus, Place)>,
+}
+
+/// A message as an event brings it.
+#[derive(Clone, Copy)]
+struct Brought {
+    conversation: ConversationId,
+    seq: i64,
+    message: MessageId,
+    content: Fingerprint,
+}
+
+impl Device {
+    pub(super) fn new(name: &str, user: UserId, view: View) -> Self {
+        Self {
+            name: name.to_owned(),
+            user,
+            view,
+            orders: HashMap::new(),
+            run: 0,
+            cursors: None,
+            since: i64::MIN,
+            coming: None,
+            epoch: None,
+            judged: true,
+            ready: None,
+            replays: 0,
+            shown: HashMap::new(),
+            marks: MarksSeen::default(),
+            presence: HashMap::new(),
+        }
+    }
+
+    pub(super) fn see(&mut self, world: &mut World<'_>, place: Place, event: &Event) {
+        match event {
+            Event::Ready { epoch, resume, .. } => self.ready(world, place, epoch, resume),
+            Event::Disconnected { .. } => self.ready = None,
+            _ if !self.judged => {}
+            Event::Sync { resume } => self.coming = Some(resume.clone()),
+            Event::SyncStarted {} => {
+                if let Some(resume) = self.coming.take() {
+                    self.begin(&resume, place.at);
+                }
+            }
+            Event::Synced {} => self.replays += 1,
+            Event::Receipt {
+                conversation,
+                seq,
+                user,
+                read,
+            } => {
+                let mark = (*conversation, *user, *read);
+                world.marks.see(place, mark, seq.0);
+                let seen = (place, mark, seq.0);
+                let logs = (world.logs, world.slack());
+                self.marks.see(self.view, seen, logs, &mut world.found);
+            }
+            Event::Presence { user, status } => {
+                self.presence.insert(*user, (*status, place));
+            }
+            Event::End { connected, .. } => self.end(world, place, *connected),
+            event => self.of_a_log(world, place, event),
+        }
+    }
+
+    fn ready(&mut self, world: &World<'_>, place: Place, epoch: &str, resume: &Resume) {
+        self.presence.clear();
+        self.ready = Some(place.at);
+        self.judged = world.epoch().is_none_or(|judged| judged == epoch);
+        let set_back = self.epoch.as_deref().is_some_and(|known| known != epoch);
+        self.epoch = Some(epoch.to_owned());
+        if set_back {
+            self.orders.clear();
+            self.shown.clear();
+            self.marks = MarksSeen::default();
+        }
+        match resume {
+            Resume::Kept if set_back || self.run == 0 => self.begin(&Resume::Fresh, place.at),
+            Resume::Kept => {}
+            resume => self.begin(resume, place.at),
+        }
+    }
+
+    fn begin(&mut self, resume: &Resume, at: i64) {
+        self.run += 1;
+        self.since = at;
+        self.cursors = match resume {
+            Resume::Cursors(cursors) => {
+                let cursors = cursors.iter();
+                Some(cursors.map(|(id, seq)| (*id, seq.0)).collect())
+            }
+            Resume::Fresh | Resume::Undelivered | Resume::Kept => None,
+        };
+    }
+
+    /// A conversation, as it is in the present run.
+    fn order(&mut self, slack: i64, conversation: ConversationId) -> &mut Order {
+        let run = self.run;
+        let from = || match &self.cursors {
+            None => From::After(self.since.saturating_add(slack)),
+            Some(cursors) => cursors
+                .get(&conversation)
+                .map_or(From::Joining, |cursor| From::Cursor(*cursor)),
+        };
+        let order = self.orders.entry(conversation);
+        let order = order.or_insert_with(|| Order::new(run, from()));
+        if order.run != run {
+            order.begin(run, from());
+        }
+        order
+    }
+
+    fn of_a_log(&mut self, world: &mut World<'_>, place: Place, event: &Event) {
+        match event {
+            Event::Arrived {
+                conversation,
+                seq,
+                message_id,
+                content,
+                way,
+            } => {
+                let brought = Brought {
+                    conversation: *conversation,
+                    seq: seq.0,
+                    message: *message_id,
+                    content: *content,
+                };
+                self.arrived(world, place, brought, *way);
+            }
+            Event::Changed {
+                conversation,
+                seq,
+                of,
+                message_id,
+                content,
+            } => {
+                let brought = Brought {
+                    conversation: *conversation,
+                    seq: of.0,
+                    message: *message_id,
+                    content: *content,
+                };
+                self.changed(world, place, brought, seq.map(|seq| seq.0));
+            }
+            Event::Ack {
+                message_id,
+                conversation,
+                seq,
+                ..
+            } => self.acknowledged(world, place, (*conversation, seq.0), *message_id),
+            Event::CaughtUp { conversation, seq } => {
+                let ground = world.ground(*conversation, self.user);
+                let order = self.order(world.slack(), *conversation);
+                order.caught_up(seq.0, place, ground, &mut world.work);
+            }
+            Event::Reset { conversation, seq } => {
+                world.counts.resets += 1;
+                self.order(world.slack(), *conversation).reset(seq.0);
+            }
+            Event::Joined {
+                conversation,
+                seq,
+                user,
+            } if *user == self.user => {
+                self.order(world.slack(), *conversation).introduced(seq.0);
+            }
+            _ => {}
+        }
+    }
+
+    fn arrived(&mut self, world: &mut World<'_>, place: Place, brought: Brought, way: Way) {
+        let Brought {
+            conversation, seq, ..
+        } = brought;
+        world.counts.arrivals += 1;
+        self.sight(world, place, brought, seq);
+        if !self.content(world, place, brought) {
+            return;
+        }
+        let step = self.step(world.slack(), conversation, way);
+        let new = self.entry(world, place, brought, (seq, step));
+        if new && let Some(ready) = self.ready {
+            world.arrived_after(place, brought.message, ready);
+        }
+    }
+
+    fn changed(
+        &mut self,
+        world: &mut World<'_>,
+        place: Place,
+        brought: Brought,
+        entry: Option<i64>,
+    ) {
+        world.counts.changes += 1;
+        self.sight(world, place, brought, entry.unwrap_or(brought.seq));
+        let is_stored = self.content(world, place, brought);
+        if let Some(seq) = entry.filter(|_| is_stored) {
+            let step = self.step(world.slack(), brought.conversation, Way::Live);
+            self.entry(world, place, brought, (seq, step));
+        }
+    }
+
+    fn acknowledged(
+        &mut self,
+        world: &mut World<'_>,
+        place: Place,
+        (conversation, seq): (ConversationId, i64),
+        message: MessageId,
+    ) {
+        let late = self.order(world.slack(), conversation).acknowledged(seq);
+        let name = &self.name;
+        let about = About::entry(conversation, seq).with(message);
+        if late {
+            world.found.say(Kind::Reordered, Some(place), about, || {
+                format!("{name} got the ack of {seq} after later entries")
+            });
+        }
+    }
+
+    /// What the client library hands out after a replay does not say how far the replay went.
+    fn step(&mut self, slack: i64, conversation: ConversationId, way: Way) -> Step {
+        let (view, replays) = (self.view, self.replays);
+        let order = self.order(slack, conversation);
+        if way == Way::Batch {
+            return Step::Replayed;
+        }
+        let first = std::mem::replace(&mut order.replays, replays) != replays;
+        if first && view == View::Client {
+            Step::Replayed
+        } else {
+            Step::Live
+        }
+    }
+
+    /// Judges the place of an entry among those that came before; returns whether it is new.
+    fn entry(
+        &mut self,
+        world: &mut World<'_>,
+        place: Place,
+        brought: Brought,
+        (seq, step): (i64, Step),
+    ) -> bool {
+        let conversation = brought.conversation;
+        let ground = world.ground(conversation, self.user);
+        let slack = world.slack();
+        let order = self.order(slack, conversation);
+        let unjudged = order.leaves_behind(seq, ground, &mut world.work);
+        let judged = order.arrived((seq, step), place, ground, &mut world.work);
+        world.found.cannot_judge(
+            "entries between an earlier membership and its end",
+            unjudged,
+        );
+        let about = About::entry(conversation, seq).with(brought.message);
+        let name = &self.name;
+        match judged {
+            Judged::InOrder { new } => {
+                world.counts.repeats += u64::from(!new);
+                return new;
+            }
+            Judged::Again => world.found.say(Kind::Duplicated, Some(place), about, || {
+                format!("{name} got {seq} again")
+            }),
+            Judged::Late => world.found.say(Kind::Reordered, Some(place), about, || {
+                format!("{name} got {seq} after later entries")
+            }),
+        }
+        false
+    }
+
+    /// Whether this user may see it: the entry, and the message that it shows.
+    fn sight(&self, world: &mut World<'_>, place: Place, brought: Brought, entry: i64) {
+        let windows = world.ground(brought.conversation, self.user).windows;
+        let sight = match windows.sight(brought.seq) {
+            Sight::Allowed => windows.sight(entry),
+            other => other,
+        };
+        let about = About::entry(brought.conversation, brought.seq).with(brought.message);
+        match sight {
+            Sight::Allowed => {}
+            Sight::Unknown => world
+                .found
+                .cannot_judge("arrivals from before a re-joining", 1),
+            Sight::Forbidden => world.found.say(Kind::Leaked, Some(place), about, || {
+                format!(
+                    "{} got {} of {}, which is none of {}'s",
+                    self.name, brought.seq, brought.conversation, self.user
+                )
+            }),
+        }
+    }
+
+    /// Judges whether it is what the store has there; returns whether the store has anything.
+    fn content(&mut self, world: &mut World<'_>, place: Place, brought: Brought) -> bool {
+        let Brought {
+            conversation,
+            seq,
+            message,
+            content,
+        } = brought;
+        let about = About::entry(conversation, seq).with(message);
+        let name = &self.name;
+        let Some(stored) = world.logs.log(conversation).get(seq) else {
+            world.found.say(Kind::Phantom, Some(place), about, || {
+                format!("{name} got {message} at {seq}, where the store has nothing")
+            });
+            return false;
+        };
+        if stored.message_id != message {
+            let there = stored.message_id;
+            world.found.say(Kind::Disagreeing, Some(place), about, || {
+                format!("{name} got {message} at {seq}, the store has {there} there")
+            });
+            return true;
+        }
+        world.nobody_sent(stored, Some(place));
+        if stored.changed {
+            self.shown.insert((conversation, seq), (content, place));
+        }
+        if !world.may_show(stored, content) {
+            world.found.say(Kind::Disagreeing, Some(place), about, || {
+                format!("{name} got {seq} with another content than the store has")
+            });
+        }
+        true
+    }
+
+    /// The device's own end, with everything at rest.
+    fn end(&mut self, world: &mut World<'_>, place: Place, connected: bool) {
+        if !connected || self.ready.is_none() {
+            return;
+        }
+        for conversation in world.memberships.conversations(self.user) {
+            let (replays, view) = (self.replays, self.view);
+            let ground = world.ground(*conversation, self.user);
+            let order = self.order(world.slack(), *conversation);
+            let step = match view {
+                View::Client if order.replays != replays => Step::Replayed,
+                _ => Step::Live,
+            };
+            order.end(step, place, ground, &mut world.work);
+        }
+        self.shows_the_last_state(world);
+        self.sees_people(world, place);
+    }
+
+    /// Of a message that was changed every device that shows it shows the last state.
+    fn shows_the_last_state(&self, world: &mut World<'_>) {
+        for (&(conversation, seq), &(content, place)) in &self.shown {
+            let ground = world.ground(conversation, self.user);
+            let is_present = ground.windows.last().is_some_and(|(_, to)| to == i64::MAX);
+            let Some(Stored { content: last, .. }) = ground.log.get(seq) else {
+                continue;
+            };
+            if is_present && *last != content {
+                let about = About::entry(conversation, seq);
+                world.found.say(Kind::Disagreeing, Some(place), about, || {
+                    format!("{} shows {seq} as it was before a change", self.name)
+                });
+            }
+        }
+    }
+
+    fn sees_people(&self, world: &mut World<'_>, place: Place) {
+        for (user, (status, seen)) in &self.presence {
+            let times = (seen.at, place.at);
+            let truth =
+                world
+                    .people
+                    .truth(*user, self.user, times, world.options.presence_bound_ms);
+            match truth {
+                Truth::Status(truth) if truth == *status => {}
+                Truth::Status(truth) => {
+                    let about = About::default();
+                    world.found.say(Kind::Presence, Some(*seen), about, || {
+                        format!("{} shows {user} {status:?}, who is {truth:?}", self.name)
+                    });
+                }
+                Truth::Unknown(why) => world.found.cannot_judge(why, 1),
+            }
+        }
+    }
+
+    /// The history ends: whatever was passed over and never came is lost.
+    pub(super) fn finish(self, world: &mut World<'_>) {
+        for (conversation, order) in &self.orders {
+            for (seq, place) in order.lost() {
+                let stored = world.logs.log(*conversation).get(seq);
+                let about = stored.map_or(About::entry(*conversation, seq), |stored| {
+                    About::entry(*conversation, seq).with(stored.message_id)
+                });
+                world.found.say(Kind::Lost, Some(place), about, || {
+                    format!("{} never got {seq} of {conversation}", self.name)
+                });
+            }
+        }
+    }
+}
