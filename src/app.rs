@@ -26,12 +26,12 @@ use crate::config::Config;
 use crate::delivery::{BaseLoader, Delivery, DeliveryParts, Epoch, Outset};
 use crate::gateway::{self, Admission, AdmissionOptions, Gateway, GatewayOptions, GatewayParts};
 use crate::gateway::{Listener, Registry};
-use crate::lifecycle::{Signals, Stop, Tasks, signals};
+use crate::lifecycle::{Signals, Tasks, signals};
 use crate::ops::NodeStatus;
 use crate::presence::Presence;
 use crate::rest::RestState;
 use crate::store::{self, SingleNode, Store, StoreOptions};
-use crate::{metrics, ops, rest, web};
+use crate::{descriptors, metrics, ops, rest, web};
 
 /// How the command line wants a node to run.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +44,12 @@ pub struct Options {
 const BUS_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a starting node waits to hear where the journal is.
 const JOURNAL_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the tasks of a node that has yet to serve anybody may take to end.
+const START_STOP: Duration = Duration::from_secs(1);
+/// The exit code of a node that a second signal or the time-out ended before its drain was over.
+const UNFINISHED: u8 = 3;
+/// Connections to the operations port: a few who scrape and probe.
+const OPS_CONNECTIONS: usize = 64;
 /// A node without a load balancer has nobody to wait for when it stops.
 const ALONE_DRAIN_WINDOW: Duration = Duration::from_millis(200);
 
@@ -53,14 +59,22 @@ const ALONE_DRAIN_WINDOW: Duration = Duration::from_millis(200);
 /// The node cannot start: the database, an address, the schema.
 pub async fn run(config: Config, options: Options) -> anyhow::Result<ExitCode> {
     let mut signals = signals().context("cannot take over signals")?;
-    let node = Node::start(&config, options).await?;
-    banner::show(&config);
-    let tasks = node.tasks.clone();
-    let stopped_by = tokio::select! {
-        stop = signals.next() => Some(stop),
-        () = tasks.stopping().cancelled() => None,
+    let tasks = Tasks::new();
+    let node = tokio::select! {
+        node = Node::start(&config, options, tasks.clone()) => node?,
+        _ = signals.next() => {
+            // Nobody was served yet. What was begun at the database is rolled back.
+            tracing::info!("stopped while starting");
+            tasks.stop(START_STOP).await;
+            return Ok(ExitCode::SUCCESS);
+        }
     };
-    Ok(node.stop(&config, &mut signals, stopped_by.is_some()).await)
+    banner::show(&config);
+    tokio::select! {
+        _ = signals.next() => {}
+        () = tasks.stopping().cancelled() => {}
+    }
+    Ok(node.stop(&config, &mut signals).await)
 }
 
 /// Brings the schema up to date.
@@ -83,12 +97,11 @@ struct Node {
 }
 
 impl Node {
-    async fn start(config: &Config, options: Options) -> anyhow::Result<Self> {
+    async fn start(config: &Config, options: Options, tasks: Tasks) -> anyhow::Result<Self> {
         // Addresses first: whoever cannot have them has changed nothing yet.
         let public = listen(config.http.listen_addr, "LISTEN_ADDR")?;
         let ops_port = listen(config.http.ops_addr, "OPS_ADDR")?;
         let handle = metrics::install();
-        let tasks = Tasks::new();
         metrics::spawn_upkeep(&tasks, handle.clone());
         let (store, alone) = open_store(config, options).await?;
         let clock = Clock::system();
@@ -100,7 +113,7 @@ impl Node {
 
         let status = Arc::new(NodeStatus::new(&config.node.id, config.redis.url.is_some()));
         let ops_router = ops::router(Arc::clone(&status), handle);
-        let ops_listener = Listener::new(ops_port, ops_router, 0);
+        let ops_listener = Listener::new(ops_port, ops_router, OPS_CONNECTIONS);
         tasks.spawn_vital("ops-port", ops_listener.run(tasks.clone()));
         let watch = watch::run(
             path.gateway.clone(),
@@ -110,7 +123,9 @@ impl Node {
         tasks.spawn_vital("watch", watch);
         wait_for(path.bus.as_ref(), path.presence.as_ref()).await;
         let router = public_router(path.gateway.clone(), rest, Arc::clone(&status));
-        let listener = Listener::new(public, router, config.limits.sockets);
+        let pool_max = config.database.pool_max as usize;
+        let connections = descriptors::connections(config.limits.sockets, pool_max);
+        let listener = Listener::new(public, router, connections);
         tasks.spawn_vital("public-port", listener.run(tasks.clone()));
         status.started.set(true);
         Ok(Self {
@@ -121,31 +136,33 @@ impl Node {
         })
     }
 
-    /// Sends the sockets away, finishes what was begun, and says whether that worked out.
-    async fn stop(self, config: &Config, signals: &mut Signals, asked: bool) -> ExitCode {
+    /// Sends the sockets away, finishes what was begun, and says how that went.
+    async fn stop(self, config: &Config, signals: &mut Signals) -> ExitCode {
         let deadline = Instant::now() + config.drain.timeout;
         self.status.draining.set(true);
         let in_order = async {
-            if asked {
-                self.drain(config).await;
-            } else {
+            if self.tasks.crashed() {
                 // Half a node is worse than none: whoever is here is better off elsewhere, at once.
                 gateway::drain(&self.gateway, Duration::ZERO).await;
+            } else {
+                self.drain(config).await;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             self.tasks.stop(left).await
         };
-        let clean = tokio::select! {
-            clean = in_order => clean,
-            Stop::Hard = signals.next() => false,
+        // The drain keeps to its own times; should it not, nothing holds the process up for ever.
+        let in_order = tokio::time::timeout(config.drain.timeout + START_STOP, in_order);
+        let finished = tokio::select! {
+            finished = in_order => finished.unwrap_or(false),
+            () = signals.hard() => false,
         };
-        if !clean {
+        if !finished {
             tracing::warn!("stopped before everything was finished");
         }
-        if clean && asked {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
+        match (self.tasks.crashed(), finished) {
+            (true, _) => ExitCode::FAILURE,
+            (false, true) => ExitCode::SUCCESS,
+            (false, false) => ExitCode::from(UNFINISHED),
         }
     }
 

@@ -59,17 +59,20 @@ pub async fn frame(
         ClientCommand::MessageDelivered(mark) => mark::delivered(gateway, session, &mark).await,
         ClientCommand::MessageRead(mark) => mark::read(gateway, session, &mark).await,
         ClientCommand::Typing(typing) => typing::handle(gateway, session, &typing).await,
-        ClientCommand::ConversationWatch(watch) => watch::begin(gateway, session, watch).await,
+        // Boxed: rare, and not to be paid for by every socket's task.
+        ClientCommand::ConversationWatch(watch) => {
+            Box::pin(watch::begin(gateway, session, watch)).await
+        }
         ClientCommand::ConversationUnwatch(watch) => watch::end(gateway, session, watch),
         ClientCommand::PresenceSubscribe(watch) => presence::subscribe(gateway, session, watch),
         ClientCommand::PresenceUnsubscribe(watch) => presence::unsubscribe(gateway, session, watch),
-        ClientCommand::PresenceSet(set) => presence::set(gateway, session, set).await,
+        ClientCommand::PresenceSet(set) => Box::pin(presence::set(gateway, session, set)).await,
         ClientCommand::Sync(sync) => sync::handle(gateway, session, sync),
         ClientCommand::MessageEdit(edit) => changes::edit(gateway, session, edit).await,
-        ClientCommand::MessageDelete(delete) => changes::delete(gateway, session, &delete).await,
-        ClientCommand::ReactionAdd(reaction) => changes::react(gateway, session, &reaction).await,
+        ClientCommand::MessageDelete(delete) => changes::delete(gateway, session, delete).await,
+        ClientCommand::ReactionAdd(reaction) => changes::react(gateway, session, reaction).await,
         ClientCommand::ReactionRemove(reaction) => {
-            changes::unreact(gateway, session, &reaction).await
+            changes::unreact(gateway, session, reaction).await
         }
         ClientCommand::Ping(ping) => Ok(Some(ServerEvent::Pong(Reply {
             reference: ping.reference,

@@ -31,7 +31,8 @@ mod worker;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rookery_protocol::{ConversationId, Seq, UserId};
+use rookery_protocol::message::Message;
+use rookery_protocol::{ConversationId, Seq, UserId, limits};
 use tokio::sync::{Notify, mpsc};
 
 pub use base::{Base, BaseLoader};
@@ -46,7 +47,7 @@ use crate::gateway::Registry;
 use crate::lifecycle::Tasks;
 use crate::metrics;
 use crate::presence::Roster;
-use crate::store::Store;
+use crate::store::{LogEntry, Store};
 
 /// Work that may wait for one worker: a second of a node's best rate.
 const WORKER_QUEUE: usize = 32_768;
@@ -81,19 +82,36 @@ pub struct Behind {
 }
 
 /// Whose sockets a channel is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Audience {
     User(UserId),
     /// All who have a seat in the conversation.
     Room,
 }
 
+/// About the bytes that an entry takes in memory.
+fn weight(entry: &LogEntry) -> usize {
+    /// Ids, times, and the maps around them.
+    const REST: usize = 512;
+    let message = match entry {
+        LogEntry::Message(message) => Some(message),
+        LogEntry::Change(change) => Some(&change.message),
+        LogEntry::Blank { .. } => None,
+    };
+    let metadata = |m: &Message| m.metadata.as_ref().map_or(0, |_| limits::METADATA_BYTES);
+    REST + message.map_or(0, |m| m.content.len() + metadata(m))
+}
+
 /// Everything a worker does.
 enum Work {
-    News { to: Audience, payload: Bytes },
+    News {
+        to: Audience,
+        payload: Bytes,
+    },
     Behind(Behind),
     Filled(Box<fill::Filled>),
-    FillFailed(ConversationId),
+    /// A fill came to nothing.
+    FillOver(ConversationId),
 }
 
 /// The entrance to the workers, the reconciler's bell, and what they all share.
@@ -136,8 +154,9 @@ impl Delivery {
             watchers: parts.watchers.clone(),
             roster: Arc::clone(&parts.roster),
         };
+        let shared = worker::Shared::new();
         for queue in queues {
-            let worker = worker::Worker::new(parts.clone(), delivery.clone());
+            let worker = worker::Worker::new(parts.clone(), delivery.clone(), shared.clone());
             parts.tasks.spawn_vital("delivery", worker.run(queue));
         }
         (delivery, seating)

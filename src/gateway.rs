@@ -6,12 +6,15 @@
 //! outbox closes the socket with a code that says "come back and resume".
 
 mod admission;
+mod backlog;
 mod connection;
 mod drain;
 mod echo;
 mod frame;
+mod goodbye;
 mod group_online;
 mod heartbeat;
+mod link;
 mod listener;
 mod open;
 mod outbox;
@@ -37,7 +40,7 @@ pub use frame::{Frame, SharedFrame};
 pub(crate) use group_online::tell_one as tell_group_online;
 pub use listener::{Listener, bind};
 pub(crate) use open::{Seats, give_up_seat, noted, take_seats};
-pub use outbox::{Outbox, Push};
+pub use outbox::{Lane, Outbox, Push};
 pub use positions::{Positions, Verdict};
 pub use rate_limit::{Bucket, Rates};
 pub use registry::Registry;

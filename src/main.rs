@@ -1,9 +1,10 @@
 //! The `rookery` program. Exit codes: 0 done, 1 something failed while running, 2 the
-//! configuration (or the command line) cannot work.
+//! configuration (or the command line) cannot work, 3 stopped before everything was finished.
 
 use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use rookery::app;
@@ -14,6 +15,9 @@ use rookery::{descriptors, failpoint, healthcheck, telemetry};
 #[cfg(not(target_env = "msvc"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// How long calls that block a thread may take when all else has ended.
+const LAST_CALLS: Duration = Duration::from_secs(1);
 
 /// The configuration cannot work.
 const REFUSED: u8 = 2;
@@ -37,7 +41,10 @@ enum Command {
     /// Run a node until SIGTERM or SIGINT (the default command).
     ///
     /// The first signal drains: clients are told when to come back, and are sent elsewhere in small
-    /// batches. A second signal ends the process at once.
+    /// batches. A second signal, or drain.timeout_seconds, ends the process at once.
+    ///
+    /// Exit codes: 0 stopped with everything finished; 1 it failed; 2 the configuration cannot work;
+    /// 3 ended before the drain was over.
     Serve(ServeArgs),
     /// Bring the database's schema up to date, then exit.
     Migrate(ConfigArgs),
@@ -107,13 +114,18 @@ where
         Err(error) => return refuse(&error),
     };
     failpoint::setup();
-    descriptors::make_room(&mut config.limits);
+    descriptors::make_room(&mut config.limits, config.database.pool_max as usize);
     // As many threads as cores, or TOKIO_WORKER_THREADS.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(work(config)),
+        Ok(runtime) => {
+            let outcome = runtime.block_on(work(config));
+            // A look-up of a name that hangs must not keep the process.
+            runtime.shutdown_timeout(LAST_CALLS);
+            outcome
+        }
         Err(error) => Err(error.into()),
     };
     outcome.unwrap_or_else(|error| {

@@ -2,10 +2,12 @@
 //! whichever node or server fails meanwhile.
 
 mod cluster {
+    mod admission;
     mod changes;
     mod crowd;
     mod drain;
     mod groups;
+    mod held;
     mod large;
     mod loss;
     mod presence;
@@ -16,6 +18,7 @@ mod cluster {
     mod sending;
     mod sessions;
     mod set_back;
+    mod slow_readers;
 }
 
 #[path = "stories/changes.rs"]

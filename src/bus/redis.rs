@@ -142,7 +142,7 @@ impl RedisBus {
             tasks.clone(),
         );
         tasks.spawn_vital("bus-supervisor", watch);
-        tasks.spawn_vital(
+        tasks.spawn_late(
             "bus-publisher",
             publisher::run(link.publisher.clone(), waiting, tasks.clone()),
         );

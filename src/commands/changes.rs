@@ -1,67 +1,75 @@
 //! `message.edit`, `message.delete`, `reaction.add` and `reaction.remove`: answered with `ok` once
 //! they are stored.
 //!
-//! The socket's task waits for each of them. So what one device changes is changed in the order in
-//! which it asked (two edits of a message must not change places), and a device that floods the
-//! server with reactions occupies one database connection, not all. What it sends meanwhile waits
-//! in the kernel, for some milliseconds; longer only while somebody else holds the conversation,
-//! and not beyond the database's lock time-out. The outcome does not depend on sends that are not
-//! acked yet: the `seq` that a change names is known from an ack.
+//! The socket's next command waits for each of them. So what one device changes is changed in the
+//! order in which it asked (two edits of a message must not change places), and a device that floods
+//! the server with reactions occupies one database connection, not all. What it sends meanwhile
+//! waits in the kernel, for some milliseconds; longer only while somebody else holds the
+//! conversation, and not beyond the database's lock time-out. What others tell it goes on being
+//! written. The outcome does not depend on sends that are not acked yet: the `seq` that a change
+//! names is known from an ack.
+
+use std::sync::Arc;
 
 use rookery_protocol::command::{MessageDelete, MessageEdit, ReactionChange};
 use rookery_protocol::event::{Reply, ServerEvent};
+use rookery_protocol::message::Message;
+use tokio::sync::oneshot;
 
+use crate::chat::messages::Messages;
 use crate::error::AppError;
 use crate::gateway::{Gateway, Session};
 
 type Answer = Result<Option<ServerEvent>, AppError>;
 
 pub(super) async fn edit(gateway: &Gateway, session: &Session, command: MessageEdit) -> Answer {
-    let (id, seq) = (command.conversation_id, command.seq);
-    let edited = gateway
-        .messages
-        .edit(session.user_id, id, seq, command.content);
-    edited.await?;
-    ok(command.reference)
+    let (user, id, seq) = (session.user_id, command.conversation_id, command.seq);
+    let change =
+        async move |messages: Arc<Messages>| messages.edit(user, id, seq, command.content).await;
+    to_the_end(gateway, command.reference, change).await
 }
 
-pub(super) async fn delete(
-    gateway: &Gateway,
-    session: &Session,
-    command: &MessageDelete,
-) -> Answer {
-    let (id, seq) = (command.conversation_id, command.seq);
-    let deleted = gateway.messages.delete(session.user_id, id, seq);
-    deleted.await?;
-    ok(command.reference.clone())
+pub(super) async fn delete(gateway: &Gateway, session: &Session, command: MessageDelete) -> Answer {
+    let (user, id, seq) = (session.user_id, command.conversation_id, command.seq);
+    let change = async move |messages: Arc<Messages>| messages.delete(user, id, seq).await;
+    to_the_end(gateway, command.reference, change).await
 }
 
-pub(super) async fn react(
-    gateway: &Gateway,
-    session: &Session,
-    command: &ReactionChange,
-) -> Answer {
-    let (id, seq) = (command.conversation_id, command.seq);
-    let added = gateway
-        .messages
-        .react(session.user_id, id, seq, &command.emoji);
-    added.await?;
-    ok(command.reference.clone())
+pub(super) async fn react(gateway: &Gateway, session: &Session, command: ReactionChange) -> Answer {
+    let (user, id, seq) = (session.user_id, command.conversation_id, command.seq);
+    let change =
+        async move |messages: Arc<Messages>| messages.react(user, id, seq, &command.emoji).await;
+    to_the_end(gateway, command.reference, change).await
 }
 
 pub(super) async fn unreact(
     gateway: &Gateway,
     session: &Session,
-    command: &ReactionChange,
+    command: ReactionChange,
 ) -> Answer {
-    let (id, seq) = (command.conversation_id, command.seq);
-    let removed = gateway
-        .messages
-        .unreact(session.user_id, id, seq, &command.emoji);
-    removed.await?;
-    ok(command.reference.clone())
+    let (user, id, seq) = (session.user_id, command.conversation_id, command.seq);
+    let change =
+        async move |messages: Arc<Messages>| messages.unreact(user, id, seq, &command.emoji).await;
+    to_the_end(gateway, command.reference, change).await
 }
 
-fn ok(reference: Option<String>) -> Answer {
+/// Makes a change in a task of its own, as every transaction is: a socket that closes meanwhile must
+/// not leave what is stored untold.
+async fn to_the_end<F>(
+    gateway: &Gateway,
+    reference: Option<String>,
+    change: impl FnOnce(Arc<Messages>) -> F,
+) -> Answer
+where
+    F: Future<Output = Result<Message, AppError>> + Send + 'static,
+{
+    let (give, changed) = oneshot::channel();
+    let change = change(Arc::clone(&gateway.messages));
+    gateway.tasks.spawn("change", async move {
+        // The socket may be gone by now.
+        give.send(change.await).ok();
+    });
+    // Dropped at the hard stop only.
+    changed.await.map_err(|_| AppError::unavailable())??;
     Ok(Some(ServerEvent::Ok(Reply { reference })))
 }

@@ -35,7 +35,7 @@ pub(super) async fn handle(
         metadata: command.metadata,
     };
     let answer = answer(Arc::clone(session), reference.clone(), message_id, now);
-    session.send_began();
+    session.began();
     let submitted = gateway
         .messages
         .submit(session.user_id, request, Some(session.id), answer)
@@ -43,7 +43,7 @@ pub(super) async fn handle(
     match submitted {
         Ok(()) => Outcome::Nothing,
         Err(error) => {
-            session.send_answered();
+            session.done();
             refuse(error, reference, message_id)
         }
     }
@@ -76,7 +76,7 @@ fn answer(
             Err(error) => ServerEvent::Error(error.into_event(reference, Some(message_id))),
         };
         session.send(&event);
-        session.send_answered();
+        session.done();
         metrics::ack_seconds().record(began.elapsed());
     })
 }

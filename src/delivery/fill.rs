@@ -1,19 +1,31 @@
 //! Reads from the store what some sockets lack: the missing entries, once for all of them, and what
-//! telling of membership changes needs.
+//! telling of membership changes needs. Step by step: a worker passes one step on before the next
+//! is read, so that a long hole costs no more memory than a short one.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use rookery_protocol::conversation::{Conversation, Member};
 use rookery_protocol::message::SystemNotice;
 use rookery_protocol::{ConversationId, Seq, UserId, limits};
+use tokio::sync::Semaphore;
 
-use super::Path;
-use crate::store::{LogEntry, Membership, Result, Store};
+use super::{DeliveryParts, Path, weight};
+use crate::metrics;
+use crate::store::{LogEntry, Membership, Result, Store, StoreError};
 
 /// Entries read at once.
-const PAGE: i64 = 200;
-/// A live socket further behind than this is told to come back and resume instead.
-pub(super) const FILL_MAX: i64 = 1_000;
+const PAGE: i64 = 100;
+/// A step ends when it has so many entries, or so many bytes.
+const STEP_ENTRIES: usize = 500;
+const STEP_BYTES: usize = 1024 * 1024;
+/// Fills of one node that read at the same time. When the bus has lost much, thousands of
+/// conversations have to be read: sends need the database's connections, too.
+const AT_ONCE: usize = 6;
+/// How long a fill that failed waits before it is tried again: at first, and at the most.
+const RETRY_MIN: Duration = Duration::from_millis(250);
+const RETRY_MAX: Duration = Duration::from_secs(2);
 
 /// What is to be read.
 #[derive(Debug)]
@@ -30,6 +42,12 @@ pub(super) struct Request {
 pub(super) struct Filled {
     pub(super) conversation_id: ConversationId,
     pub(super) path: Path,
+    /// What was asked for.
+    pub(super) target: Seq,
+    /// Entries after this one were read.
+    pub(super) from: Seq,
+    /// There is more before the target than one step reads.
+    pub(super) more: bool,
     /// Windows of those asked for who are or were members.
     pub(super) memberships: HashMap<UserId, Membership>,
     pub(super) users: Vec<UserId>,
@@ -40,8 +58,63 @@ pub(super) struct Filled {
     pub(super) members: HashMap<UserId, Member>,
 }
 
-/// Reads everything one fill needs.
-pub(super) async fn read(store: &dyn Store, request: &Request) -> Result<Filled> {
+/// Carries out the fills of all workers, a few at a time. Cloning shares it.
+#[derive(Clone)]
+pub(super) struct Fills {
+    turns: Arc<Semaphore>,
+}
+
+impl Fills {
+    pub(super) fn new() -> Self {
+        let turns = Arc::new(Semaphore::new(AT_ONCE));
+        Self { turns }
+    }
+
+    /// Reads a step, again and again until the store answers. `None`: the node stops, or nobody is
+    /// left to be told.
+    pub(super) async fn read(&self, parts: &DeliveryParts, request: &Request) -> Option<Filled> {
+        let mut pause = RETRY_MIN;
+        loop {
+            let turn = self.turns.acquire().await.ok()?;
+            let read = read(parts.store.as_ref(), request).await;
+            drop(turn);
+            match read {
+                Ok(filled) => {
+                    metrics::fills_total().filled.increment(1);
+                    return Some(filled);
+                }
+                Err(error) => failed(&error),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(spread(pause, request.conversation_id)) => {}
+                () = parts.tasks.stopping().cancelled() => return None,
+            }
+            pause = (pause * 2).min(RETRY_MAX);
+            let mut users = request.users.iter();
+            if !users.any(|(user, _)| parts.registry.has(*user)) {
+                return None;
+            }
+        }
+    }
+}
+
+fn failed(error: &StoreError) {
+    metrics::fills_total().failed.increment(1);
+    if matches!(error, StoreError::Unavailable(_)) {
+        // Of thousands at once; that the database is away is told by the reconciler.
+        tracing::debug!(%error, "a hole cannot be filled yet");
+    } else {
+        tracing::error!(%error, "a hole cannot be filled");
+    }
+}
+
+/// Spreads the attempts of different conversations, up to half as long again.
+fn spread(pause: Duration, id: ConversationId) -> Duration {
+    pause + pause * u32::from(id.as_bytes()[14]) / 512
+}
+
+/// Reads everything one step needs.
+async fn read(store: &dyn Store, request: &Request) -> Result<Filled> {
     let id = request.conversation_id;
     let users: Vec<UserId> = request.users.iter().map(|(user, _)| *user).collect();
     let memberships = store.memberships_in(id, &users).await?;
@@ -51,15 +124,7 @@ pub(super) async fn read(store: &dyn Store, request: &Request) -> Result<Filled>
         .map(Membership::visible_to)
         .max()
         .unwrap_or(Seq::ZERO);
-    let target = request.target.min(end);
-    let mut entries: Vec<LogEntry> = Vec::new();
-    let mut after = from;
-    while after < target && after.0 - from.0 < FILL_MAX {
-        let page = store.entries(id, after, target, PAGE).await?;
-        let Some(last) = page.last() else { break };
-        after = last.seq();
-        entries.extend(page);
-    }
+    let (entries, more) = step(store, id, from, request.target.min(end)).await?;
     let messages = entries.iter().filter_map(LogEntry::message);
     let notices: Vec<SystemNotice> = messages.filter_map(SystemNotice::of).collect();
     let members = members_named(store, id, &notices).await?;
@@ -67,6 +132,9 @@ pub(super) async fn read(store: &dyn Store, request: &Request) -> Result<Filled>
     Ok(Filled {
         conversation_id: id,
         path: request.path,
+        target: request.target,
+        from,
+        more,
         memberships: memberships.into_iter().map(|m| (m.user_id, m)).collect(),
         users,
         entries,
@@ -75,6 +143,27 @@ pub(super) async fn read(store: &dyn Store, request: &Request) -> Result<Filled>
     })
 }
 
+/// Entries after `from`, and whether there are more up to `target`.
+async fn step(
+    store: &dyn Store,
+    id: ConversationId,
+    from: Seq,
+    target: Seq,
+) -> Result<(Vec<LogEntry>, bool)> {
+    let (mut entries, mut bytes): (Vec<LogEntry>, usize) = (Vec::new(), 0);
+    let mut after = from;
+    while after < target {
+        if entries.len() >= STEP_ENTRIES || bytes >= STEP_BYTES {
+            return Ok((entries, true));
+        }
+        let page = store.entries(id, after, target, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = last.seq();
+        bytes += page.iter().map(weight).sum::<usize>();
+        entries.extend(page);
+    }
+    Ok((entries, false))
+}
 /// The lowest position among those concerned.
 fn start_of(request: &Request, memberships: &[Membership]) -> Seq {
     let joined = |user: UserId| {

@@ -8,7 +8,7 @@ use rookery_protocol::event::{ConversationRead, Receipt, ServerEvent};
 
 use super::Audience;
 use crate::bus::{BusReceipt, OwnRead};
-use crate::gateway::{Frame, Registry, Session};
+use crate::gateway::{Frame, Lane, Registry, Session};
 use crate::store::MarkKind;
 
 /// Passes on what other members have got or read. A slow reader is left alone: it finds the same in
@@ -37,7 +37,7 @@ fn pass_on(sessions: &[Arc<Session>], receipt: &BusReceipt) {
     for session in sessions {
         let known = session.positions().get(receipt.conversation_id).is_some();
         if known && let Some(frame) = frames.of(session.format, || event_of(receipt)) {
-            session.outbox.push_unless_busy(frame);
+            session.outbox.offer(Lane::Latest, frame);
         }
     }
 }

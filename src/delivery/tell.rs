@@ -13,8 +13,8 @@ use rookery_protocol::{ConversationId, UserId, limits};
 use super::fill::Filled;
 use super::{Audience, DeliveryParts, Path};
 use crate::bus::BusPresence;
-use crate::gateway::{Push, Registry, Session, SharedFrame, Verdict};
-use crate::metrics;
+use crate::failpoint::{self, Failpoint};
+use crate::gateway::{Lane, Registry, Session, SharedFrame, Verdict};
 use crate::presence::shown;
 use crate::store::{LogEntry, Membership};
 
@@ -55,7 +55,15 @@ pub(super) fn pass_on(
                 }
             }
             Verdict::Old | Verdict::Noted => {}
+            Verdict::Ahead if failpoint::leaves_out(Failpoint::HoldOff) => {
+                positions.synced_to(id, seq);
+                frame.push_to(session, path);
+            }
             Verdict::Ahead => kept.hole = true,
+            Verdict::Unknown if failpoint::leaves_out(Failpoint::BaseNotRead) => {
+                positions.learn(id, seq);
+                frame.push_to(session, path);
+            }
             Verdict::Unknown => kept.stranger = true,
         }
     }
@@ -113,23 +121,24 @@ fn event_of(entry: &LogEntry, message: &Message, own: bool) -> ServerEvent {
 }
 
 /// Passes on to one socket what a fill read for it, each entry with what it means for its user.
+/// True if it lacks something from before what was read.
 pub(super) fn fill_session(
     session: &Session,
     membership: &Membership,
     filled: &Filled,
     frames: &mut [EntryFrame<'_>],
-) {
+) -> bool {
     let id = filled.conversation_id;
     let user = session.user_id;
     // Held to the end: no sync may come between an entry's verdict and its frame.
     let mut positions = session.positions();
     if !positions.is_based() {
-        return;
+        return false;
     }
     let known = positions.get(id).is_some();
     if !known && !membership.is_present() {
         // Came and went: whatever there was to tell was told in its time.
-        return;
+        return false;
     }
     let learned = positions.learn(id, membership.joined_seq);
     if learned && let Some(view) = filled.views.get(&user) {
@@ -152,10 +161,12 @@ pub(super) fn fill_session(
                 tell_change(session, entry, filled, learned);
             }
             Verdict::Pass => {}
-            // More is missing than a fill reads: the socket starts over with its cursors.
+            Verdict::Ahead if positions.get(id) < Some(filled.from) => return true,
+            // What comes next for it is not to be had, for instance since its user left and came
+            // back: the socket starts over with its cursors.
             Verdict::Ahead => {
                 session.close(CloseCode::Resynchronise);
-                return;
+                return false;
             }
             _ => {}
         }
@@ -164,6 +175,7 @@ pub(super) fn fill_session(
     if !membership.is_present() && positions.get(id) >= membership.left_seq {
         positions.forget(id);
     }
+    false
 }
 
 /// If an entry reports a change of the group, queues what that means for one socket.
@@ -242,9 +254,8 @@ pub(super) fn typing(registry: &Registry, to: Audience, typing: &Typing, watched
             if others
                 && session.positions().get(id).is_some()
                 && let Some(frame) = frame.for_viewer(session.user_id, session.format)
-                && session.outbox.push_unless_busy(frame) == Push::Shed
             {
-                metrics::typing_shed_total().increment(1);
+                session.outbox.offer(Lane::Ephemeral, frame);
             }
         }
     };
@@ -272,7 +283,7 @@ pub(super) fn own_presence(parts: &DeliveryParts, user: UserId, skip: Option<u64
         if skip != Some(session.id)
             && let Some(frame) = frame.for_viewer(user, session.format)
         {
-            session.outbox.push_unless_busy(frame);
+            session.outbox.offer(Lane::Latest, frame);
         }
     }
 }

@@ -1,55 +1,66 @@
 //! One worker: judges entries of its conversations for the sockets of this node and passes them on.
 
+mod filling;
+
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rookery_protocol::event::Typing;
 use rookery_protocol::message::MessageKind;
 use rookery_protocol::{ConversationId, Seq, UserId};
 use tokio::sync::mpsc;
 
-use super::fill::{self, Filled};
-use super::hold::Holds;
+use self::filling::Filling;
+use super::fill::Fills;
+use super::hold::{HeldBytes, Holds};
 use super::receipts;
 use super::settings::Settings;
-use super::tell::{self, Entry, EntryFrame, Kept, fill_session, pass_on};
-use super::{Audience, Behind, Delivery, DeliveryParts, Path, Work, seats};
+use super::tell::{self, Entry, Kept, pass_on};
+use super::{Audience, Behind, Delivery, DeliveryParts, Path, Work, weight};
 use crate::bus::{BreakReason, BusEvent, Envelope};
 use crate::gateway::Session;
 use crate::metrics;
-use crate::store::{Change, Chosen, FanoutMode, LogEntry, Membership};
+use crate::store::{Change, Chosen, LogEntry};
 
-/// How long a fill that failed waits before it is tried again.
-const RETRY: Duration = Duration::from_millis(500);
 /// Items taken from the queue at once.
 const BATCH: usize = 256;
-
-/// Users who wait for the next read of a conversation before repeated names are thrown out.
-const NEXT_USERS: usize = 1_024;
-
-/// A conversation that is being read from the store, with what was asked for meanwhile.
-#[derive(Default)]
-struct Filling {
-    next: Option<Behind>,
-}
 
 /// See the module.
 pub(super) struct Worker {
     parts: DeliveryParts,
     delivery: Delivery,
     holds: Holds<Entry>,
+    /// Conversations that are being read from the store.
     filling: HashMap<ConversationId, Filling>,
+    fills: Fills,
     settings: Settings,
 }
 
+/// What the workers of a node share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    held: HeldBytes,
+    fills: Fills,
+}
+
+impl Shared {
+    pub(super) fn new() -> Self {
+        Self {
+            held: HeldBytes::default(),
+            fills: Fills::new(),
+        }
+    }
+}
+
 impl Worker {
-    pub(super) fn new(parts: DeliveryParts, delivery: Delivery) -> Self {
+    pub(super) fn new(parts: DeliveryParts, delivery: Delivery, shared: Shared) -> Self {
         Self {
             parts,
             delivery,
-            holds: Holds::new(),
+            holds: Holds::new(shared.held),
             filling: HashMap::new(),
+            fills: shared.fills,
             settings: Settings::default(),
         }
     }
@@ -87,7 +98,7 @@ impl Worker {
             },
             Work::Behind(behind) => self.fill(behind),
             Work::Filled(filled) => self.filled(*filled),
-            Work::FillFailed(id) => self.fill_ended(id),
+            Work::FillOver(id) => self.fill_over(id),
         }
     }
 
@@ -214,7 +225,8 @@ impl Worker {
                 next = self.holds.take((to, id), seq.next());
                 continue;
             }
-            self.holds.keep((to, id), seq, entry);
+            let bytes = weight(&entry.log);
+            self.holds.keep((to, id), seq, entry, bytes);
             if kept.stranger {
                 self.read(to, id, seq);
             }
@@ -238,15 +250,19 @@ impl Worker {
 
     /// Reads what is behind holds that are over.
     fn fill_overdue(&mut self) {
-        for ((to, conversation_id), target) in self.holds.overdue(Instant::now()) {
+        for overdue in self.holds.overdue(Instant::now()) {
+            let (key, target) = (overdue.key, overdue.target);
+            let (to, conversation_id) = key;
             let mut users = self.users_of(to, conversation_id);
             users.retain(|user| self.lacking(*user, conversation_id, target).is_some());
             if users.is_empty() {
                 // The sockets that lacked something are gone, or have it on another way.
-                self.holds.forget((to, conversation_id));
+                self.holds.forget(key);
                 continue;
             }
-            metrics::holes_total().increment(1);
+            if !overdue.again {
+                metrics::holes_total().increment(1);
+            }
             self.fill(Behind {
                 conversation_id,
                 users,
@@ -265,192 +281,11 @@ impl Worker {
             }
         }
     }
-
-    /// Starts reading, or notes what to read next if the conversation is being read.
-    fn fill(&mut self, behind: Behind) {
-        let id = behind.conversation_id;
-        if let Some(filling) = self.filling.get_mut(&id) {
-            match &mut filling.next {
-                Some(next) => {
-                    next.target = next.target.max(behind.target);
-                    next.users.extend(behind.users);
-                    if next.users.len() > NEXT_USERS {
-                        next.users.sort_unstable();
-                        next.users.dedup();
-                    }
-                }
-                next => *next = Some(behind),
-            }
-            return;
-        }
-        let Some(request) = self.request(behind) else {
-            return;
-        };
-        self.filling.insert(id, Filling::default());
-        let store = Arc::clone(&self.parts.store);
-        let delivery = self.delivery.clone();
-        self.parts.tasks.spawn("fill", async move {
-            match fill::read(store.as_ref(), &request).await {
-                Ok(filled) => {
-                    metrics::fills_total().filled.increment(1);
-                    let work = Work::Filled(Box::new(filled));
-                    delivery.put_patiently(id.as_bytes(), work).await;
-                }
-                Err(error) => {
-                    metrics::fills_total().failed.increment(1);
-                    tracing::warn!(%error, "a hole could not be filled yet");
-                    tokio::time::sleep(RETRY).await;
-                    let Request {
-                        conversation_id,
-                        users,
-                        target,
-                        path,
-                    } = request.into();
-                    delivery
-                        .put_patiently(id.as_bytes(), Work::FillFailed(id))
-                        .await;
-                    let behind = Behind {
-                        conversation_id,
-                        users,
-                        target,
-                        path,
-                    };
-                    delivery.behind(behind).await;
-                }
-            }
-        });
-    }
-
-    /// What has to be read for those who still lack it; `None` if nobody does.
-    fn request(&self, behind: Behind) -> Option<fill::Request> {
-        let Behind {
-            conversation_id,
-            target,
-            path,
-            ..
-        } = behind;
-        let mut users = behind.users;
-        users.sort_unstable();
-        users.dedup();
-        let lacking = |user: UserId| Some((user, self.lacking(user, conversation_id, target)?));
-        let users: Vec<_> = users.into_iter().filter_map(lacking).collect();
-        let nobody = users.is_empty();
-        (!nobody).then_some(fill::Request {
-            conversation_id,
-            users,
-            target,
-            path,
-        })
-    }
-
-    /// The lowest position among a user's sockets that have not reached `target`, itself `None`
-    /// where a socket does not know the conversation; `None` if no socket lacks anything.
-    fn lacking(&self, user: UserId, id: ConversationId, target: Seq) -> Option<Option<Seq>> {
-        let sessions = self.parts.registry.of(user);
-        let lacks = |session: &Arc<Session>| session.positions().lacks(id, target);
-        let positions = sessions.iter().filter_map(lacks);
-        positions.min()
-    }
-
-    fn fill_ended(&mut self, id: ConversationId) {
-        if let Some(filling) = self.filling.remove(&id)
-            && let Some(next) = filling.next
-        {
-            self.fill(next);
-        }
-    }
-
-    /// Passes on what was read, then what was held behind it.
-    fn filled(&mut self, filled: Filled) {
-        let id = filled.conversation_id;
-        let mut frames: Vec<_> = filled.entries.iter().map(EntryFrame::of).collect();
-        for user in &filled.users {
-            let key = (Audience::User(*user), id);
-            let Some(membership) = filled.memberships.get(user) else {
-                self.holds.forget(key);
-                continue;
-            };
-            let sessions = self.parts.registry.of(*user);
-            for session in &sessions {
-                fill_session(session, membership, &filled, &mut frames);
-                self.seat(session, membership);
-            }
-            if !membership.is_present() {
-                self.holds.forget(key);
-                continue;
-            }
-            self.release(key, lowest_position(&sessions, id));
-        }
-        let rooms = &self.parts.registry.rooms;
-        let lowest = rooms.seats(id, |seats| lowest_position(seats, id));
-        self.release((Audience::Room, id), lowest.flatten());
-        self.fill_ended(id);
-    }
-
-    /// Makes a socket's seat in the conversation what its membership says.
-    fn seat(&self, session: &Arc<Session>, membership: &Membership) {
-        let id = membership.conversation_id;
-        let rooms = &self.parts.registry.rooms;
-        let knows = session.positions().get(id).is_some();
-        let change = if knows && membership.fanout == FanoutMode::Channel {
-            rooms.join(id, session).then_some(seats::Change::Taken(id))
-        } else if knows {
-            None
-        } else {
-            let left = rooms.leave(id, session);
-            left.then_some(seats::Change::GivenUp(id))
-        };
-        let Some(change) = change else { return };
-        if let Err(full) = self.delivery.seats.try_send(change) {
-            let seats = self.delivery.seats.clone();
-            self.parts.tasks.spawn("seats", async move {
-                // The other end is gone only when the node is.
-                seats.send(full.into_inner()).await.ok();
-            });
-        }
-    }
-
-    /// Passes on held entries that follow the sockets' positions.
-    fn release(&mut self, key: (Audience, ConversationId), lowest: Option<Seq>) {
-        let Some(lowest) = lowest else {
-            self.holds.forget(key);
-            return;
-        };
-        self.holds.passed(key, lowest);
-        if let Some(entry) = self.holds.take(key, lowest.next()) {
-            self.entry(key.0, entry);
-        }
-    }
 }
 
 /// Each user once for each socket.
 fn users_of(sessions: &[Arc<Session>]) -> Vec<UserId> {
     sessions.iter().map(|session| session.user_id).collect()
-}
-
-/// Of those that are live in the conversation.
-fn lowest_position(sessions: &[Arc<Session>], id: ConversationId) -> Option<Seq> {
-    let positions = sessions.iter().filter_map(|s| s.positions().live(id));
-    positions.min()
-}
-
-/// A fill's request, as asked for again.
-struct Request {
-    conversation_id: ConversationId,
-    users: Vec<UserId>,
-    target: Seq,
-    path: Path,
-}
-
-impl From<fill::Request> for Request {
-    fn from(request: fill::Request) -> Self {
-        Self {
-            conversation_id: request.conversation_id,
-            users: request.users.into_iter().map(|(user, _)| user).collect(),
-            target: request.target,
-            path: request.path,
-        }
-    }
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

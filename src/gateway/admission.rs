@@ -10,13 +10,22 @@ use dashmap::DashMap;
 
 use super::rate_limit::TokenBucket;
 
+/// Sockets whose client has yet to show who it is: they cost a descriptor each and nobody answers
+/// for them. More of them than show it within a second are no clients of ours.
+const STRANGERS_MAX: usize = 2_000;
+/// The same of one address, so that one of them does not keep all others out.
+const STRANGERS_PER_ADDRESS: usize = 200;
+/// Sockets that are being opened: known, and not yet told `ready`. What waits for the database at
+/// once; beyond it, coming back a second later is quicker than waiting.
+const OPENING_MAX: usize = 4_000;
+
 /// Limits of one node, from the configuration.
 #[derive(Clone, Debug)]
 pub struct AdmissionOptions {
     pub sockets: usize,
     pub sockets_per_ip: usize,
     pub upgrades_per_second: u32,
-    /// False turns the bucket and the cap per address off, for load tests.
+    /// False turns the bucket and all caps but the one of the node off, for load tests.
     pub rates_enabled: bool,
 }
 
@@ -25,8 +34,12 @@ pub struct AdmissionOptions {
 pub enum Refused {
     /// Too many upgrades a second.
     Rate,
-    /// This node, or this address, has all the sockets it may have.
+    /// Too many sockets are being opened.
+    Opening,
+    /// This node has all the sockets it may have.
     Full,
+    /// This address has all the sockets it may have.
+    Address,
 }
 
 impl Refused {
@@ -34,8 +47,8 @@ impl Refused {
     #[must_use]
     pub fn retry_after(self) -> Duration {
         match self {
-            Self::Rate => Duration::from_secs(1),
-            Self::Full => Duration::from_secs(5),
+            Self::Rate | Self::Opening => Duration::from_secs(1),
+            Self::Full | Self::Address => Duration::from_secs(5),
         }
     }
 }
@@ -46,7 +59,16 @@ pub struct Admission {
     options: AdmissionOptions,
     bucket: Mutex<TokenBucket>,
     sockets: AtomicUsize,
-    by_address: DashMap<IpAddr, usize>,
+    opening: AtomicUsize,
+    strangers: AtomicUsize,
+    by_address: DashMap<IpAddr, OfAddress>,
+}
+
+/// The sockets of one address.
+#[derive(Debug, Default)]
+struct OfAddress {
+    sockets: usize,
+    strangers: usize,
 }
 
 impl Admission {
@@ -54,40 +76,43 @@ impl Admission {
     pub fn new(options: AdmissionOptions) -> Arc<Self> {
         let rate = options.upgrades_per_second;
         let bucket = Mutex::new(TokenBucket::new(rate, rate, Instant::now()));
-        let sockets = AtomicUsize::new(0);
         Arc::new(Self {
             options,
             bucket,
-            sockets,
+            sockets: AtomicUsize::new(0),
+            opening: AtomicUsize::new(0),
+            strangers: AtomicUsize::new(0),
             by_address: DashMap::new(),
         })
     }
 
-    /// Admits one socket from `address`, for as long as the permit lives.
+    /// Admits one socket from `address`, for as long as the permit lives. `known`: its client has
+    /// shown a token, which is still to be checked.
     ///
     /// # Errors
     /// Why not.
-    pub fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Refused> {
+    pub fn admit(self: &Arc<Self>, address: IpAddr, known: bool) -> Result<Permit, Refused> {
         if self.options.rates_enabled {
             let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
             bucket.take(Instant::now()).map_err(|_| Refused::Rate)?;
         }
-        if self.sockets.fetch_add(1, Ordering::AcqRel) >= self.options.sockets {
-            self.sockets.fetch_sub(1, Ordering::AcqRel);
-            return Err(Refused::Full);
-        }
+        // Given back by its drop, as far as it got.
         let mut permit = Permit {
             admission: Arc::clone(self),
             address: None,
+            stage: Stage::Open,
         };
+        let before = self.sockets.fetch_add(1, Ordering::AcqRel);
+        if before >= self.options.sockets {
+            return Err(Refused::Full);
+        }
         if self.options.rates_enabled {
-            let address = network_of(address);
-            let mut count = self.by_address.entry(address).or_insert(0);
-            if *count >= self.options.sockets_per_ip {
-                return Err(Refused::Full);
-            }
-            *count += 1;
-            permit.address = Some(address);
+            permit.count_address(network_of(address))?;
+            permit.enter(if known {
+                Stage::Opening
+            } else {
+                Stage::Stranger
+            })?;
         }
         Ok(permit)
     }
@@ -99,22 +124,107 @@ impl Admission {
     }
 }
 
+/// How far a socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Stranger,
+    Opening,
+    Open,
+}
+
 /// One admitted socket.
 #[derive(Debug)]
 pub struct Permit {
     admission: Arc<Admission>,
     address: Option<IpAddr>,
+    stage: Stage,
+}
+
+impl Permit {
+    /// The client has shown who it is.
+    ///
+    /// # Errors
+    /// Too many sockets are being opened.
+    pub fn known(&mut self) -> Result<(), Refused> {
+        match self.stage {
+            Stage::Stranger => self.enter(Stage::Opening),
+            Stage::Opening | Stage::Open => Ok(()),
+        }
+    }
+
+    /// The socket works.
+    pub fn opened(&mut self) {
+        self.leave();
+    }
+
+    fn count_address(&mut self, address: IpAddr) -> Result<(), Refused> {
+        let mut of_address = self.admission.by_address.entry(address).or_default();
+        if of_address.sockets >= self.admission.options.sockets_per_ip {
+            return Err(Refused::Address);
+        }
+        of_address.sockets += 1;
+        drop(of_address);
+        self.address = Some(address);
+        Ok(())
+    }
+
+    fn enter(&mut self, stage: Stage) -> Result<(), Refused> {
+        self.leave();
+        let admission = &self.admission;
+        let (count, max) = match stage {
+            Stage::Stranger => (&admission.strangers, STRANGERS_MAX),
+            Stage::Opening => (&admission.opening, OPENING_MAX),
+            Stage::Open => return Ok(()),
+        };
+        let before = count.fetch_add(1, Ordering::AcqRel);
+        self.stage = stage;
+        let of_address = match stage {
+            Stage::Stranger => self.change_strangers(|count| *count += 1),
+            Stage::Opening | Stage::Open => 0,
+        };
+        if before >= max || of_address > STRANGERS_PER_ADDRESS {
+            self.leave();
+            return Err(Refused::Opening);
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self) {
+        match std::mem::replace(&mut self.stage, Stage::Open) {
+            Stage::Stranger => {
+                self.admission.strangers.fetch_sub(1, Ordering::AcqRel);
+                self.change_strangers(|count| *count -= 1);
+            }
+            Stage::Opening => {
+                self.admission.opening.fetch_sub(1, Ordering::AcqRel);
+            }
+            Stage::Open => {}
+        }
+    }
+
+    fn change_strangers(&self, change: impl FnOnce(&mut usize)) -> usize {
+        let Some(address) = self.address else {
+            return 0;
+        };
+        // There, since this socket of it is.
+        let Some(mut of_address) = self.admission.by_address.get_mut(&address) else {
+            return 0;
+        };
+        change(&mut of_address.strangers);
+        of_address.strangers
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        self.leave();
         self.admission.sockets.fetch_sub(1, Ordering::AcqRel);
         let Some(address) = self.address else { return };
         self.admission
             .by_address
-            .remove_if_mut(&address, |_, count| {
-                *count -= 1;
-                *count == 0
+            .remove_if_mut(&address, |_, of_address| {
+                of_address.sockets -= 1;
+                of_address.sockets == 0
             });
     }
 }
@@ -143,20 +253,22 @@ mod tests {
         }
     }
 
+    const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
     #[test]
     fn caps_hold_and_permits_come_back() {
         let admission = Admission::new(options());
         let one = "2001:db8::1".parse().unwrap();
         let same_network = "2001:db8::2".parse().unwrap();
-        let other = "192.0.2.1".parse().unwrap();
-        let first = admission.admit(one).unwrap();
-        let _second = admission.admit(same_network).unwrap();
-        assert_eq!(admission.admit(one).unwrap_err(), Refused::Full);
-        let _third = admission.admit(other).unwrap();
+        let first = admission.admit(one, true).unwrap();
+        let _second = admission.admit(same_network, true).unwrap();
+        assert_eq!(admission.admit(one, true).unwrap_err(), Refused::Address);
+        let _third = admission.admit(OTHER, true).unwrap();
         assert!(admission.is_full());
-        assert_eq!(admission.admit(other).unwrap_err(), Refused::Full);
+        assert_eq!(admission.admit(OTHER, true).unwrap_err(), Refused::Full);
         drop(first);
-        assert!(admission.admit(one).is_ok());
+        assert!(admission.admit(one, true).is_ok());
         assert_eq!(
             admission.by_address.len(),
             2,
@@ -170,8 +282,37 @@ mod tests {
             upgrades_per_second: 1,
             ..options()
         });
-        let address = "192.0.2.1".parse().unwrap();
-        assert!(admission.admit(address).is_ok());
-        assert_eq!(admission.admit(address).unwrap_err(), Refused::Rate);
+        assert!(admission.admit(ONE, true).is_ok());
+        assert_eq!(admission.admit(ONE, true).unwrap_err(), Refused::Rate);
+    }
+
+    #[test]
+    fn those_who_do_not_say_who_they_are_keep_nobody_else_out() {
+        let admission = Admission::new(AdmissionOptions {
+            sockets: 100_000,
+            sockets_per_ip: 100_000,
+            upgrades_per_second: 100_000,
+            rates_enabled: true,
+        });
+        let admit = |address, known| admission.admit(address, known);
+        let mut strangers: Vec<_> = (0..STRANGERS_PER_ADDRESS)
+            .map(|_| admit(ONE, false).unwrap())
+            .collect();
+        assert_eq!(admit(ONE, false).unwrap_err(), Refused::Opening);
+        assert!(admit(ONE, true).is_ok(), "one with a token");
+        assert!(admit(OTHER, false).is_ok(), "another address");
+        strangers[0].known().unwrap();
+        strangers.push(admit(ONE, false).unwrap());
+        let opening: Vec<_> = (1..OPENING_MAX)
+            .map(|_| admit(OTHER, true).unwrap())
+            .collect();
+        assert_eq!(admit(OTHER, true).unwrap_err(), Refused::Opening);
+        assert_eq!(strangers[1].known().unwrap_err(), Refused::Opening);
+        strangers[0].opened();
+        assert!(admit(OTHER, true).is_ok());
+        drop((opening, strangers));
+        let left = [&admission.sockets, &admission.opening, &admission.strangers];
+        assert_eq!(left.map(|count| count.load(Ordering::Acquire)), [0; 3]);
+        assert!(admission.by_address.is_empty());
     }
 }

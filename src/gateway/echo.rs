@@ -6,7 +6,8 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::accept_async_with_config;
 use tokio_tungstenite::tungstenite::Message as WsMessage;
 
-use super::connection::{Ended, Socket, config, finish};
+use super::goodbye::{Ended, finish};
+use super::link::{Socket, config};
 
 /// Answers a handshake and sends back every message until the socket ends.
 pub async fn echo(stream: TcpStream) {

@@ -11,6 +11,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::Gateway;
 use super::frame::Frame;
+use super::outbox::Lane;
 use super::session::Session;
 
 /// A number on a screen: nobody needs it faster.
@@ -70,6 +71,6 @@ fn tell(session: &Session, id: ConversationId, online_count: i64) {
         online_count,
     });
     if let Some(frame) = Frame::encode(session.format, &event) {
-        session.outbox.push_unless_busy(frame);
+        session.outbox.offer(Lane::Latest, frame);
     }
 }

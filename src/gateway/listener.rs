@@ -1,5 +1,6 @@
 //! The public port: accepts connections and speaks HTTP/1.1 on them until they become sockets.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +22,11 @@ const BACKLOG: u32 = 4_096;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest head of a request; tokens and proxies' headers fit four times.
 const HEADER_BYTES: usize = 16 * 1024;
-/// Connections beyond the sockets, for REST and refusals.
-const SPARE_CONNECTIONS: usize = 1_000;
+/// What the kernel holds for a reader that does not read; it takes twice as much. By default that
+/// grows to megabytes, which a slow reader would cost beside its outbox, and which would hide it.
+const SEND_BUFFER: u32 = 256 * 1024;
+/// How long nothing is accepted when the process has no descriptor left.
+const BREATH: Duration = Duration::from_millis(50);
 
 /// Binds an address for many connections.
 ///
@@ -35,6 +39,8 @@ pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
         TcpSocket::new_v6()?
     };
     socket.set_reuseaddr(true)?;
+    // Accepted connections inherit it.
+    socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
@@ -47,10 +53,10 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// `sockets`: how many WebSockets may be open at once.
+    /// `connections`: how many may be open at once.
     #[must_use]
-    pub fn new(listener: TcpListener, router: Router, sockets: usize) -> Self {
-        let connections = Arc::new(Semaphore::new(sockets + SPARE_CONNECTIONS));
+    pub fn new(listener: TcpListener, router: Router, connections: usize) -> Self {
+        let connections = Arc::new(Semaphore::new(connections));
         Self {
             listener,
             router,
@@ -67,10 +73,12 @@ impl Listener {
             };
             match accepted {
                 Ok((stream, peer)) => self.serve(stream, peer, &tasks),
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    // Out of descriptors, or the peer is gone already: the next may do.
+                    // Most likely out of descriptors. The connection stays in the queue, so asking
+                    // again at once would only fail again.
                     tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    tokio::time::sleep(BREATH).await;
                 }
             }
         }

@@ -11,7 +11,8 @@ use rookery_protocol::event::{Ready, ServerEvent};
 use rookery_protocol::{CloseCode, ConversationId, Format, Seq};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
 
-use super::connection::Socket;
+use super::admission::Permit;
+use super::link::{Socket, write_event};
 use super::session::Session;
 use super::{Gateway, HEARTBEAT_SECONDS};
 use crate::auth::{Access, TokenRefusal};
@@ -20,6 +21,7 @@ use crate::chat::accounts::own_view;
 use crate::commands;
 use crate::delivery::{Base, Behind, Path};
 use crate::error::AppError;
+use crate::failpoint::{self, Failpoint};
 
 /// How long a socket without credentials has to send its `auth`.
 const AUTH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -61,6 +63,7 @@ pub(super) async fn open(
     gateway: &Gateway,
     socket: &mut Socket,
     opening: Opening,
+    permit: &mut Permit,
 ) -> Result<Arc<Session>, NotOpened> {
     let Opening {
         credentials,
@@ -75,6 +78,7 @@ pub(super) async fn open(
         Credentials::FirstFrame => {
             let (token, wants_resume, reference) = first_frame(socket, format).await?;
             resume |= wants_resume;
+            permit.known().map_err(|_| CloseCode::TryLater)?;
             (
                 gateway.auth.check(&token).map_err(|e| refusal(&e))?,
                 reference,
@@ -87,6 +91,7 @@ pub(super) async fn open(
         &access,
         format,
         now,
+        Arc::clone(&gateway.registry.backlog),
     ));
     // In the registry before the subscription: what arrives from now on is at least noted.
     gateway
@@ -106,6 +111,7 @@ pub(super) async fn open(
     }
     match begin(gateway, &session, &access, resume, reference).await {
         Ok(()) => {
+            permit.opened();
             tracing::debug!(user = %access.user_id, session = %access.session_id, %address, "socket open");
             Ok(session)
         }
@@ -170,7 +176,9 @@ async fn begin(
     }));
     let now = gateway.clock.now();
     gateway.roster.came(session.user_id, chosen, now);
-    if !resume {
+    if failpoint::leaves_out(Failpoint::BaseNotRead) {
+        session.positions().set_base(&[]);
+    } else if !resume {
         let mut newer = session.positions().set_base(&ends);
         newer.extend(passed_over(gateway, &ends, &rooms));
         noted(gateway, session, newer).await;
@@ -185,6 +193,7 @@ async fn base(gateway: &Gateway, session: &Arc<Session>, resume: bool) -> Result
         Ok(None) => Err(CloseCode::Unauthenticated),
         Err(_) => Err(CloseCode::TryLater),
     };
+    failpoint::pass(Failpoint::BeforeBase).await;
     let asked = Instant::now();
     let base = load().await?;
     if base.rooms.is_empty() {
@@ -296,12 +305,12 @@ async fn first_frame(
         Ok(other) => {
             let error = AppError::unauthenticated("the first frame must be auth");
             let event = error.into_event(other.reference().map(str::to_owned), None);
-            super::connection::write_event(socket, format, &ServerEvent::Error(event)).await;
+            write_event(socket, format, &ServerEvent::Error(event)).await;
             Err(CloseCode::Unauthenticated.into())
         }
         Err(error) => {
             let event = commands::decode_error(error);
-            super::connection::write_event(socket, format, &ServerEvent::Error(event)).await;
+            write_event(socket, format, &ServerEvent::Error(event)).await;
             Err(CloseCode::Unauthenticated.into())
         }
     }

@@ -1,24 +1,57 @@
 //! What waits to be written to one socket, bounded by count and bytes. A full outbox is a verdict
 //! about the reader, not a reason to wait: the socket is closed with a code that says "come back
-//! and resume". No entry of a log is ever skipped; only what is worthless late may be
-//! ([`Outbox::push_unless_busy`]).
+//! and resume". No entry of a log is ever skipped; only what is worthless late, or told again by a
+//! later frame, may be ([`Lane`]).
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rookery_protocol::CloseCode;
 use tokio::sync::Notify;
 
+use super::backlog::{Backlog, Share};
 use super::frame::Frame;
+use crate::failpoint::{self, Failpoint};
 use crate::metrics;
 
 /// Frames that may wait: two seconds of a busy group for a reader on a bad link.
 const FRAMES_MAX: usize = 4_096;
 /// Bytes that may wait: the memory one slow reader can cost.
 const BYTES_MAX: usize = 1024 * 1024;
+/// Bytes handed to the socket's task at once. What it has taken is copied and no longer shared with
+/// other sockets, so a slow reader is given little at a time.
+pub(super) const CHUNK_BYTES: usize = 64 * 1024;
 /// A paced writer (sync) goes on below this, so that live frames still find room.
 const PACED_FRAMES: usize = 64;
 const PACED_BYTES: usize = 256 * 1024;
+
+/// Frames that may be left out when a reader has too much to read already. Everything else is never
+/// skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Worth nothing late: typing. Given up first.
+    Ephemeral,
+    /// Told again by a later frame, or by what is fetched later: receipts, presence.
+    Latest,
+}
+
+impl Lane {
+    /// How much of an outbox may be filled, as a divisor, for such a frame still to find room.
+    fn part(self) -> usize {
+        match self {
+            Self::Ephemeral => 4,
+            Self::Latest => 2,
+        }
+    }
+
+    fn count_shed(self) {
+        let shed = metrics::outbox_shed_total();
+        match self {
+            Self::Ephemeral => shed.ephemeral.increment(1),
+            Self::Latest => shed.latest.increment(1),
+        }
+    }
+}
 
 /// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,32 +74,42 @@ pub enum Next {
 struct Queue {
     frames: VecDeque<Frame>,
     bytes: usize,
+    share: Share,
     close: Option<CloseCode>,
 }
 
 /// See the module. Pushed from anywhere, emptied by the one task that owns the socket.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outbox {
     queue: Mutex<Queue>,
     filled: Notify,
     emptied: Notify,
+    node: Arc<Backlog>,
 }
 
 impl Outbox {
+    /// An empty one of a node with this backlog.
+    #[must_use]
+    pub fn new(node: Arc<Backlog>) -> Self {
+        Self {
+            queue: Mutex::default(),
+            filled: Notify::new(),
+            emptied: Notify::new(),
+            node,
+        }
+    }
+
     /// Queues a frame, or closes the socket if there is no room for it.
     pub fn push(&self, frame: Frame) -> Push {
         let mut queue = self.lock();
         if queue.close.is_some() {
             return Push::Closed;
         }
-        if queue.frames.len() >= FRAMES_MAX || queue.bytes + frame.len() > BYTES_MAX {
-            metrics::slow_readers_total().increment(1);
-            queue.frames = VecDeque::new();
-            queue.bytes = 0;
+        if self.is_too_slow(&mut queue, frame.len()) {
+            self.give_up(&mut queue);
             queue.close = Some(CloseCode::TooSlow);
             drop(queue);
-            self.filled.notify_one();
-            self.emptied.notify_waiters();
+            self.wake();
             return Push::Closed;
         }
         queue.bytes += frame.len();
@@ -76,18 +119,40 @@ impl Outbox {
         Push::Queued
     }
 
-    /// Queues a frame that is worth nothing late (typing) or is told again by a later one
-    /// (receipts), unless the outbox is half full already: the other half is for log entries, and
-    /// no reader is closed for such a frame.
-    pub fn push_unless_busy(&self, frame: Frame) -> Push {
+    /// Whether a reader lacks the room for so many bytes more, and why.
+    fn is_too_slow(&self, queue: &mut Queue, bytes: usize) -> bool {
+        let all = queue.bytes + bytes;
+        let slow = metrics::slow_readers_total();
+        let cause = if queue.frames.len() >= FRAMES_MAX {
+            &slow.frames
+        } else if all > BYTES_MAX {
+            &slow.bytes
+        } else if !self.node.grow(&mut queue.share, all) {
+            &slow.node
+        } else {
+            return false;
+        };
+        if failpoint::leaves_out(Failpoint::OutboxUnbounded) {
+            return false;
+        }
+        cause.increment(1);
+        true
+    }
+
+    /// Queues a frame that may be left out, unless the outbox is filled too far for its lane: the
+    /// rest is for log entries, and no reader is closed for such a frame.
+    pub fn offer(&self, lane: Lane, frame: Frame) -> Push {
         let mut queue = self.lock();
         if queue.close.is_some() {
             return Push::Closed;
         }
-        if queue.frames.len() >= FRAMES_MAX / 2 || queue.bytes + frame.len() > BYTES_MAX / 2 {
+        let all = queue.bytes + frame.len();
+        if queue.frames.len() >= FRAMES_MAX / lane.part() || all > BYTES_MAX / lane.part() {
+            drop(queue);
+            lane.count_shed();
             return Push::Shed;
         }
-        queue.bytes += frame.len();
+        queue.bytes = all;
         queue.frames.push_back(frame);
         drop(queue);
         self.filled.notify_one();
@@ -119,15 +184,18 @@ impl Outbox {
         }
     }
 
-    /// Closes the socket with this code, after what is queued. The first code counts.
+    /// Closes the socket with this code, after what is queued; at once if the code tells the client
+    /// to stop, since it must not be told anything more. The first code counts.
     pub fn close(&self, code: CloseCode) {
         let mut queue = self.lock();
         if queue.close.is_none() {
             queue.close = Some(code);
+            if is_sudden(code) {
+                self.give_up(&mut queue);
+            }
         }
         drop(queue);
-        self.filled.notify_one();
-        self.emptied.notify_waiters();
+        self.wake();
     }
 
     /// Whether a close was asked for.
@@ -136,10 +204,12 @@ impl Outbox {
         self.lock().close.is_some()
     }
 
-    /// Waits for something to do. Cancel-safe: what is returned was taken, nothing else is.
-    pub async fn next(&self) -> Next {
+    /// Waits for something to do. While the socket's task is `busy` writing that is only a close
+    /// that does not wait for it. Cancel-safe: what is returned was taken, nothing else is.
+    pub async fn next(&self, busy: bool) -> Next {
         loop {
-            if let Some(next) = self.take() {
+            let next = if busy { self.sudden() } else { self.take() };
+            if let Some(next) = next {
                 return next;
             }
             self.filled.notified().await;
@@ -155,16 +225,39 @@ impl Outbox {
         }
     }
 
+    fn sudden(&self) -> Option<Next> {
+        let code = self.lock().close?;
+        is_sudden(code).then_some(Next::Close(code))
+    }
+
     fn take(&self) -> Option<Next> {
         let mut queue = self.lock();
         if queue.frames.is_empty() {
             return queue.close.map(Next::Close);
         }
-        queue.bytes = 0;
-        let frames = std::mem::take(&mut queue.frames);
+        let frames = if queue.bytes <= CHUNK_BYTES {
+            queue.bytes = 0;
+            std::mem::take(&mut queue.frames)
+        } else {
+            chunk(&mut queue)
+        };
+        let left = queue.bytes;
+        self.node.shrink(&mut queue.share, left);
         drop(queue);
         self.emptied.notify_waiters();
         Some(Next::Write(frames))
+    }
+
+    /// Drops what is queued.
+    fn give_up(&self, queue: &mut Queue) {
+        queue.frames = VecDeque::new();
+        queue.bytes = 0;
+        self.node.shrink(&mut queue.share, 0);
+    }
+
+    fn wake(&self) {
+        self.filled.notify_one();
+        self.emptied.notify_waiters();
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -173,66 +266,140 @@ impl Outbox {
     }
 }
 
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        let node = Arc::clone(&self.node);
+        node.shrink(&mut self.lock().share, 0);
+    }
+}
+
+/// Takes as many frames as are written at once, at least one.
+fn chunk(queue: &mut Queue) -> VecDeque<Frame> {
+    let mut taken = VecDeque::new();
+    let mut bytes = 0;
+    while let Some(frame) = queue.frames.front()
+        && (taken.is_empty() || bytes + frame.len() <= CHUNK_BYTES)
+    {
+        bytes += frame.len();
+        taken.extend(queue.frames.pop_front());
+    }
+    queue.bytes -= bytes;
+    taken
+}
+
+/// Whether a close with this code overtakes what is queued: the client is to stop, or does not read.
+fn is_sudden(code: CloseCode) -> bool {
+    matches!(
+        code,
+        CloseCode::Unauthenticated | CloseCode::Forbidden | CloseCode::TooSlow
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn outbox() -> Outbox {
+        Outbox::new(Arc::default())
+    }
 
     fn frame(bytes: usize) -> Frame {
         Frame::Binary(vec![0; bytes].into())
     }
 
+    async fn written(outbox: &Outbox) -> usize {
+        match outbox.next(false).await {
+            Next::Write(frames) => frames.iter().map(Frame::len).sum(),
+            Next::Close(code) => panic!("closed with {code:?}"),
+        }
+    }
+
     #[tokio::test]
     async fn what_was_queued_is_written_before_the_close() {
-        let outbox = Outbox::default();
+        let outbox = outbox();
         assert_eq!(outbox.push(frame(1)), Push::Queued);
         outbox.close(CloseCode::ServiceRestart);
         outbox.close(CloseCode::Abuse);
         assert_eq!(outbox.push(frame(1)), Push::Closed);
-        assert!(matches!(outbox.next().await, Next::Write(frames) if frames.len() == 1));
+        assert_eq!(written(&outbox).await, 1);
         assert!(matches!(
-            outbox.next().await,
+            outbox.next(false).await,
             Next::Close(CloseCode::ServiceRestart)
         ));
     }
 
     #[tokio::test]
+    async fn one_whose_session_has_ended_is_told_nothing_more() {
+        let outbox = outbox();
+        outbox.push(frame(1));
+        outbox.close(CloseCode::Unauthenticated);
+        for busy in [true, false] {
+            assert!(matches!(
+                outbox.next(busy).await,
+                Next::Close(CloseCode::Unauthenticated)
+            ));
+        }
+    }
+
+    #[tokio::test]
     async fn a_reader_that_does_not_read_is_closed_by_bytes_and_by_count() {
         for (size, fits) in [(BYTES_MAX / 2, 2), (1, FRAMES_MAX)] {
-            let outbox = Outbox::default();
+            let outbox = outbox();
             for _ in 0..fits {
                 assert_eq!(outbox.push(frame(size)), Push::Queued);
             }
             assert_eq!(outbox.push(frame(size)), Push::Closed);
             assert!(matches!(
-                outbox.next().await,
+                outbox.next(true).await,
                 Next::Close(CloseCode::TooSlow)
             ));
         }
     }
 
     #[tokio::test]
-    async fn what_may_be_shed_is_shed_before_a_reader_is_closed() {
-        for (size, fits) in [(BYTES_MAX / 4, 2), (1, FRAMES_MAX / 2)] {
-            let outbox = Outbox::default();
-            for _ in 0..fits {
-                assert_eq!(outbox.push_unless_busy(frame(size)), Push::Queued);
-            }
-            assert_eq!(outbox.push_unless_busy(frame(size)), Push::Shed);
+    async fn what_may_be_shed_is_shed_in_order_before_a_reader_is_closed() {
+        for size in [BYTES_MAX / 64, 1] {
+            let outbox = outbox();
+            let fill = |lane| {
+                let mut count = 0;
+                while outbox.offer(lane, frame(size)) == Push::Queued {
+                    count += 1;
+                }
+                count
+            };
+            let quarter = fill(Lane::Ephemeral);
+            assert_eq!(fill(Lane::Latest), quarter, "as many again");
+            assert_eq!(fill(Lane::Ephemeral), 0);
             assert_eq!(outbox.push(frame(size)), Push::Queued);
             assert!(!outbox.is_closing());
         }
     }
 
     #[tokio::test]
+    async fn a_slow_reader_is_given_little_at_a_time() {
+        let outbox = outbox();
+        for _ in 0..10 {
+            outbox.push(frame(CHUNK_BYTES / 4));
+        }
+        outbox.push(frame(3 * CHUNK_BYTES));
+        outbox.push(frame(1));
+        assert_eq!(written(&outbox).await, CHUNK_BYTES);
+        assert_eq!(written(&outbox).await, CHUNK_BYTES);
+        assert_eq!(written(&outbox).await, CHUNK_BYTES / 2);
+        assert_eq!(written(&outbox).await, 3 * CHUNK_BYTES, "one at least");
+        assert_eq!(written(&outbox).await, 1);
+    }
+
+    #[tokio::test]
     async fn a_paced_writer_waits_for_the_reader() {
-        let outbox = Outbox::default();
+        let outbox = outbox();
         outbox.push(frame(PACED_BYTES));
         let paced = outbox.push_paced(frame(1));
         tokio::pin!(paced);
         tokio::select! {
             biased;
             _ = &mut paced => panic!("there is no room yet"),
-            next = outbox.next() => assert!(matches!(next, Next::Write(_))),
+            next = outbox.next(false) => assert!(matches!(next, Next::Write(_))),
         }
         assert_eq!(paced.await, Push::Queued);
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use rookery_protocol::{CloseCode, SessionId, UserId};
 
+use super::backlog::Backlog;
 use super::rooms::Rooms;
 use super::session::Session;
 use crate::metrics;
@@ -20,6 +21,8 @@ pub struct Registry {
     users: DashMap<UserId, Vec<Arc<Session>>>,
     sockets: AtomicUsize,
     next_id: AtomicU64,
+    /// What waits for all of them together.
+    pub(super) backlog: Arc<Backlog>,
     /// The sockets by large conversation.
     pub rooms: Rooms,
 }
@@ -148,7 +151,7 @@ mod tests {
             expires_at: Timestamp::default(),
         };
         let id = registry.next_id();
-        let session = Arc::new(Session::new(id, &access, Format::Json, 0));
+        let session = Arc::new(Session::new(id, &access, Format::Json, 0, Arc::default()));
         session.positions().set_base(&[(ROOM, Seq(4))]);
         registry.join(Arc::clone(&session), 5);
         session

@@ -154,7 +154,7 @@ mod tests {
             auth_version: 1,
             expires_at: Timestamp::default(),
         };
-        Arc::new(Session::new(id, &access, Format::Json, 0))
+        Arc::new(Session::new(id, &access, Format::Json, 0, Arc::default()))
     }
 
     fn seated(rooms: &Rooms) -> Vec<u64> {

@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rookery_protocol::event::ServerEvent;
 use rookery_protocol::{CloseCode, ConversationId, Format, SessionId, Timestamp, UserId, limits};
 use tokio::sync::Notify;
 
+use super::backlog::Backlog;
 use super::frame::Frame;
 use super::outbox::{Outbox, Push};
 use super::positions::Positions;
@@ -29,9 +30,12 @@ pub struct Session {
     expires_at: AtomicI64,
     /// When the client was last heard, in seconds of the node's life.
     heard_at: AtomicU32,
+    /// Sends that are not answered, and the command that is being carried out.
     in_flight: AtomicUsize,
     /// Woken when a send was answered.
     answered: Notify,
+    /// Sent away by a node that drains: nothing more is read, and what is in flight is answered.
+    retiring: AtomicBool,
     syncing: AtomicBool,
     seats: Mutex<Seats>,
     /// Made by the first `presence.subscribe`: most of a node's sockets are idle.
@@ -64,20 +68,28 @@ struct Seats {
 }
 
 impl Session {
+    /// A socket of a node whose outboxes share this backlog.
     #[must_use]
-    pub fn new(id: u64, access: &Access, format: Format, now_seconds: u32) -> Self {
+    pub fn new(
+        id: u64,
+        access: &Access,
+        format: Format,
+        now_seconds: u32,
+        backlog: Arc<Backlog>,
+    ) -> Self {
         Self {
             id,
             user_id: access.user_id,
             session_id: access.session_id,
             format,
-            outbox: Outbox::default(),
+            outbox: Outbox::new(backlog),
             opened_at: now_seconds,
             positions: Mutex::new(Positions::pending()),
             expires_at: AtomicI64::new(access.expires_at.as_millis()),
             heard_at: AtomicU32::new(now_seconds),
             in_flight: AtomicUsize::new(0),
             answered: Notify::new(),
+            retiring: AtomicBool::new(false),
             syncing: AtomicBool::new(false),
             seats: Mutex::default(),
             watching: OnceLock::new(),
@@ -123,14 +135,28 @@ impl Session {
         self.heard_at.load(Ordering::Relaxed)
     }
 
-    /// Counts a send that is not answered yet.
-    pub fn send_began(&self) {
-        self.in_flight.fetch_add(1, Ordering::AcqRel);
+    /// Counts a command that is being carried out, or a send that is not answered yet.
+    pub fn began(&self) {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
     }
 
-    pub fn send_answered(&self) {
-        if self.in_flight.fetch_sub(1, Ordering::AcqRel) == limits::SENDS_IN_FLIGHT {
+    /// The answer, if there is one, is queued.
+    pub fn done(&self) {
+        let before = self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        if before == limits::SENDS_IN_FLIGHT {
             self.answered.notify_one();
+        }
+        if before == 1 && self.retiring.load(Ordering::SeqCst) {
+            self.close(CloseCode::ServiceRestart);
+        }
+    }
+
+    /// Sends the client to another node: reads nothing more from it, answers what is in flight, then
+    /// closes. Whatever it sends behind that is not answered, and so repeated elsewhere.
+    pub fn retire(&self) {
+        self.retiring.store(true, Ordering::SeqCst);
+        if self.in_flight.load(Ordering::SeqCst) == 0 {
+            self.close(CloseCode::ServiceRestart);
         }
     }
 
@@ -138,6 +164,7 @@ impl Session {
     #[must_use]
     pub fn may_read(&self) -> bool {
         self.in_flight.load(Ordering::Acquire) < limits::SENDS_IN_FLIGHT
+            && !self.retiring.load(Ordering::Relaxed)
     }
 
     /// Resolves when a send was answered while the socket could not be read.

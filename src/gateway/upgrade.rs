@@ -31,13 +31,18 @@ pub async fn upgrade(
         return unavailable(1, gateway.clock.now());
     }
     let address = client_ip(peer, request.headers(), &gateway.options.trusted_proxies);
-    let permit = match gateway.admission.admit(address) {
+    let shows_token =
+        bearer(request.headers()).is_some() || query(request.uri(), "token").is_some();
+    let permit = match gateway.admission.admit(address, shows_token) {
         Ok(permit) => permit,
         Err(refused) => {
             match refused {
-                Refused::Rate => results.rate.increment(1),
-                Refused::Full => results.full.increment(1),
+                Refused::Rate => &results.rate,
+                Refused::Opening => &results.opening,
+                Refused::Full => &results.full,
+                Refused::Address => &results.address,
             }
+            .increment(1);
             return unavailable(refused.retry_after().as_secs(), gateway.clock.now());
         }
     };
@@ -56,7 +61,7 @@ pub async fn upgrade(
     let tasks = gateway.tasks.clone();
     tasks.spawn(
         "socket",
-        connection::run(gateway, on_upgrade, opening, permit),
+        connection::run(gateway, on_upgrade, Box::new(opening), permit),
     );
     switching(&accept, protocol)
 }

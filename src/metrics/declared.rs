@@ -9,10 +9,12 @@ declare_metrics! {
     gauge sockets []
     /// Users with a WebSocket on this node.
     gauge users []
-    /// WebSocket upgrades: accepted, or why not (`rate`: the bucket of this node; `full`: its
-    /// sockets or those of one address).
+    /// WebSocket upgrades: accepted, or why not. To come back later: `rate` (this node's bucket),
+    /// `opening` (too many are being opened), `full` (this node has all it may have), `address` (one
+    /// address has), `draining`.
     counter upgrades_total {
-        result: accepted | refused | unauthenticated | forbidden | rate | full | draining
+        result: accepted | refused | unauthenticated | forbidden | rate | opening | full | address
+            | draining
     }
     /// WebSockets closed, by the close code sent or received (1006: cut off without one).
     counter closes_total (code)
@@ -94,10 +96,14 @@ declare_metrics! {
     counter forced_resumes_total { reason: set_back | blind }
     /// Looks at the journal.
     counter reconcile_looks_total { result: ok | failed }
-    /// Typing events that were not passed on, since something behind them was busy.
+    /// Typing events that were not published, since the bus was busy.
     counter typing_shed_total []
-    /// Sockets closed because their reader was too slow.
-    counter slow_readers_total []
+    /// Frames left out because their reader has too much to read already: typing first
+    /// (`ephemeral`), then receipts and presence (`latest`).
+    counter outbox_shed_total { lane: ephemeral | latest }
+    /// Sockets closed because their reader was too slow: too many frames or bytes waited for it, or
+    /// for all of this node's (`node`), or it took too long for what was written (`stalled`).
+    counter slow_readers_total { cause: frames | bytes | node | stalled }
 
     /// Nodes whose users count as online, this one included.
     gauge presence_nodes []
@@ -133,6 +139,8 @@ declare_metrics! {
     gauge degraded []
     /// 1 while this node drains.
     gauge draining []
+    /// Sockets that a draining node has yet to send away.
+    gauge drain_sockets []
     /// Always 1; its label says which version runs.
     gauge build_info (version)
 }

@@ -1,10 +1,13 @@
 //! Sending: from any node, in either format, safely repeated.
 
 use futures_util::future::join;
+use rookery_protocol::command::{ClientCommand, MessageEdit};
+use rookery_protocol::event::ServerEvent;
 use rookery_protocol::rest::SendMessage;
 use rookery_protocol::{ErrorCode, Format, Seq};
 use rookery_test_support::{SendFailure, TestCluster, new_message_id};
 
+use super::held::{hold, somebody_waits};
 use crate::ROOKERY;
 
 #[tokio::test]
@@ -108,4 +111,37 @@ async fn json_and_messagepack_devices_talk_to_each_other() {
     json.send(&bob, "to both").await;
     packed.expect_message("to both").await;
     second.expect_message("to both").await;
+}
+
+#[tokio::test]
+async fn a_change_that_has_to_wait_keeps_nothing_else_from_the_socket() {
+    let cluster = TestCluster::start(ROOKERY, 1).await;
+    let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
+    let anns = ann.connect(cluster.node(0)).await;
+    let bobs = bob.connect(cluster.node(0)).await;
+    let room = ann.group("room", &[&bob]).await;
+    let said = anns.send(room, "teh").await;
+    let held = hold(&cluster, room, 4).await;
+    let story = async {
+        anns.command(ClientCommand::MessageEdit(MessageEdit {
+            reference: Some("edit".into()),
+            conversation_id: room,
+            seq: said.seq,
+            content: "the".into(),
+        }));
+        somebody_waits(&cluster).await;
+        bobs.send(&ann, "meanwhile").await;
+        anns.expect_message("meanwhile").await;
+        let edited = anns.read(|record| {
+            let mut events = record.events();
+            events.any(|event| matches!(event, ServerEvent::Ok(_)))
+        });
+        assert!(!edited, "it was told before the edit was done");
+        anns.expect("the edit", |event| match event {
+            ServerEvent::Ok(ok) => (ok.reference.as_deref() == Some("edit")).then_some(()),
+            _ => None,
+        })
+        .await;
+    };
+    join(held, story).await;
 }

@@ -1,7 +1,5 @@
 //! Sends publications in pipelines: as many at once as waited while the last were under way.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use fred::prelude::*;
 use tokio::sync::mpsc;
@@ -13,10 +11,7 @@ use crate::metrics;
 /// Publications in one pipeline; beyond it the first of them would wait for the last.
 const PIPELINE_MAX: usize = 512;
 
-/// How long a stopping node's publisher waits for something more to tell.
-const LAST_WORD: Duration = Duration::from_millis(100);
-
-/// Runs until the node stops and the queue is empty.
+/// Runs until all that publish have stopped and the queue is empty.
 pub(super) async fn run(
     client: Client,
     mut waiting: mpsc::Receiver<(Channel, Bytes)>,
@@ -27,19 +22,13 @@ pub(super) async fn run(
         let received = tokio::select! {
             biased;
             received = waiting.recv_many(&mut batch, PIPELINE_MAX) => received,
-            () = last_word(&tasks) => return,
+            () = tasks.stopping_late().cancelled() => return,
         };
         if received == 0 {
             return;
         }
         publish(&client, &mut batch).await;
     }
-}
-
-/// The last commits of a stopping node are still to be told.
-async fn last_word(tasks: &Tasks) {
-    tasks.stopping().cancelled().await;
-    tokio::time::sleep(LAST_WORD).await;
 }
 
 async fn publish(client: &Client, batch: &mut Vec<(Channel, Bytes)>) {

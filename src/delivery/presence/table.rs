@@ -11,7 +11,7 @@ use rookery_protocol::event::{Presence, ServerEvent};
 use rookery_protocol::{Timestamp, UserId};
 
 use crate::bus::BusPresence;
-use crate::gateway::{Push, Session, SharedFrame};
+use crate::gateway::{Lane, Push, Session, SharedFrame};
 use crate::metrics;
 use crate::presence::shown;
 
@@ -241,7 +241,7 @@ impl Watcher {
     fn tell<F: Fn(bool) -> ServerEvent>(&mut self, frame: &mut SharedFrame<F>) {
         let session = &self.session;
         if let Some(frame) = frame.for_viewer(session.user_id, session.format) {
-            self.is_owed = session.outbox.push_unless_busy(frame) == Push::Shed;
+            self.is_owed = session.outbox.offer(Lane::Latest, frame) == Push::Shed;
         }
     }
 }

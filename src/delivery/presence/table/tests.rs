@@ -18,7 +18,7 @@ fn socket(id: u64, user_id: UserId) -> Arc<Session> {
         auth_version: 1,
         expires_at: Timestamp::from_millis(0),
     };
-    Arc::new(Session::new(id, &access, Format::Json, 0))
+    Arc::new(Session::new(id, &access, Format::Json, 0, Arc::default()))
 }
 
 fn online(since: i64, chosen_at: i64) -> BusPresence {

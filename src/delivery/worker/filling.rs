@@ -1,0 +1,188 @@
+//! What a worker has read from the store for its sockets. One read of a conversation at a time:
+//! what is asked for meanwhile joins the next one.
+
+use std::sync::Arc;
+
+use rookery_protocol::{ConversationId, Seq, UserId};
+
+use super::Worker;
+use crate::delivery::fill::{Filled, Request};
+use crate::delivery::tell::{EntryFrame, fill_session};
+use crate::delivery::{Audience, Behind, Work, seats};
+use crate::gateway::Session;
+use crate::store::{FanoutMode, Membership};
+
+/// Users who wait for the next read of a conversation before repeated names are thrown out.
+const NEXT_USERS: usize = 1_024;
+
+/// A conversation that is being read from the store, with what was asked for meanwhile.
+#[derive(Default)]
+pub(super) struct Filling {
+    next: Option<Behind>,
+}
+
+impl Filling {
+    fn join(&mut self, behind: Behind) {
+        let Some(next) = &mut self.next else {
+            self.next = Some(behind);
+            return;
+        };
+        next.target = next.target.max(behind.target);
+        next.users.extend(behind.users);
+        if next.users.len() > NEXT_USERS {
+            next.users.sort_unstable();
+            next.users.dedup();
+        }
+    }
+}
+
+impl Worker {
+    /// Starts reading, or notes what to read next if the conversation is being read.
+    pub(super) fn fill(&mut self, behind: Behind) {
+        let id = behind.conversation_id;
+        if let Some(filling) = self.filling.get_mut(&id) {
+            filling.join(behind);
+            return;
+        }
+        let Some(request) = self.request(behind) else {
+            return;
+        };
+        self.filling.insert(id, Filling::default());
+        let (parts, fills) = (self.parts.clone(), self.fills.clone());
+        let delivery = self.delivery.clone();
+        self.parts.tasks.spawn("fill", async move {
+            let work = match fills.read(&parts, &request).await {
+                Some(filled) => Work::Filled(Box::new(filled)),
+                None => Work::FillOver(id),
+            };
+            delivery.put_patiently(id.as_bytes(), work).await;
+        });
+    }
+
+    /// What has to be read for those who still lack it; `None` if nobody does.
+    fn request(&self, behind: Behind) -> Option<Request> {
+        let Behind {
+            conversation_id,
+            target,
+            path,
+            ..
+        } = behind;
+        let mut users = behind.users;
+        users.sort_unstable();
+        users.dedup();
+        let lacking = |user: UserId| Some((user, self.lacking(user, conversation_id, target)?));
+        let users: Vec<_> = users.into_iter().filter_map(lacking).collect();
+        let nobody = users.is_empty();
+        (!nobody).then_some(Request {
+            conversation_id,
+            users,
+            target,
+            path,
+        })
+    }
+
+    /// The lowest position among a user's sockets that have not reached `target`, itself `None`
+    /// where a socket does not know the conversation; `None` if no socket lacks anything.
+    pub(super) fn lacking(
+        &self,
+        user: UserId,
+        id: ConversationId,
+        target: Seq,
+    ) -> Option<Option<Seq>> {
+        let sessions = self.parts.registry.of(user);
+        let lacks = |session: &Arc<Session>| session.positions().lacks(id, target);
+        let positions = sessions.iter().filter_map(lacks);
+        positions.min()
+    }
+
+    /// Nobody is left of those for whom a conversation was read.
+    pub(super) fn fill_over(&mut self, id: ConversationId) {
+        if let Some(filling) = self.filling.remove(&id)
+            && let Some(next) = filling.next
+        {
+            self.fill(next);
+        }
+    }
+
+    /// Passes on what was read, then what was held behind it, and reads on if that was not all.
+    pub(super) fn filled(&mut self, filled: Filled) {
+        let id = filled.conversation_id;
+        let mut lags = filled.more;
+        let mut frames: Vec<_> = filled.entries.iter().map(EntryFrame::of).collect();
+        for user in &filled.users {
+            let key = (Audience::User(*user), id);
+            let Some(membership) = filled.memberships.get(user) else {
+                self.holds.forget(key);
+                continue;
+            };
+            let sessions = self.parts.registry.of(*user);
+            for session in &sessions {
+                lags |= fill_session(session, membership, &filled, &mut frames);
+                self.seat(session, membership);
+            }
+            if !membership.is_present() {
+                self.holds.forget(key);
+                continue;
+            }
+            self.release(key, lowest_position(&sessions, id));
+        }
+        let rooms = &self.parts.registry.rooms;
+        let lowest = rooms.seats(id, |seats| lowest_position(seats, id));
+        self.release((Audience::Room, id), lowest.flatten());
+        drop(frames);
+        let next = self.filling.remove(&id).and_then(|filling| filling.next);
+        if lags {
+            self.fill(Behind {
+                conversation_id: id,
+                users: filled.users,
+                target: filled.target,
+                path: filled.path,
+            });
+        }
+        if let Some(next) = next {
+            self.fill(next);
+        }
+    }
+
+    /// Makes a socket's seat in the conversation what its membership says.
+    fn seat(&self, session: &Arc<Session>, membership: &Membership) {
+        let id = membership.conversation_id;
+        let rooms = &self.parts.registry.rooms;
+        let knows = session.positions().get(id).is_some();
+        let change = if knows && membership.fanout == FanoutMode::Channel {
+            rooms.join(id, session).then_some(seats::Change::Taken(id))
+        } else if knows {
+            None
+        } else {
+            let left = rooms.leave(id, session);
+            left.then_some(seats::Change::GivenUp(id))
+        };
+        let Some(change) = change else { return };
+        if let Err(full) = self.delivery.seats.try_send(change) {
+            let seats = self.delivery.seats.clone();
+            self.parts.tasks.spawn("seats", async move {
+                // The other end is gone only when the node is.
+                seats.send(full.into_inner()).await.ok();
+            });
+        }
+    }
+
+    /// Passes on held entries that follow the sockets' positions.
+    fn release(&mut self, key: (Audience, ConversationId), lowest: Option<Seq>) {
+        let Some(lowest) = lowest else {
+            self.holds.forget(key);
+            return;
+        };
+        self.holds.passed(key, lowest);
+        if let Some(entry) = self.holds.take(key, lowest.next()) {
+            self.entry(key.0, entry);
+        }
+        self.holds.renew(key);
+    }
+}
+
+/// Of those that are live in the conversation.
+fn lowest_position(sessions: &[Arc<Session>], id: ConversationId) -> Option<Seq> {
+    let positions = sessions.iter().filter_map(|s| s.positions().live(id));
+    positions.min()
+}
