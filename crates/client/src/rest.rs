@@ -6,6 +6,7 @@ mod messages;
 mod presence;
 mod receipts;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,12 +23,21 @@ use serde::{Deserialize, Serialize};
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server's REST interface as one user, or as nobody. Cheap to clone; clones share connections.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Api {
     http: Client,
     /// Without a slash at its end.
     base: Arc<str>,
     token: Option<Arc<str>>,
+}
+
+/// Without the token: secrets stay out of logs.
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api")
+            .field("base", &self.base)
+            .finish_non_exhaustive()
+    }
 }
 
 /// One page of a list is asked for with these; the default is the first page of default size.
@@ -129,6 +139,15 @@ impl Api {
     pub fn with_token(&self, access_token: &str) -> Self {
         Self {
             token: Some(access_token.into()),
+            ..self.clone()
+        }
+    }
+
+    /// The same server as nobody.
+    #[must_use]
+    pub fn without_token(&self) -> Self {
+        Self {
+            token: None,
             ..self.clone()
         }
     }
@@ -300,6 +319,14 @@ mod tests {
             proxy.to_string(),
             "UNAVAILABLE (502): <html>bad gateway</html>"
         );
+    }
+
+    #[test]
+    fn the_token_is_not_shown() {
+        let api = Api::new("http://127.0.0.1:9").with_token("hunter2");
+        let shown = format!("{api:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains("127.0.0.1"), "{shown}");
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod dial;
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as WsClos
 pub const ABNORMAL: u16 = 1006;
 
 /// Where the access token goes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub enum TokenIn {
     /// `Authorization: Bearer`; a bad one is answered 401.
     Header(String),
@@ -34,8 +35,20 @@ pub enum TokenIn {
     Nowhere,
 }
 
+/// The place without the token: secrets stay out of logs.
+impl fmt::Debug for TokenIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Header(_) => "Header(..)",
+            Self::Query(_) => "Query(..)",
+            Self::FirstFrame(_) => "FirstFrame(..)",
+            Self::Nowhere => "Nowhere",
+        })
+    }
+}
+
 /// How to open a [`Socket`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Connect {
     pub token: TokenIn,
     pub format: Format,
@@ -49,6 +62,21 @@ pub struct Connect {
     pub timeout: Duration,
     /// Initial size of the buffer that frames are read into, in bytes. Larger frames still fit.
     pub read_buffer_bytes: usize,
+}
+
+/// Headers by name only: one may be a credential.
+impl fmt::Debug for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Connect")
+            .field("token", &self.token)
+            .field("format", &self.format)
+            .field("resume", &self.resume)
+            .field("headers", &headers)
+            .field("source", &self.source)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for Connect {

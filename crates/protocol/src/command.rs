@@ -55,7 +55,7 @@ impl ClientCommand {
 }
 
 /// The first frame of a socket that came without a token, or a renewal on a live one.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Auth {
     #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,

@@ -17,6 +17,7 @@ pub mod ids;
 pub mod limits;
 pub mod message;
 pub mod rest;
+mod secret;
 pub mod time;
 pub mod user;
 pub mod validate;

@@ -45,7 +45,7 @@ pub struct Page<T> {
     pub next_cursor: Option<String>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Register {
     pub username: String,
     pub email: String,
@@ -56,7 +56,7 @@ pub struct Register {
     pub device_name: Option<String>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Login {
     /// Username or e-mail address.
     pub login: String,
@@ -65,13 +65,13 @@ pub struct Login {
     pub device_name: Option<String>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Refresh {
     pub refresh_token: String,
 }
 
 /// The answer to register, login and refresh.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Tokens {
     pub user: User,
     pub access_token: String,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rookery_protocol::rest::Tokens;
 use rookery_protocol::{ConversationId, Format, Seq, Timestamp};
@@ -103,6 +104,9 @@ pub struct LiveConfig {
     pub outbox_bytes: usize,
     /// Updates that may wait for the application; then the socket is not read.
     pub updates: usize,
+    /// How long a node may leave something unanswered, or not take what is written, before it is
+    /// left for another one.
+    pub patience: Duration,
     /// Who looks on.
     pub tap: Option<Tap>,
 }
@@ -123,6 +127,7 @@ impl LiveConfig {
             outbox: 1_024,
             outbox_bytes: 8 * 1024 * 1024,
             updates: 1_024,
+            patience: Duration::from_secs(30),
             tap: None,
         }
     }

@@ -17,11 +17,12 @@ use super::nodes::Nodes;
 use super::receipts::Receipts;
 use super::renewal::{Renewal, Renewed};
 use super::{Closed, LiveConfig, Start, Tapped, Update};
+use crate::ServerEvent;
 use crate::rest::Api;
 use crate::socket::{Connect, Socket};
 
-/// How long `ready` may take.
-const READY_WAIT: Duration = Duration::from_secs(10);
+/// How long a connection, and then `ready`, may take; less where the application has less patience.
+const OPEN_WAIT: Duration = Duration::from_secs(10);
 /// A token younger than this that is refused will not be taken the next time either.
 const YOUNG: Duration = Duration::from_secs(60);
 
@@ -211,11 +212,13 @@ impl Driver {
         }
         let mut how = Connect::resuming(&token);
         how.format = self.config.format;
+        how.timeout = OPEN_WAIT.min(self.config.patience);
         let mut socket = Socket::connect(&url, &how).await?;
         self.tap(Tapped::Opened { url: &url });
-        let ready = timeout(READY_WAIT, socket.ready())
+        let ready = timeout(how.timeout, socket.ready())
             .await
             .map_err(|_| End::again("the server sent no ready"))??;
+        self.tap(Tapped::In(&ServerEvent::Ready(ready.clone())));
         self.socket = Some(socket);
         self.ready_at = Some(Instant::now());
         self.return_at = None;
@@ -244,7 +247,8 @@ impl Driver {
             return false;
         };
         let urls = self.nodes.in_turn();
-        self.renewal.start(&self.api, urls, refresh_token);
+        self.renewal
+            .start(self.api.without_token(), urls, refresh_token);
         true
     }
 

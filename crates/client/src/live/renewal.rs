@@ -41,9 +41,8 @@ impl Renewal {
     }
 
     /// Begins an attempt at these nodes in turn, unless one is under way.
-    pub(super) fn start(&mut self, api: &Api, urls: Vec<String>, refresh_token: String) {
+    pub(super) fn start(&mut self, api: Api, urls: Vec<String>, refresh_token: String) {
         if self.running.is_none() {
-            let api = api.clone();
             self.running = Some(tokio::spawn(renew(api, urls, refresh_token)));
         }
     }

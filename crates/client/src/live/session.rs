@@ -15,8 +15,6 @@ use super::timers::{Due, Timers};
 use super::{Tapped, Update};
 use crate::socket::{Received, Socket};
 
-/// How long an answer, or a write, may take before the node is given up as stuck.
-const ANSWER_WAIT: Duration = Duration::from_secs(30);
 /// The `ref` of the `sync` that follows `ready`.
 pub(super) const SYNC: &str = "sync";
 /// The `ref` of an `auth` with a new token.
@@ -45,9 +43,9 @@ pub(super) struct Session {
 }
 
 impl Session {
-    fn new(now: Instant, ready: &Ready) -> Self {
+    fn new(now: Instant, ready: &Ready, patience: Duration) -> Self {
         Self {
-            timers: Timers::new(now, ready.server_time, ready.heartbeat_seconds),
+            timers: Timers::new(now, ready.server_time, ready.heartbeat_seconds, patience),
             synced: false,
             sync_at: Some(now),
             auth_at: None,
@@ -75,18 +73,20 @@ impl Driver {
     /// Never returns but with the reason why it ended.
     pub(super) async fn session(&mut self, ready: &Ready) -> Result<Infallible, End> {
         let now = Instant::now();
-        let mut session = Session::new(now, ready);
+        let mut session = Session::new(now, ready, self.config.patience);
         if self.config.credentials.refresh_token.is_some() {
             session.timers.token_lives(now, ready.token_expires_at);
         }
         let inbox = std::sync::Arc::clone(&self.inbox);
         loop {
-            timeout(ANSWER_WAIT, self.write(&mut session))
+            timeout(self.config.patience, self.write(&mut session))
                 .await
                 .map_err(|_| End::again("the server does not read"))??;
-            while let Some(message_id) = session.too_large.pop() {
+            if let Some(message_id) = session.too_large.pop() {
                 self.fail_too_large(message_id, session.limits.frame_bytes)
                     .await;
+                // What stood behind it may leave.
+                continue;
             }
             let wake = self.wakes_at(&session);
             tokio::select! {
@@ -127,7 +127,7 @@ impl Driver {
                 .max(session.sync_at.unwrap_or(session.event_at))
         };
         let heard_since = self.deaf_until.map_or(since, |until| until.max(since));
-        Some(heard_since + ANSWER_WAIT)
+        Some(heard_since + self.config.patience)
     }
 
     /// Feeds everything that is due and writes it in one go.

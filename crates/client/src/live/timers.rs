@@ -11,7 +11,7 @@ const RENEW_AGAIN: Duration = Duration::from_secs(10);
 const RENEW_LEAST: Duration = Duration::from_secs(1);
 /// A token is renewed when this share of its life is left, in per cent.
 const RENEW_LEFT_PERCENT: u32 = 20;
-/// How long a `ping` may be unanswered.
+/// How long a `ping` may be unanswered; less where the application has less patience.
 const PONG_WAIT: Duration = Duration::from_secs(10);
 
 /// What is due.
@@ -32,19 +32,27 @@ pub(super) struct Timers {
     /// One moment by both clocks: this device's own may be hours off.
     began_at: (Instant, Timestamp),
     heard_at: Instant,
-    /// A little more than the server's own heartbeat.
+    /// A little more than the server's own heartbeat, a minute at the most.
     silence: Duration,
+    pong_wait: Duration,
     pinged_at: Option<Instant>,
     renew_at: Option<Instant>,
 }
 
 impl Timers {
-    pub(super) fn new(now: Instant, server_time: Timestamp, heartbeat_seconds: u32) -> Self {
-        let silence = Duration::from_secs(u64::from(heartbeat_seconds.clamp(1, 300)) + 5);
+    pub(super) fn new(
+        now: Instant,
+        server_time: Timestamp,
+        heartbeat_seconds: u32,
+        patience: Duration,
+    ) -> Self {
+        let heartbeat = Duration::from_secs(u64::from(heartbeat_seconds.clamp(1, 50)));
+        let silence = heartbeat * 6 / 5;
         Self {
             began_at: (now, server_time),
             heard_at: now,
             silence,
+            pong_wait: PONG_WAIT.min(patience),
             pinged_at: None,
             renew_at: None,
         }
@@ -99,7 +107,7 @@ impl Timers {
     fn silent_at(&self) -> Instant {
         // Counted from the ping, not from the silence: this task may not have listened meanwhile.
         match self.pinged_at {
-            Some(at) => at + PONG_WAIT,
+            Some(at) => at + self.pong_wait,
             None => self.heard_at + self.silence,
         }
     }
@@ -109,10 +117,12 @@ impl Timers {
 mod tests {
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(30);
+
     #[test]
     fn silence_is_asked_about_and_then_believed() {
         let start = Instant::now();
-        let mut timers = Timers::new(start, Timestamp::from_millis(0), 25);
+        let mut timers = Timers::new(start, Timestamp::from_millis(0), 25, PATIENCE);
         assert_eq!(timers.due(start + Duration::from_secs(29)), Due::Nothing);
         assert_eq!(timers.due(start + Duration::from_secs(30)), Due::Ping);
         assert_eq!(timers.due(start + Duration::from_secs(39)), Due::Nothing);
@@ -125,7 +135,7 @@ mod tests {
     #[test]
     fn who_did_not_listen_for_long_asks_before_they_believe_in_silence() {
         let start = Instant::now();
-        let mut timers = Timers::new(start, Timestamp::from_millis(0), 25);
+        let mut timers = Timers::new(start, Timestamp::from_millis(0), 25, PATIENCE);
         let later = start + Duration::from_secs(500);
         assert_eq!(timers.due(later), Due::Ping);
         assert_eq!(timers.due(later + Duration::from_secs(9)), Due::Nothing);
@@ -136,8 +146,9 @@ mod tests {
     fn a_token_is_renewed_before_it_runs_out() {
         let start = Instant::now();
         let server_time = Timestamp::from_millis(1_000);
-        let mut timers = Timers::new(start, server_time, 300);
+        let mut timers = Timers::new(start, server_time, 50, PATIENCE);
         timers.token_lives(start, server_time.plus_millis(100_000));
+        timers.heard(start + Duration::from_secs(60));
         assert_eq!(timers.due(start + Duration::from_secs(79)), Due::Nothing);
         assert_eq!(timers.due(start + Duration::from_secs(80)), Due::Renew);
         timers.renewing(start + Duration::from_secs(80));
@@ -145,6 +156,7 @@ mod tests {
         let later = start + Duration::from_secs(90);
         assert_eq!(timers.due(later), Due::Renew);
         timers.token_lives(later, server_time.plus_millis(190_000));
+        timers.heard(later + Duration::from_secs(60));
         assert_eq!(timers.due(later + Duration::from_secs(79)), Due::Nothing);
         assert_eq!(timers.due(later + Duration::from_secs(80)), Due::Renew);
     }

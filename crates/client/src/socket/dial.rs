@@ -85,9 +85,9 @@ fn socket_url(text: &str, how: &Connect) -> Result<Url, ConnectError> {
 }
 
 async fn connect(url: &Url, how: &Connect) -> Result<TcpStream, ConnectError> {
-    let host = url
-        .host_str()
-        .ok_or_else(|| ConnectError::Url(format!("{url}: no host")))?;
+    // Not the URL itself: a token may be part of it.
+    let no_host = || ConnectError::Url("the URL names no host".to_owned());
+    let host = url.host_str().ok_or_else(no_host)?;
     let port = url.port_or_known_default().unwrap_or(80);
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let mut last = None;
@@ -143,6 +143,21 @@ fn handshake(error: &WsError) -> ConnectError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_token_is_shown() {
+        let tokens = [TokenIn::Header, TokenIn::Query, TokenIn::FirstFrame];
+        for token in tokens.map(|place| place("hunter2".to_owned())) {
+            let headers = vec![("Cookie".to_owned(), "hunter2".to_owned())];
+            let how = Connect {
+                token,
+                headers,
+                ..Connect::default()
+            };
+            let shown = format!("{how:?}");
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+    }
 
     #[test]
     fn urls_are_completed() {
