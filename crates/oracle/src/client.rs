@@ -1,10 +1,15 @@
-//! Notes what the client library does and hands out: for devices that are a [`Live`].
+//! Notes what the client library does and hands out: for devices that are a [`Live`]. What it hands out
+//! is one view ([`LiveRecorder`]), what really went over its connections another
+//! ([`DeviceRecorder::tap`]); who records both makes two devices of it.
 //!
 //! [`Live`]: rookery_client::Live
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rookery_client::live::To;
-use rookery_client::{Outgoing, Start, Update};
+use rookery_client::{Outgoing, ServerEvent, Start, Tap, Tapped, Update};
 use rookery_protocol::ConversationId;
+use rookery_protocol::command::MessageSend;
 
 use crate::event::{Event, Fingerprint, Resume, Way};
 use crate::recorder::DeviceRecorder;
@@ -72,6 +77,13 @@ impl LiveRecorder {
                 }
                 self.device.note(event);
             }
+            Update::Cursor {
+                conversation_id,
+                seq,
+            } => self.device.note(Event::CaughtUp {
+                conversation: *conversation_id,
+                seq: *seq,
+            }),
             Update::Acked(ack) => self.device.note(Event::Ack {
                 message_id: ack.message_id,
                 conversation: ack.conversation_id,
@@ -94,9 +106,9 @@ impl LiveRecorder {
         }
     }
 
-    /// All is over: `outbox` is what [`rookery_client::Live::close`] returned. To be called when
+    /// All is over: `outbox` is what [`rookery_client::Live::close`] left unacknowledged. To be called when
     /// everything has come to rest.
-    pub fn end(&self, outbox: &[rookery_protocol::command::MessageSend]) {
+    pub fn end(&self, outbox: &[MessageSend]) {
         let outbox = outbox.iter().map(|send| send.message_id).collect();
         self.device.end(self.connected && self.synced, outbox);
     }
@@ -153,6 +165,31 @@ impl LiveRecorder {
 }
 
 impl DeviceRecorder {
+    /// Looks on at the connections of a `Live`, for a device with [`View::Wire`]: repetitions and
+    /// refusals that the library deals with by itself are seen, too.
+    ///
+    /// [`View::Wire`]: crate::View::Wire
+    #[must_use]
+    pub fn tap(&self) -> Tap {
+        let device = self.clone();
+        let connected = AtomicBool::new(false);
+        Tap::new(move |tapped| match tapped {
+            Tapped::Opened { .. } => {}
+            Tapped::Out(command) => device.command(command),
+            Tapped::In(ServerEvent::Ready(ready)) => {
+                connected.store(true, Ordering::Relaxed);
+                // Its first `sync`, which is noted, names the cursors.
+                device.ready(ready, Resume::Undelivered);
+            }
+            Tapped::In(event) => device.event(event),
+            Tapped::Closed { code, .. } => {
+                if connected.swap(false, Ordering::Relaxed) {
+                    device.disconnected(code);
+                }
+            }
+        })
+    }
+
     /// A message, before it is handed to the client library.
     pub fn outgoing(&self, message: &Outgoing) {
         let conversation = match message.to {

@@ -26,12 +26,17 @@ pub(super) struct Device {
     /// How the present run began: with cursors, or with nothing known.
     cursors: Option<HashMap<ConversationId, i64>>,
     since: i64,
+    /// The line with which the present sync began.
+    sync_line: usize,
     /// Announced by a `sync`, to begin when the server says so.
     coming: Option<Resume>,
     epoch: Option<String>,
     judged: bool,
     ready: Option<i64>,
     replays: u32,
+    /// Where it began from nowhere or skipped something for the last time: of what it showed
+    /// before, changes may have passed by.
+    gap_line: usize,
     /// What it shows of messages that were changed, and since which event.
     shown: HashMap<(ConversationId, i64), (Fingerprint, Place)>,
     marks: MarksSeen,
@@ -57,6 +62,8 @@ impl Device {
             run: 0,
             cursors: None,
             since: i64::MIN,
+            sync_line: 0,
+            gap_line: 0,
             coming: None,
             epoch: None,
             judged: true,
@@ -75,8 +82,9 @@ impl Device {
             _ if !self.judged => {}
             Event::Sync { resume } => self.coming = Some(resume.clone()),
             Event::SyncStarted {} => {
+                self.sync_line = place.line;
                 if let Some(resume) = self.coming.take() {
-                    self.begin(&resume, place.at);
+                    self.begin(&resume, place);
                 }
             }
             Event::Synced {} => self.replays += 1,
@@ -103,6 +111,7 @@ impl Device {
     fn ready(&mut self, world: &World<'_>, place: Place, epoch: &str, resume: &Resume) {
         self.presence.clear();
         self.ready = Some(place.at);
+        self.sync_line = place.line;
         self.judged = world.epoch().is_none_or(|judged| judged == epoch);
         let set_back = self.epoch.as_deref().is_some_and(|known| known != epoch);
         self.epoch = Some(epoch.to_owned());
@@ -112,15 +121,18 @@ impl Device {
             self.marks = MarksSeen::default();
         }
         match resume {
-            Resume::Kept if set_back || self.run == 0 => self.begin(&Resume::Fresh, place.at),
+            Resume::Kept if set_back || self.run == 0 => self.begin(&Resume::Fresh, place),
             Resume::Kept => {}
-            resume => self.begin(resume, place.at),
+            resume => self.begin(resume, place),
         }
     }
 
-    fn begin(&mut self, resume: &Resume, at: i64) {
+    fn begin(&mut self, resume: &Resume, place: Place) {
         self.run += 1;
-        self.since = at;
+        self.since = place.at;
+        if !matches!(resume, Resume::Cursors(_)) {
+            self.gap_line = place.line;
+        }
         self.cursors = match resume {
             Resume::Cursors(cursors) => {
                 let cursors = cursors.iter();
@@ -192,7 +204,10 @@ impl Device {
             }
             Event::Reset { conversation, seq } => {
                 world.counts.resets += 1;
-                self.order(world.slack(), *conversation).reset(seq.0);
+                self.gap_line = place.line;
+                let since = self.sync_line;
+                let order = self.order(world.slack(), *conversation);
+                order.reset(seq.0, since);
             }
             Event::Joined {
                 conversation,
@@ -380,15 +395,20 @@ impl Device {
         self.sees_people(world, place);
     }
 
-    /// Of a message that was changed every device that shows it shows the last state.
+    /// Of a message that was changed a device that heard all of its membership since it got the
+    /// message shows the last state.
     fn shows_the_last_state(&self, world: &mut World<'_>) {
         for (&(conversation, seq), &(content, place)) in &self.shown {
             let ground = world.ground(conversation, self.user);
-            let is_present = ground.windows.last().is_some_and(|(_, to)| to == i64::MAX);
+            let heard_all = place.line > self.gap_line
+                && ground
+                    .windows
+                    .last()
+                    .is_some_and(|(joined, left)| joined < seq && left == i64::MAX);
             let Some(Stored { content: last, .. }) = ground.log.get(seq) else {
                 continue;
             };
-            if is_present && *last != content {
+            if heard_all && *last != content {
                 let about = About::entry(conversation, seq);
                 world.found.say(Kind::Disagreeing, Some(place), about, || {
                     format!("{} shows {seq} as it was before a change", self.name)

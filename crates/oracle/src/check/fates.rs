@@ -6,7 +6,7 @@ use rookery_protocol::{ConversationId, MessageId, UserId};
 
 use super::found::{About, Found, Kind};
 use super::people::People;
-use crate::event::{Event, Fingerprint, Line, PROCESS};
+use crate::event::{Event, Fingerprint, Line, PROCESS, View};
 use crate::history::Place;
 use crate::report::Counts;
 
@@ -69,6 +69,7 @@ pub(super) struct FirstReading<'a> {
 #[derive(Debug)]
 struct Sender {
     user: UserId,
+    view: View,
     /// Sends without an answer, with the place of the newest attempt.
     open: HashMap<MessageId, Place>,
     /// The highest place that was acknowledged.
@@ -103,10 +104,10 @@ impl<'a> FirstReading<'a> {
         if line.device == PROCESS {
             return;
         }
-        if let Event::Device { user, .. } = &line.event {
+        if let Event::Device { user, view, .. } = &line.event {
             self.counts.devices += 1;
             self.people.device(*user);
-            self.devices.insert(line.device, Sender::new(*user));
+            self.devices.insert(line.device, Sender::new(*user, *view));
             return;
         }
         let Some(sender) = self.devices.get_mut(&line.device) else {
@@ -169,7 +170,10 @@ impl<'a> FirstReading<'a> {
                 // Whether an outage or a mistake of the server stored it nobody knows.
                 let is_final = !retryable && code != "INTERNAL";
                 if let Some(fate) = self.fates.fates.get_mut(message_id) {
-                    let only = fate.single && attempt == Some(sender.connection);
+                    // The client library does not say how often it tried.
+                    let only = sender.view == View::Wire
+                        && fate.single
+                        && attempt == Some(sender.connection);
                     fate.single = false;
                     fate.refused = (only && is_final && sender.judged).then_some(place);
                 }
@@ -280,9 +284,10 @@ impl<'a> FirstReading<'a> {
 }
 
 impl Sender {
-    fn new(user: UserId) -> Self {
+    fn new(user: UserId, view: View) -> Self {
         Self {
             user,
+            view,
             open: HashMap::new(),
             acked: HashMap::new(),
             connection: 0,

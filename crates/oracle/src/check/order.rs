@@ -95,8 +95,11 @@ impl Order {
         self.in_run = Runs::default();
     }
 
-    /// Everything up to `seq` will not come; what is after it will.
-    pub(super) fn reset(&mut self, seq: i64) {
+    /// Everything up to `seq` will not come; what is after it will. Forgives what was passed over
+    /// since line `since`, where the sync began that ends so: live entries come meanwhile.
+    pub(super) fn reset(&mut self, seq: i64, since: usize) {
+        self.missing
+            .retain(|missing, place| *missing > seq || place.line < since);
         if self.position.is_some_and(|position| position > seq) {
             self.in_run = Runs::default();
         }

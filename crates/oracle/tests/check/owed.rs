@@ -65,6 +65,27 @@ fn a_reset_forgives_what_it_skips() {
 }
 
 #[test]
+fn what_comes_live_before_a_reset_is_told_passes_over_nothing() {
+    let with_reset = |reset: bool| {
+        let mut story = away(cursor(1));
+        story.note(BOB, Event::Sync { resume: cursor(1) });
+        story.note(BOB, Event::SyncStarted {});
+        story.ann_sends([4]);
+        let line = story.note(BOB, arrived(4, 4));
+        if reset {
+            let (conversation, seq) = (ROOM, Seq(3));
+            story.note(BOB, Event::Reset { conversation, seq });
+        }
+        story.note(BOB, Event::Synced {});
+        story.ends();
+        (story, line)
+    };
+    with_reset(true).0.is_clean();
+    let (story, line) = with_reset(false);
+    story.shows(Kind::Lost, line);
+}
+
+#[test]
 fn a_replay_folds_changes_into_messages() {
     let mut story = Story::of_two();
     story.note(BOB, Event::Disconnected { code: 1006 });
