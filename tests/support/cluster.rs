@@ -1,6 +1,7 @@
 //! A whole cluster for one test.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -12,7 +13,7 @@ use rookery_protocol::rest::Register;
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::people::{PASSWORD, Person, patiently};
-use crate::redis_proxy::RedisProxy;
+use crate::proxy::{PostgresProxy, Proxy, RedisProxy};
 use crate::servers::{Nginx, Postgres, Redis};
 
 /// What every node of a test runs with, unless the test says otherwise.
@@ -32,12 +33,51 @@ const SETTINGS: &[(&str, &str)] = &[
 pub struct TestCluster {
     // Dropped in this order: nodes before what they depend on.
     nodes: Vec<Node>,
+    front: Option<Proxy>,
     nginx: Option<Nginx>,
-    proxies: BTreeMap<usize, RedisProxy>,
+    links: Vec<NodeLinks>,
     redis: Option<Redis>,
-    /// On the tests' PostgreSQL.
+    /// Not of the tests' PostgreSQL but of one that is the cluster's own.
+    postgres: Option<Postgres>,
     database: Option<String>,
     http: Api,
+}
+
+/// The ways to and from one node that break on command.
+#[derive(Default)]
+pub struct NodeLinks {
+    inbound: Option<Proxy>,
+    redis: Option<RedisProxy>,
+    postgres: Option<PostgresProxy>,
+}
+
+impl NodeLinks {
+    /// From nginx to the node.
+    ///
+    /// # Panics
+    /// The cluster was not built [`Builder::proxied`].
+    #[must_use]
+    pub fn inbound(&self) -> &Proxy {
+        self.inbound.as_ref().expect("the cluster is not proxied")
+    }
+
+    /// From the node to Redis.
+    ///
+    /// # Panics
+    /// The cluster was not built [`Builder::proxied`], nor the node [`Builder::lossy`].
+    #[must_use]
+    pub fn redis(&self) -> &RedisProxy {
+        self.redis.as_ref().expect("the node is not lossy")
+    }
+
+    /// From the node to PostgreSQL.
+    ///
+    /// # Panics
+    /// The cluster was not built [`Builder::proxied`].
+    #[must_use]
+    pub fn postgres(&self) -> &PostgresProxy {
+        self.postgres.as_ref().expect("the cluster is not proxied")
+    }
 }
 
 /// How a cluster is to be.
@@ -46,6 +86,8 @@ pub struct Builder {
     nodes: usize,
     alone: bool,
     lossy: Vec<usize>,
+    proxied: bool,
+    own_postgres: bool,
     settings: BTreeMap<String, String>,
 }
 
@@ -77,6 +119,8 @@ impl TestCluster {
             nodes: 1,
             alone: false,
             lossy: Vec::new(),
+            proxied: false,
+            own_postgres: false,
             settings: settings.collect(),
         }
     }
@@ -93,12 +137,56 @@ impl TestCluster {
         &self.nodes
     }
 
-    /// Where clients of the whole cluster go: nginx, or the one node.
+    /// Where clients of the whole cluster go: nginx, or the link to it, or the one node.
     #[must_use]
     pub fn url(&self) -> String {
-        self.nginx
-            .as_ref()
-            .map_or_else(|| self.nodes[0].url(), Nginx::url)
+        match (&self.front, &self.nginx) {
+            (Some(front), _) => format!("http://{}", front.address()),
+            (None, Some(nginx)) => nginx.url(),
+            (None, None) => self.nodes[0].url(),
+        }
+    }
+
+    /// # Panics
+    /// A node alone has none.
+    #[must_use]
+    pub fn nginx(&self) -> &Nginx {
+        self.nginx.as_ref().expect("a node alone has no nginx")
+    }
+
+    /// The link from clients to nginx.
+    ///
+    /// # Panics
+    /// The cluster was not built [`Builder::proxied`].
+    #[must_use]
+    pub fn front(&self) -> &Proxy {
+        self.front.as_ref().expect("the cluster is not proxied")
+    }
+
+    /// The links of this node.
+    #[must_use]
+    pub fn links(&self, node: usize) -> &NodeLinks {
+        &self.links[node]
+    }
+
+    /// The cluster's own PostgreSQL.
+    ///
+    /// # Panics
+    /// It was not built with [`Builder::own_postgres`]; the one that all tests share must not be
+    /// broken.
+    #[must_use]
+    pub fn postgres(&self) -> &Postgres {
+        self.postgres.as_ref().expect("PostgreSQL is shared")
+    }
+
+    /// The name of the cluster's database.
+    ///
+    /// # Panics
+    /// A node alone has SQLite.
+    #[must_use]
+    pub fn database(&self) -> &str {
+        let url = self.database.as_ref().expect("a node alone has SQLite");
+        url.rsplit('/').next().unwrap_or_default()
     }
 
     /// The REST interface of the whole cluster, as nobody.
@@ -120,7 +208,7 @@ impl TestCluster {
     /// The node was not built [`Builder::lossy`].
     #[must_use]
     pub fn proxy(&self, node: usize) -> &RedisProxy {
-        self.proxies.get(&node).expect("the node is not lossy")
+        self.links(node).redis()
     }
 
     /// Runs SQL on the cluster's database; the rows as lines, their columns separated by `|`.
@@ -128,9 +216,11 @@ impl TestCluster {
     /// # Panics
     /// A node alone has SQLite; or the statement fails.
     pub async fn sql(&self, statement: &str) -> String {
-        let url = self.database.as_ref().expect("a node alone has SQLite");
-        let name = url.rsplit('/').next().unwrap_or_default();
-        let rows = Postgres::shared().await.sql(name, statement).await;
+        let postgres = match &self.postgres {
+            Some(own) => own,
+            None => Postgres::shared().await,
+        };
+        let rows = postgres.sql(self.database(), statement).await;
         rows.unwrap_or_else(|error| panic!("{statement}: {error:#}"))
     }
 
@@ -207,6 +297,21 @@ impl Builder {
         self
     }
 
+    /// Puts a [`Proxy`] on every link: to nginx, from there to the nodes, and from each of them to
+    /// PostgreSQL and Redis.
+    #[must_use]
+    pub fn proxied(mut self) -> Self {
+        self.proxied = true;
+        self
+    }
+
+    /// With a PostgreSQL that no other test uses, and that may be broken.
+    #[must_use]
+    pub fn own_postgres(mut self) -> Self {
+        self.own_postgres = true;
+        self
+    }
+
     /// Sets a variable of every node's environment.
     #[must_use]
     pub fn set(mut self, name: &str, value: &str) -> Self {
@@ -228,12 +333,13 @@ impl Builder {
     async fn start_alone(self) -> Result<TestCluster> {
         let node = Node::start(&self.binary, "alone", &self.settings).await?;
         let http = Api::new(&node.url());
-        let proxies = BTreeMap::new();
         Ok(TestCluster {
             nodes: vec![node],
+            front: None,
             nginx: None,
-            proxies,
+            links: Vec::new(),
             redis: None,
+            postgres: None,
             database: None,
             http,
         })
@@ -241,35 +347,80 @@ impl Builder {
 
     async fn start_cluster(self) -> Result<TestCluster> {
         let redis = Redis::start().await?;
-        let database = Postgres::shared().await.fresh_database().await;
-        let mut proxies = BTreeMap::new();
-        for number in &self.lossy {
-            let address = ([127, 0, 0, 1], redis.port()).into();
-            proxies.insert(*number, RedisProxy::start(address).await?);
+        let own = match self.own_postgres {
+            true => Some(Postgres::start().await?),
+            false => None,
+        };
+        let postgres = match &own {
+            Some(own) => own,
+            None => Postgres::shared().await,
+        };
+        let database = postgres.fresh_database().await;
+        let mut links = Vec::new();
+        for number in 0..self.nodes {
+            links.push(self.outbound(number, &redis, postgres).await?);
         }
         let start = async |number: usize| {
-            let mut settings = self.settings.clone();
-            let redis_url = proxies
-                .get(&number)
-                .map_or_else(|| redis.url(), RedisProxy::url);
-            settings.insert("REDIS_URL".into(), redis_url);
-            settings.insert("DATABASE_URL".into(), database.clone());
+            let settings = self.settings_of(&links[number], &redis, &database);
             let name = format!("node-{number}");
-            Node::start(&self.binary, &name, &settings)
-                .await
-                .context(name)
+            let started = Node::start(&self.binary, &name, &settings).await;
+            started.context(name)
         };
         let nodes = try_join_all((0..self.nodes).map(start)).await?;
-        let addresses: Vec<_> = nodes.iter().map(Node::address).collect();
+        let mut addresses: Vec<_> = nodes.iter().map(Node::address).collect();
+        if self.proxied {
+            for (address, links) in addresses.iter_mut().zip(&mut links) {
+                let inbound = links.inbound.insert(Proxy::start(*address).await?);
+                *address = inbound.address();
+            }
+        }
         let nginx = Nginx::start(&addresses).await?;
-        let http = Api::new(&nginx.url());
-        Ok(TestCluster {
+        let front = match self.proxied {
+            true => Some(Proxy::start(nginx.address()).await?),
+            false => None,
+        };
+        let mut cluster = TestCluster {
             nodes,
+            front,
             nginx: Some(nginx),
-            proxies,
+            links,
             redis: Some(redis),
+            postgres: own,
             database: Some(database),
-            http,
-        })
+            http: Api::new(""),
+        };
+        cluster.http = Api::new(&cluster.url());
+        Ok(cluster)
+    }
+
+    /// The links on which a node goes out, as far as they are to break.
+    async fn outbound(&self, node: usize, redis: &Redis, postgres: &Postgres) -> Result<NodeLinks> {
+        let local = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut links = NodeLinks::default();
+        if self.proxied || self.lossy.contains(&node) {
+            links.redis = Some(RedisProxy::start(local(redis.port())).await?);
+        }
+        if self.proxied {
+            links.postgres = Some(PostgresProxy::start(local(postgres.port())).await?);
+        }
+        Ok(links)
+    }
+
+    /// A node's environment.
+    fn settings_of(
+        &self,
+        links: &NodeLinks,
+        redis: &Redis,
+        database: &str,
+    ) -> BTreeMap<String, String> {
+        let redis = links.redis.as_ref().map_or(redis.url(), RedisProxy::url);
+        let database = match &links.postgres {
+            Some(proxy) => proxy.url(database),
+            None => database.to_owned(),
+        };
+        let mut settings = self.settings.clone();
+        settings.insert("REDIS_URL".into(), redis);
+        settings.insert("DATABASE_URL".into(), database);
+        settings
     }
 }

@@ -3,8 +3,10 @@
 //! - [`TestCluster`]: nodes of the real program with PostgreSQL, Redis and nginx, or one node alone.
 //! - [`Person`] and [`Device`]: who is on it. A device records all that it receives, waits for what
 //!   it should receive, and says what it did receive when that does not come.
-//! - [`servers`]: PostgreSQL, Redis and nginx by themselves. [`RedisProxy`]: a Redis that loses
-//!   messages on the way. [`wire`]: WebSocket frames made by hand.
+//! - [`servers`]: PostgreSQL, Redis, its sentinels and nginx by themselves. [`wire`]: WebSocket
+//!   frames made by hand.
+//! - [`Proxy`]: a link that breaks on command. [`RedisProxy`] and [`PostgresProxy`] also lose what
+//!   passes on it.
 //!
 //! Whatever is started ends with the test, however the test ends, and tests can run side by side.
 //! A method that cannot do what it says panics with the reason, since a test has no better answer.
@@ -14,13 +16,13 @@ mod eventually;
 mod metrics;
 mod node;
 mod people;
-mod redis_proxy;
+mod proxy;
 pub mod servers;
 pub mod wire;
 
-pub use cluster::{Builder, TestCluster};
+pub use cluster::{Builder, NodeLinks, TestCluster};
 pub use eventually::{PATIENCE, eventually, eventually_within};
 pub use metrics::Metrics;
 pub use node::Node;
 pub use people::{Device, Person, Record, SendFailure, Setup, To, change_of, new_message_id};
-pub use redis_proxy::RedisProxy;
+pub use proxy::{Counts, Fate, Mode, PostgresProxy, Proxy, Pushes, RedisProxy, Role};

@@ -105,6 +105,24 @@ impl Node {
             .unwrap_or_else(|error| panic!("{} cannot be killed: {error:#}", self.name));
     }
 
+    /// SIGSTOP: connections stay open and nothing answers, as on a machine that hangs.
+    ///
+    /// # Panics
+    /// It was not running.
+    pub async fn pause(&self) {
+        let sent = self.process.lock().await.signal("STOP");
+        sent.unwrap_or_else(|error| panic!("{} cannot be paused: {error:#}", self.name));
+    }
+
+    /// SIGCONT: ends [`Node::pause`].
+    ///
+    /// # Panics
+    /// It was not running.
+    pub async fn resume(&self) {
+        let sent = self.process.lock().await.signal("CONT");
+        sent.unwrap_or_else(|error| panic!("{} cannot be resumed: {error:#}", self.name));
+    }
+
     /// SIGTERM; returns the exit code when the process is gone.
     ///
     /// # Panics

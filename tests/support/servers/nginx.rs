@@ -10,12 +10,12 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use super::ports::{self, Port};
-use super::{Supervised, listens, program, user_id};
+use super::{Supervised, listens, program, run, user_id};
 
 const TEMPLATE: &str = include_str!("../../../deploy/nginx/rookery.conf.template");
 
 pub struct Nginx {
-    _process: Supervised,
+    process: Supervised,
     port: Port,
     folder: TempDir,
 }
@@ -65,10 +65,26 @@ impl Nginx {
             .ready(async || Ok(listens(port.address()).await))
             .await?;
         Ok(Self {
-            _process: process,
+            process,
             port,
             folder,
         })
+    }
+
+    /// Reads its configuration again, as after a change: new workers take over, and the old ones go
+    /// when their last connection does.
+    pub fn reload(&self) -> Result<()> {
+        self.process.signal("HUP")
+    }
+
+    /// Kills one worker with all its connections; the master starts another. Returns its process.
+    pub async fn kill_worker(&self) -> Result<u32> {
+        let master = std::fs::read_to_string(self.folder.path().join("nginx.pid"))?;
+        let pgrep = program("pgrep", &[], "procps")?;
+        let workers = run(pgrep, &["-P".as_ref(), master.trim().as_ref()]).await?;
+        let first = workers.lines().next().context("nginx has no worker")?;
+        run("kill", &["-KILL".as_ref(), first.as_ref()]).await?;
+        Ok(first.parse()?)
     }
 
     /// `http://127.0.0.1:<port>`, without a slash at the end.
