@@ -28,9 +28,14 @@
 //! # }
 //! ```
 //!
+//! [`guide`] says how such a client works, for those who write one in another language.
+//!
 //! Every queue is bounded: an application that does not read its updates is disconnected by the
 //! server as too slow, and resumes when it reads again. TLS is not built in: nodes stand behind a
 //! proxy, and `https` and `wss` URLs are refused with an error that says so.
+
+#[doc = include_str!("../GUIDE.md")]
+pub mod guide {}
 
 pub mod live;
 pub mod rest;

@@ -8,7 +8,7 @@
 //! Promises: a message that arrived is handed out once, per conversation in `seq` order; what was
 //! sent ends as [`Update::Acked`] or [`Update::Failed`], however often the connection breaks
 //! between, or is returned by [`Live::close`]; what was sent in one conversation is stored in the
-//! order in which it was sent.
+//! order in which it was sent. [`crate::guide`] says how, for clients in other languages.
 //!
 //! One application task may read updates and send in turn: nothing here waits for an application
 //! that waits for this. See [`Handle::send`].

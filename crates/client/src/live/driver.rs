@@ -23,7 +23,7 @@ use crate::socket::{Connect, Socket};
 
 /// How long a connection, and then `ready`, may take; less where the application has less patience.
 const OPEN_WAIT: Duration = Duration::from_secs(10);
-/// A token younger than this that is refused will not be taken the next time either.
+/// Where a token younger than this is refused, the next one is not asked for at once.
 const YOUNG: Duration = Duration::from_secs(60);
 
 /// Everything that outlives a connection.
@@ -53,6 +53,8 @@ pub(super) struct Driver {
     ready_at: Option<Instant>,
     /// When the access token is from, if it was renewed here.
     refreshed_at: Option<Instant>,
+    /// The access token was made since the last one was refused, and no node has taken it yet.
+    on_trial: bool,
 }
 
 impl Driver {
@@ -82,6 +84,7 @@ impl Driver {
             deaf_until: None,
             ready_at: None,
             refreshed_at: None,
+            on_trial: false,
             config,
         }
     }
@@ -171,10 +174,16 @@ impl Driver {
         end: End,
         backoff: &mut Backoff,
     ) -> Result<(), End> {
-        if self.refreshed_at.is_some_and(|at| at.elapsed() < YOUNG) {
+        if self.on_trial {
             return Err(End::refused(end.reason));
         }
-        self.say_disconnected(end, Duration::ZERO).await;
+        let is_young = self.refreshed_at.is_some_and(|at| at.elapsed() < YOUNG);
+        let wait = match is_young {
+            true => backoff.next(&mut rand::rng()),
+            false => Duration::ZERO,
+        };
+        self.say_disconnected(end, wait).await;
+        self.wait_until(Instant::now() + wait).await;
         loop {
             if !self.start_renewal() {
                 return Err(End::refused(
@@ -184,6 +193,7 @@ impl Driver {
             match self.renewal.finished().await {
                 Renewed::Tokens(tokens) => {
                     self.take_tokens(*tokens).await;
+                    self.on_trial = true;
                     return Ok(());
                 }
                 Renewed::Refused(error) => return Err(End::refused(error.message)),
@@ -222,6 +232,7 @@ impl Driver {
         self.socket = Some(socket);
         self.ready_at = Some(Instant::now());
         self.return_at = None;
+        self.on_trial = false;
         self.me = Some(ready.user.user_id);
         self.inbox.lock().outbox.identify(ready.user.user_id);
         self.inbox.connected(true);

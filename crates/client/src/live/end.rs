@@ -116,6 +116,8 @@ impl From<ApiError> for End {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
 
     #[test]
@@ -132,6 +134,29 @@ mod tests {
         }
         assert_eq!(closed(4103), Next::Refresh);
         assert_eq!(closed(1013), Next::After(LATER));
+    }
+
+    #[test]
+    fn the_guide_says_the_same() {
+        let guide = include_str!("../../GUIDE.md");
+        let rows = guide.lines().filter_map(|line| {
+            let mut cells = line.split('|').map(str::trim).skip(1);
+            Some((cells.next()?.parse().ok()?, cells.next()?))
+        });
+        let rows: HashMap<u16, &str> = rows.collect();
+        for code in CloseCode::ALL
+            .map(CloseCode::code)
+            .into_iter()
+            .chain([1006])
+        {
+            let expected = match after_close(code) {
+                Next::Stop => "stop",
+                Next::Again => "come back",
+                Next::After(_) => "come back later",
+                Next::Refresh => "refresh first",
+            };
+            assert_eq!(rows.get(&code), Some(&expected), "{code}");
+        }
     }
 
     #[test]

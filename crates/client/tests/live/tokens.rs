@@ -68,6 +68,27 @@ async fn a_refused_token_is_renewed_once_and_then_it_is_over() {
     assert_eq!(kept.refresh_token.as_deref(), Some("second"));
 }
 
+/// Tokens may live for seconds only: one that ran out is no reason to stop, however young it was.
+#[tokio::test]
+async fn a_token_that_was_taken_and_ran_out_is_renewed_again() {
+    let (listener, mut live) = start_with(Some("1")).await;
+    turn_away(&listener, "401 Unauthorized").await;
+    let mut expected = vec!["disconnected 1006".to_owned()];
+    for number in [2, 3] {
+        let asked = refresh_request(&listener, &(number - 1).to_string()).await;
+        answer_refresh(asked, &number.to_string()).await;
+        let token = format!("access-{number}");
+        let peer = Peer::accept_with(&listener, &token, ready("a")).await;
+        peer.close(4103).await;
+        expected.push(format!("refreshed {number}"));
+        expected.push("connected a".to_owned());
+        expected.push("disconnected 4103".to_owned());
+    }
+    for expected in expected {
+        assert_eq!(next(&mut live).await, expected);
+    }
+}
+
 #[tokio::test]
 async fn an_answer_that_was_lost_is_asked_for_again_at_once() {
     let (listener, mut live) = start_with(Some("first")).await;
