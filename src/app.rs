@@ -15,7 +15,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 
 use crate::auth::{Auth, AuthOptions};
-use crate::bus::{Bus, MemoryBus, RedisBus, RedisOptions, Subscriptions};
+use crate::bus::{Bus, MemoryBus, Neighbours, RedisBus, RedisOptions, Subscriptions};
 use crate::chat::accounts::Accounts;
 use crate::chat::conversations::Conversations;
 use crate::chat::fanout::Fanout;
@@ -195,7 +195,8 @@ impl MessagePath {
         tasks: &Tasks,
     ) -> anyhow::Result<Self> {
         let (node_id, registry) = (config.node.id.clone(), Arc::new(Registry::default()));
-        let presence = presence::start(config, store, clock, tasks)?;
+        let neighbours = Arc::new(Neighbours::default());
+        let presence = presence::start(config, store, &neighbours, clock, tasks)?;
         let delivery_parts = DeliveryParts {
             node_id: node_id.clone(),
             store: Arc::clone(store),
@@ -208,7 +209,7 @@ impl MessagePath {
         };
         let workers = tokio::runtime::Handle::current().metrics().num_workers();
         let (delivery, seating) = Delivery::start(&delivery_parts, workers);
-        let bus = bus(config, &delivery, clock, tasks)?;
+        let bus = bus(config, &delivery, neighbours, clock, tasks)?;
         // Before the first socket: what is committed from here on is in the looks to come.
         let position = store.journal(None, JOURNAL_PATIENCE).await?.next;
         let epoch = Arc::new(Epoch::new(store.epoch().await?));
@@ -323,6 +324,7 @@ fn auth(
 fn bus(
     config: &Config,
     delivery: &Delivery,
+    neighbours: Arc<Neighbours>,
     clock: &Clock,
     tasks: &Tasks,
 ) -> anyhow::Result<Arc<dyn Bus>> {
@@ -333,6 +335,7 @@ fn bus(
     let options = RedisOptions {
         url,
         node_id: config.node.id.clone(),
+        neighbours,
     };
     let bus = RedisBus::start(&options, delivery.sink(), clock.clone(), tasks);
     // fred's text may quote the URL, and with it the password.

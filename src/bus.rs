@@ -10,6 +10,7 @@
 mod channel;
 mod envelope;
 mod memory;
+mod neighbours;
 mod redis;
 mod subscriptions;
 
@@ -21,8 +22,9 @@ use bytes::Bytes;
 pub use channel::Channel;
 pub use envelope::{BusEvent, BusPresence, BusReceipt, Envelope, EnvelopeError, OwnRead, VERSION};
 pub use memory::MemoryBus;
-pub(crate) use redis::connection;
+pub use neighbours::Neighbours;
 pub use redis::{RedisBus, RedisOptions};
+pub(crate) use redis::{connection, sentinels};
 pub use subscriptions::{Joined, Subscriptions};
 
 /// What arrives from the bus.
@@ -39,14 +41,23 @@ pub enum Ingress {
 /// Why news may have been lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BreakReason {
-    /// The connection was lost and came back.
+    /// The connection was lost, or given up, and came back.
     Reconnected,
+    /// The subscriber's connection was closed by a Redis that went on: so it does with one that is
+    /// too far behind (`client-output-buffer-limit pubsub`).
+    CutOff,
     /// The connection's own queue overflowed.
     Lagged,
     /// A worker's queue overflowed.
     Overflow,
     /// This node's own sign of life did not come back.
     Canary,
+    /// A neighbour's did not come, though the neighbour lives.
+    Neighbour,
+    /// This process stood still, and whoever sends to it may have given up meanwhile.
+    Standstill,
+    /// Publications of this node were dropped: its own sockets lack them too.
+    Unpublished,
     /// Something arrived that this version cannot read.
     Undecodable,
 }
@@ -80,6 +91,17 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Whether publications are likely to arrive right now.
     fn is_up(&self) -> bool;
+
+    /// Whether this node hears all it wants to, as far as is known.
+    fn is_in_step(&self) -> bool {
+        self.is_up()
+    }
+
+    /// Whether what carries the bus answers this node at all. If so and the node is not in step,
+    /// others are better off.
+    fn is_reachable(&self) -> bool {
+        self.is_up()
+    }
 
     /// Whether so much waits to be published that what may be left out should be.
     fn is_busy(&self) -> bool;

@@ -215,7 +215,11 @@ impl Delivery {
             BreakReason::Reconnected => breaks.reconnect.increment(1),
             BreakReason::Lagged => breaks.lagged.increment(1),
             BreakReason::Overflow => breaks.overflow.increment(1),
+            BreakReason::CutOff => breaks.cut_off.increment(1),
             BreakReason::Canary => breaks.canary.increment(1),
+            BreakReason::Neighbour => breaks.neighbour.increment(1),
+            BreakReason::Standstill => breaks.standstill.increment(1),
+            BreakReason::Unpublished => breaks.unpublished.increment(1),
             BreakReason::Undecodable => breaks.undecodable.increment(1),
         }
         self.broken.notify_one();

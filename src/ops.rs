@@ -138,11 +138,13 @@ mod tests {
         };
         assert_eq!(ready().await.0, StatusCode::OK);
 
-        status.in_step.set(false);
+        status.behind.set(true);
         let (code, body) = ready().await;
         assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
         assert!(body.contains("not in step"), "{body}");
 
+        status.behind.set(false);
+        status.in_step.set(false);
         status.redis_up.set(false);
         status.database_up.set(false);
         assert_eq!(

@@ -10,3 +10,5 @@ mod contract;
 mod faults;
 #[path = "bus_cases/links.rs"]
 mod links;
+#[path = "bus_cases/neighbours.rs"]
+mod neighbours;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::bus::Neighbours;
 use crate::chat::fanout::Fanout;
 use crate::chat::presence::{Announcer, AnnouncerParts, Appearances};
 use crate::clock::Clock;
@@ -29,11 +30,12 @@ pub(super) struct Parts {
 pub(super) fn start(
     config: &Config,
     store: &Arc<dyn Store>,
+    neighbours: &Arc<Neighbours>,
     clock: &Clock,
     tasks: &Tasks,
 ) -> anyhow::Result<Parts> {
     let roster = Arc::new(Roster::default());
-    let presence = port(config, &roster, clock, tasks)?;
+    let presence = port(config, &roster, neighbours, clock, tasks)?;
     let directory = Directory::new(Arc::clone(&roster), Arc::clone(&presence));
     let directory = Arc::new(directory);
     Ok(Parts {
@@ -74,6 +76,7 @@ impl Parts {
 fn port(
     config: &Config,
     roster: &Arc<Roster>,
+    neighbours: &Arc<Neighbours>,
     clock: &Clock,
     tasks: &Tasks,
 ) -> anyhow::Result<Arc<dyn Presence>> {
@@ -83,6 +86,7 @@ fn port(
     let options = RedisPresenceOptions {
         url: url.expose().to_owned(),
         node_id: config.node.id.clone(),
+        neighbours: Arc::clone(neighbours),
     };
     let presence = RedisPresence::start(&options, Arc::clone(roster), clock.clone(), tasks);
     // fred's text may quote the URL, and with it the password.

@@ -17,7 +17,7 @@ pub enum Channel {
     Conversation(ConversationId),
     /// How a user appears, for the nodes whose sockets watch that user.
     Presence(UserId),
-    /// A node's own sign of life.
+    /// A node's own sign of life, for itself and its neighbours.
     Node(String),
 }
 

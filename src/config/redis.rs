@@ -12,7 +12,8 @@ pub(super) const KEYS: [Key; 1] = [URL];
 
 #[derive(Clone, Debug)]
 pub struct RedisConfig {
-    /// `REDIS_URL`: `redis://` or, with TLS, `rediss://`. Default: none, a single node.
+    /// `REDIS_URL`: `redis://` of one server or `redis-sentinel://` of its sentinels, with TLS
+    /// `rediss://` and `rediss-sentinel://`. Default: none, a single node.
     pub url: Option<Secret>,
 }
 
@@ -29,16 +30,22 @@ impl RedisConfig {
     }
 }
 
+const SCHEMES: [&str; 4] = ["redis", "rediss", "redis-sentinel", "rediss-sentinel"];
+
 fn redis_url(text: &str) -> Result<Secret> {
     let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
-    if scheme.starts_with("redis") && (scheme.contains("sentinel") || scheme.contains("cluster")) {
+    if scheme.starts_with("redis") && scheme.contains("cluster") {
         return Err(format!(
             "{scheme}:// is not yet supported; set redis:// or rediss:// and the address of one \
-             server"
+             server, or redis-sentinel:// and those of its sentinels"
         ));
     }
-    if scheme != "redis" && scheme != "rediss" {
-        return Err("neither a redis:// nor a rediss:// URL".to_owned());
+    if !SCHEMES.contains(&scheme) {
+        return Err(
+            "neither a redis:// nor a rediss:// URL, and no redis-sentinel:// or \
+             rediss-sentinel:// either"
+                .to_owned(),
+        );
     }
     let url = url::Url::parse(text)
         .map_err(|e| format!("not a URL ({e}); set redis://:password@host:6379"))?;
@@ -51,5 +58,32 @@ fn redis_url(text: &str) -> Result<Secret> {
             "what follows the host is no database number; set redis://host:6379/0".to_owned(),
         );
     }
+    if scheme.ends_with("-sentinel") {
+        check_sentinels(&url)?;
+    }
     Ok(Secret::new(text))
+}
+
+/// The first sentinel is the URL's host; the others, and what they call the master, are its query.
+fn check_sentinels(url: &url::Url) -> Result<()> {
+    let mut is_named = false;
+    for (name, value) in url.query_pairs() {
+        match &*name {
+            "sentinelServiceName" => is_named = !value.is_empty(),
+            "node" => {
+                let port = value.split_once(':').map(|(_, port)| port.parse::<u16>());
+                if !matches!(port, Some(Ok(_))) {
+                    return Err(format!("node={value} is no host:port of a sentinel"));
+                }
+            }
+            "sentinelUsername" | "sentinelPassword" => {}
+            other => return Err(format!("there is no parameter {other}")),
+        }
+    }
+    if !is_named {
+        return Err("the sentinels' name for the master is missing; set \
+             redis-sentinel://host:26379?node=host2:26379&sentinelServiceName=mymaster"
+            .to_owned());
+    }
+    Ok(())
 }

@@ -89,8 +89,22 @@ const REFUSALS: &[Refusal] = &[
         &["REDIS_URL", "set JWT_SECRET"],
     ),
     (
-        &[("REDIS_URL", "redis-sentinel://r:26379")],
-        &["REDIS_URL", "not yet"],
+        &[("REDIS_URL", "redis-sentinel://r:26379?node=s:26379")],
+        &["REDIS_URL", "sentinelServiceName"],
+    ),
+    (
+        &[(
+            "REDIS_URL",
+            "redis-sentinel://r:26379?node=s&sentinelServiceName=m",
+        )],
+        &["REDIS_URL", "node=s is no host:port"],
+    ),
+    (
+        &[(
+            "REDIS_URL",
+            "redis-sentinel://r:26379?sentinelService=mymaster",
+        )],
+        &["REDIS_URL", "no parameter sentinelService"],
     ),
     (
         &[("REDIS_URL", "rediss-cluster://r:7000")],

@@ -63,8 +63,13 @@ declare_metrics! {
 
     /// Events published to the bus.
     counter bus_published_total []
-    /// Events not published, because Redis was away or behind; reconciliation finds them.
-    counter bus_publish_dropped_total []
+    /// Events not published, because too much waited (`full`), Redis was away (`down`) or did not
+    /// confirm them in time (`failed`); reconciliation finds them.
+    counter bus_publish_dropped_total { reason: full | down | failed }
+    /// Events that wait to be published.
+    gauge bus_publish_queue []
+    /// Bytes of the events that wait to be published.
+    gauge bus_publish_queue_bytes []
     /// Envelopes heard on the bus.
     counter bus_received_total []
     /// Envelopes that this version could not read.
@@ -73,12 +78,26 @@ declare_metrics! {
     gauge bus_subscriptions []
     /// 1 while the subscriber is connected and hears its own canary.
     gauge bus_connected []
+    /// Subscriptions to everything anew, on a new connection.
+    counter bus_resubscriptions_total { result: confirmed | failed }
+    /// From a new connection of the subscriber to having everything confirmed on it.
+    histogram bus_resubscribe_seconds []
+    /// From sending this node's own canary to hearing it.
+    histogram bus_canary_seconds []
+    /// Nodes that live and whose canaries this one does not hear.
+    gauge bus_neighbours_silent []
     /// From publishing an event to hearing it; clocks of two nodes are compared.
     histogram bus_lag_seconds []
 
-    /// Times when news may have been missed, so that the journal was read at once.
+    /// Times when news may have been missed, so that the journal was read at once. `reconnect`: the
+    /// subscriber has a new connection; `cut_off`: likewise, since a Redis that went on closed it, as
+    /// it does with one too far behind; `canary`, `neighbour`: this node's own sign of life, or that of a
+    /// living neighbour, did not come; `standstill`: this process did not run; `lagged`, `overflow`:
+    /// a queue of this node overflowed; `unpublished`: its own events were dropped; `undecodable`: a
+    /// newer node's event.
     counter ingress_breaks_total {
-        reason: reconnect | canary | lagged | overflow | undecodable
+        reason: reconnect | cut_off | canary | neighbour | standstill | lagged | overflow
+            | unpublished | undecodable
     }
     /// Entries passed on to sockets, by what brought them: news, the fill of a hole,
     /// reconciliation, or a device that resumed.

@@ -57,6 +57,9 @@ pub struct NodeStatus {
     pub full: Flag,
     /// The subscriber hears its own canary and every user's channel is confirmed.
     pub in_step: Flag,
+    /// Redis answers this node and yet its subscriber has not been in step for a while.
+    pub behind: Flag,
+    /// Redis answers.
     pub redis_up: Flag,
     pub database_up: Flag,
     pub sockets: Number,
@@ -100,12 +103,11 @@ impl NodeStatus {
     /// away is no reason, since it is away for every node, and no node would be left.
     #[must_use]
     pub fn not_ready_because(&self) -> Vec<&'static str> {
-        let subscriber_behind = self.cluster && self.redis_up.get() && !self.in_step.get();
         [
             (!self.started.get(), "not started"),
             (self.draining.get(), "draining"),
             (self.full.get(), "full"),
-            (subscriber_behind, "the subscriber is not in step"),
+            (self.behind.get(), "the subscriber is not in step"),
         ]
         .into_iter()
         .filter_map(|(applies, reason)| applies.then_some(reason))

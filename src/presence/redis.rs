@@ -1,7 +1,7 @@
 //! The lists in Redis, over a connection of their own, so that their stalls never delay messages.
 //!
 //! ```text
-//! rookery:v1:nodes                        hash: node → its last sign of life (ms)
+//! rookery:v1:nodes                        hash: node → its last sign of life (ms), each second
 //! rookery:v1:node:{<node>}:lease          string with a time to live: alive <count>, or left
 //! rookery:v1:node:{<node>}:users          hash: user → since, chosen at, chosen status
 //! rookery:v1:node:{<node>}:burial         string: the survivor that tells of a dead node's users
@@ -25,7 +25,9 @@ use tokio::sync::{Mutex, mpsc};
 
 use self::judge::Judgement;
 use super::{Elsewhere, Listing, Notice, Presence, Roster};
-use crate::bus::connection;
+use crate::bus::Neighbours;
+use crate::bus::connection::{self, Renewal};
+use crate::bus::sentinels::Sentinels;
 use crate::clock::{self, Clock};
 use crate::lifecycle::Tasks;
 use crate::metrics;
@@ -43,9 +45,11 @@ const NODES: &str = "rookery:v1:nodes";
 /// How to reach Redis, and as whom.
 #[derive(Clone)]
 pub struct RedisPresenceOptions {
-    /// `redis://` or `rediss://`.
+    /// `redis://` or `rediss://` of one server, `redis-sentinel://` or `rediss-sentinel://`.
     pub url: String,
     pub node_id: String,
+    /// Told which other nodes show life, for the bus.
+    pub neighbours: Arc<Neighbours>,
 }
 
 /// See the module.
@@ -135,7 +139,19 @@ impl RedisPresence {
             }),
         });
         let (notify, notices) = mpsc::channel(NOTICES);
-        let keeper = lease::Keeper::new(Arc::clone(&link), notify, tasks.clone());
+        let renewal = Renewal::of(&client);
+        if let Some(sentinels) = Sentinels::of(&options.url, tasks)? {
+            let follow = sentinels.follow(vec![renewal.clone()], tasks.clone());
+            tasks.spawn_vital("presence-sentinels", follow);
+        }
+        let keeper = lease::Keeper::new(lease::KeeperParts {
+            link: Arc::clone(&link),
+            node_id: options.node_id.clone(),
+            neighbours: Arc::clone(&options.neighbours),
+            notify,
+            renewal,
+            tasks: tasks.clone(),
+        });
         tasks.spawn_vital("presence-lease", keeper.run());
         tasks.spawn_vital("presence-link", connection::keep(client, tasks.clone()));
         Ok(Self {

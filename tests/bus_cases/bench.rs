@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rookery::bus::{BreakReason, Bus, Channel, Ingress, MemoryBus, RedisBus, RedisOptions, Sink};
+use rookery::bus::{
+    BreakReason, Bus, Channel, Ingress, MemoryBus, Neighbours, RedisBus, RedisOptions, Sink,
+};
 use rookery::clock::Clock;
 use rookery::lifecycle::Tasks;
 use rookery_protocol::UserId;
@@ -78,6 +80,7 @@ impl Heard {
 pub(crate) struct Bench {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) heard: Arc<Heard>,
+    pub(crate) neighbours: Arc<Neighbours>,
     pub(crate) tasks: Tasks,
 }
 
@@ -88,6 +91,7 @@ impl Bench {
         Self {
             bus,
             heard,
+            neighbours: Arc::default(),
             tasks: Tasks::new(),
         }
     }
@@ -95,8 +99,24 @@ impl Bench {
     /// Connects to Redis, if it is there.
     pub(crate) fn redis(url: &str) -> Self {
         let heard = Arc::new(Heard::default());
-        let (bus, tasks) = redis_bus(url, heard.sink());
-        Self { bus, heard, tasks }
+        Self::redis_into(url, heard.sink(), heard)
+    }
+
+    /// The same with a sink of one's own.
+    pub(crate) fn redis_into(url: &str, sink: Sink, heard: Arc<Heard>) -> Self {
+        let (tasks, neighbours) = (Tasks::new(), Arc::new(Neighbours::default()));
+        let options = RedisOptions {
+            url: url.to_owned(),
+            node_id: format!("node-{}", new_message_id()),
+            neighbours: Arc::clone(&neighbours),
+        };
+        let bus = RedisBus::start(&options, sink, Clock::system(), &tasks).expect("a URL of Redis");
+        Self {
+            bus: Arc::new(bus),
+            heard,
+            neighbours,
+            tasks,
+        }
     }
 
     /// Connects to Redis and waits until it is connected.
@@ -113,6 +133,13 @@ impl Bench {
 
     pub(crate) async fn down(&self) {
         eventually("the bus is down", async || !self.bus.is_up()).await;
+    }
+
+    /// Subscribes to a channel and hears what this bus itself publishes on it.
+    pub(crate) async fn hears_after_subscribing(&self, channel: &Channel) {
+        let subscribed = self.bus.subscribe(std::slice::from_ref(channel)).await;
+        subscribed.expect("a bus that is up");
+        self.hears(channel, self).await;
     }
 
     /// Publishes to this bus's channel until it hears it: for moments when messages may get lost.
@@ -142,15 +169,4 @@ impl Drop for Bench {
     fn drop(&mut self) {
         self.tasks.stopping().cancel();
     }
-}
-
-pub(crate) fn redis_bus(url: &str, sink: Sink) -> (Arc<dyn Bus>, Tasks) {
-    let tasks = Tasks::new();
-    let node_id = format!("node-{}", new_message_id());
-    let options = RedisOptions {
-        url: url.to_owned(),
-        node_id,
-    };
-    let bus = RedisBus::start(&options, sink, Clock::system(), &tasks).expect("a URL of Redis");
-    (Arc::new(bus), tasks)
 }

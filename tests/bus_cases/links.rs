@@ -2,16 +2,22 @@
 //! work. Firewalls and cables do that; Redis itself is well all the time.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rookery::bus::{BreakReason, BusDown};
+use rookery::clock::Clock;
 use rookery::lifecycle::Tasks;
+use rookery::presence::{Presence, RedisPresence, RedisPresenceOptions};
+use rookery_test_support::eventually;
 use rookery_test_support::servers::Redis;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::bench::{Bench, channel};
 
@@ -156,4 +162,32 @@ async fn a_dead_link_on_which_somebody_subscribes_is_replaced() {
     assert_eq!(refused, Err(BusDown));
     bench.heard.break_for(BreakReason::Reconnected).await;
     bench.hears(&channel, &bench).await;
+}
+
+/// Presence has a link of its own, which says as little.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_link_of_presence_is_found_and_replaced() {
+    let redis = Redis::start().await.unwrap();
+    let firewall = Firewall::before(&redis).await;
+    let tasks = Tasks::new();
+    let options = RedisPresenceOptions {
+        url: firewall.url(),
+        node_id: "node".to_owned(),
+        neighbours: Arc::default(),
+    };
+    let presence = RedisPresence::start(&options, Arc::default(), Clock::system(), &tasks).unwrap();
+    let reachable = async |wanted: bool| {
+        eventually(&format!("presence is reachable: {wanted}"), async || {
+            presence.is_reachable() == wanted
+        })
+        .await;
+    };
+    reachable(true).await;
+    firewall.kill(Kind::Publisher);
+    let killed = Instant::now();
+    reachable(false).await;
+    let took = killed.elapsed();
+    assert!(took < Duration::from_secs(5), "found after {took:?}");
+    reachable(true).await;
+    tasks.stopping().cancel();
 }

@@ -1,20 +1,26 @@
-//! How this node connects to Redis: settings of fred, and who sees to it that there is a connection.
+//! How this node connects to Redis: settings of fred, who sees to it that there is a connection, and
+//! whom it is to.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fred::prelude::*;
-use fred::types::RespVersion;
 use fred::types::config::{TcpConfig, UnresponsiveConfig};
+use fred::types::{InfoKind, RespVersion};
 
 use super::CONFIRM_TIMEOUT;
 use crate::lifecycle::Tasks;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Written bytes that nobody acknowledges for so long: the kernel gives the connection up, and with
-/// it a write that waits for room.
-const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(5);
+/// it a write that waits for room. A client that waits so can do nothing else.
+const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(3);
+/// Commands that may wait in a client: far more than its few callers have under way, since each of
+/// them waits for its answer.
+const COMMANDS: usize = 1_024;
+/// A Redis that takes longer to say what it is counts as silent.
+const IDENTITY_TIMEOUT: Duration = Duration::from_secs(1);
 /// First and longest pause between two attempts to connect.
 const PAUSE_MIN_MS: u32 = 50;
 const PAUSE_MAX_MS: u32 = 1_000;
@@ -25,6 +31,11 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) fn client(url: &str, events: usize) -> Result<Client, Error> {
     let mut config = Config::from_url(url)?;
     config.version = RespVersion::RESP3;
+    client_of(config, events)
+}
+
+/// The same for a server that is not named by a URL.
+pub(crate) fn client_of(mut config: Config, events: usize) -> Result<Client, Error> {
     config.fail_fast = false;
     let mut builder = Builder::from_config(config);
     builder.with_performance_config(|performance| {
@@ -37,6 +48,7 @@ pub(crate) fn client(url: &str, events: usize) -> Result<Client, Error> {
         // A repeated PUBLISH is harmless but late; a repeated SUBSCRIBE would be confirmed on
         // the wrong connection.
         connection.max_command_attempts = 1;
+        connection.max_command_buffer_len = COMMANDS;
         // Helps only while nothing more is written: each write starts its clock anew. The canary
         // is what finds dead links.
         connection.unresponsive = UnresponsiveConfig {
@@ -72,7 +84,37 @@ pub(crate) async fn keep(client: Client, tasks: Tasks) {
     }
 }
 
-/// Replaces a client's connection that does not say itself that it is dead.
+/// What a Redis says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// What is written or published there reaches nobody else.
+    pub(crate) is_replica: bool,
+    /// Of this run of the server; none if it may not be asked.
+    pub(crate) run_id: Option<String>,
+}
+
+/// Asks the Redis that a client is connected to; `None` if it does not answer. By INFO, since the
+/// account of a node may ask for it; one that may not is believed to be a master's.
+pub(crate) async fn identity(client: &Client) -> Option<Identity> {
+    let asked = client.info::<String>(Some(InfoKind::Default));
+    let info = match tokio::time::timeout(IDENTITY_TIMEOUT, asked).await {
+        Ok(Ok(info)) => info,
+        Ok(Err(error)) if error.details().starts_with("NOPERM") => String::new(),
+        Ok(Err(_)) | Err(_) => return None,
+    };
+    let value_of = |name: &str| {
+        let lines = info.lines().map(|line| line.split_once(':'));
+        let found = lines.flatten().find(|(key, _)| *key == name);
+        found.map(|(_, value)| value.to_owned())
+    };
+    Some(Identity {
+        is_replica: value_of("role").is_some_and(|role| role == "slave"),
+        run_id: value_of("run_id"),
+    })
+}
+
+/// Replaces a client's connection that does not say itself that it is dead. Cloning shares it.
+#[derive(Clone)]
 pub(crate) struct Renewal {
     client: Client,
     under_way: Arc<AtomicBool>,
@@ -84,6 +126,15 @@ impl Renewal {
             client: client.clone(),
             under_way: Arc::new(AtomicBool::new(false)),
         }
+    }
+
+    /// Where the client is connected to; with sentinels, where they said that the master is.
+    pub(crate) fn server(&self) -> Option<(String, u16)> {
+        if !self.client.is_connected() {
+            return None;
+        }
+        let server = self.client.active_connections().into_iter().next()?;
+        Some((server.host.to_string(), server.port))
     }
 
     /// Makes a new connection, unless fred is about to anyway. Does not wait: it may take as long

@@ -22,6 +22,11 @@ pub(super) fn left() -> String {
     LEFT.to_owned()
 }
 
+/// Whether the node of this lease serves.
+pub(super) fn is_serving(lease: &str) -> bool {
+    !lease.starts_with(LEFT)
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Judge {
@@ -69,9 +74,7 @@ impl Judge {
                 seen.lease.clone_from(lease);
                 seen.renewed_at = now;
                 seen.is_known = true;
-                let is_left = lease
-                    .as_deref()
-                    .is_some_and(|lease| lease.starts_with(LEFT));
+                let is_left = lease.as_deref().is_some_and(|lease| !is_serving(lease));
                 seen.left_at = is_left.then(|| seen.left_at.unwrap_or(now));
             }
         }

@@ -12,6 +12,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::judge::{self, Judge, Judgement};
 use super::{CHUNK, Link, NODES, burial_of, lease_of, packed};
+use crate::bus::Neighbours;
 use crate::bus::connection::Renewal;
 use crate::lifecycle::Tasks;
 use crate::metrics;
@@ -26,36 +27,53 @@ const LEFT_TTL_SECONDS: i64 = 30;
 /// How long a survivor has to tell of a dead node's users before another one does.
 const BURIAL_TTL_SECONDS: i64 = 10;
 /// A connection that answers nothing for so long, of which fred has nothing to say, will not mend.
-const DOUBT: Duration = Duration::from_secs(5);
+/// A command that gets no answer takes that long.
+const DOUBT: Duration = Duration::from_secs(2);
+/// How Redis refuses a write because it is a replica.
+const READ_ONLY: &str = "READONLY";
 /// A stopping node does not wait longer for its last word.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// All nodes that are listed, with their leases and their last signs of life.
+type Listed = HashMap<String, (Option<String>, Timestamp)>;
+
 /// See the module.
 pub(super) struct Keeper {
+    parts: KeeperParts,
     link: Arc<Link>,
-    notify: mpsc::Sender<Notice>,
     tasks: Tasks,
     judge: Judge,
-    renewal: Renewal,
     renewed_at: Option<Instant>,
     renewals: u64,
     answered_at: Instant,
     /// Whether this node's list was there before.
     was_listed: bool,
+    /// The signs of life seen at the last look.
+    signs: HashMap<String, Timestamp>,
+}
+
+/// What the lease is kept with.
+pub(super) struct KeeperParts {
+    pub(super) link: Arc<Link>,
+    pub(super) node_id: String,
+    pub(super) neighbours: Arc<Neighbours>,
+    pub(super) notify: mpsc::Sender<Notice>,
+    pub(super) renewal: Renewal,
+    pub(super) tasks: Tasks,
 }
 
 impl Keeper {
-    pub(super) fn new(link: Arc<Link>, notify: mpsc::Sender<Notice>, tasks: Tasks) -> Self {
+    pub(super) fn new(parts: KeeperParts) -> Self {
         Self {
-            renewal: Renewal::of(&link.client),
-            link,
-            notify,
-            tasks,
+            link: Arc::clone(&parts.link),
+            tasks: parts.tasks.clone(),
+            parts,
             judge: Judge::default(),
             renewed_at: None,
             renewals: 0,
             answered_at: Instant::now(),
             was_listed: false,
+            signs: HashMap::new(),
         }
     }
 
@@ -94,9 +112,10 @@ impl Keeper {
             Err(error) => {
                 tracing::debug!(%error, "presence: Redis does not answer");
                 self.link.lost();
-                if self.answered_at.elapsed() > DOUBT {
+                let is_replica = error.details().starts_with(READ_ONLY);
+                if is_replica || self.answered_at.elapsed() > DOUBT {
                     self.answered_at = Instant::now();
-                    self.renewal.begin(&self.tasks);
+                    self.parts.renewal.begin(&self.tasks);
                 }
             }
         }
@@ -105,6 +124,7 @@ impl Keeper {
     async fn keep_and_look(&mut self) -> Result<(), Error> {
         self.keep().await?;
         let listed = self.link.leases().await?;
+        self.show_neighbours(&listed);
         let own = &self.link.keys.node;
         let leases = listed
             .iter()
@@ -123,6 +143,24 @@ impl Keeper {
             self.undertake(node, seen_at.unwrap_or_default()).await?;
         }
         Ok(())
+    }
+
+    /// Tells the bus which other nodes hold a lease, and which of them showed life since the last
+    /// look.
+    fn show_neighbours(&mut self, listed: &Listed) {
+        let mut nodes: HashMap<String, bool> = HashMap::new();
+        for (node, (lease, sign)) in listed {
+            // An older incarnation of this node's id is none of its neighbours.
+            let id = node.rsplit_once(':').map_or(node.as_str(), |(id, _)| id);
+            let serves = lease.as_deref().is_some_and(judge::is_serving);
+            if serves && id != self.parts.node_id {
+                let showed_life = self.signs.get(node).is_some_and(|before| before != sign);
+                *nodes.entry(id.to_owned()).or_default() |= showed_life;
+            }
+        }
+        self.parts.neighbours.seen(Instant::now(), &nodes);
+        let signs = listed.iter().map(|(node, (_, sign))| (node.clone(), *sign));
+        self.signs = signs.collect();
     }
 
     /// Sees to it that this node's lease and list are there.
@@ -197,19 +235,22 @@ impl Keeper {
     }
 
     fn tell(&self, notice: Notice) {
-        if self.notify.try_send(notice).is_err() {
+        if self.parts.notify.try_send(notice).is_err() {
             tracing::debug!("a notice of presence did not fit; it comes again");
         }
     }
 }
 
 impl Link {
-    /// All nodes that are listed, with their leases and their last signs of life.
-    async fn leases(&self) -> Result<HashMap<String, (Option<String>, Timestamp)>, Error> {
-        let nodes: HashMap<String, i64> = self.client.hgetall(NODES).await?;
-        if nodes.is_empty() {
-            return Ok(HashMap::new());
-        }
+    /// Shows this node's sign of life and looks at all nodes that are listed, with their leases and
+    /// their last signs.
+    async fn leases(&self) -> Result<Listed, Error> {
+        let pipeline = self.client.pipeline();
+        pipeline
+            .hset::<(), _, _>(NODES, self.sign_of_life())
+            .await?;
+        pipeline.hgetall::<(), _>(NODES).await?;
+        let (_, nodes): (i64, HashMap<String, i64>) = pipeline.all().await?;
         let pipeline = self.client.pipeline();
         for node in nodes.keys() {
             pipeline.get::<(), _>(lease_of(node)).await?;
