@@ -22,10 +22,14 @@ mod groups;
 mod history;
 #[path = "store/journal.rs"]
 mod journal;
+#[path = "store/link.rs"]
+mod link;
 #[path = "store/listing.rs"]
 mod listing;
 #[path = "store/locks.rs"]
 mod locks;
+#[path = "store/outages.rs"]
+mod outages;
 #[path = "store/presence.rs"]
 mod presence;
 #[path = "store/races.rs"]
@@ -36,3 +40,5 @@ mod receipts;
 mod schema;
 #[path = "store/sessions.rs"]
 mod sessions;
+#[path = "store/sqlite.rs"]
+mod sqlite;

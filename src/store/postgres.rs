@@ -10,6 +10,7 @@ mod primary;
 mod reach;
 mod receipts;
 mod sessions;
+mod turns;
 mod users;
 
 use std::str::FromStr;
@@ -19,12 +20,14 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use rookery_protocol::ConversationId;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Connection, Executor};
 use uuid::Uuid;
 
 use self::primary::{Primary, Tx};
 use self::reach::Reach;
+use self::turns::Turns;
 use super::{Result, StoreOptions};
 use crate::metrics;
 
@@ -65,6 +68,7 @@ pub struct PostgresStore {
     replica: Option<PgPool>,
     replica_fallbacks: Arc<AtomicU64>,
     repeats: Arc<messages::Repeats>,
+    turns: Turns,
 }
 
 impl PostgresStore {
@@ -93,6 +97,7 @@ impl PostgresStore {
             replica,
             replica_fallbacks: Arc::default(),
             repeats: Arc::default(),
+            turns: Turns::default(),
         })
     }
 
@@ -108,6 +113,12 @@ impl PostgresStore {
     /// Only within [`super::sql::detached`].
     async fn begin(&self) -> Result<Tx> {
         self.primary.begin().await
+    }
+
+    /// As [`Self::begin`], of a transaction that takes the lock of this conversation's head.
+    async fn begin_on(&self, id: ConversationId) -> Result<Tx> {
+        let turn = self.turns.take(id).await;
+        Ok(self.primary.begin().await?.holding(turn))
     }
 
     /// How often a connection broke.

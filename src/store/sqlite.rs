@@ -8,20 +8,22 @@ mod messages;
 mod presence;
 mod receipts;
 mod sessions;
+#[cfg(test)]
+mod tests;
+mod transaction;
 mod users;
 
 use std::str::FromStr;
 use std::time::Duration;
 
+use rookery_protocol::ConversationId;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Sqlite, Transaction};
 use uuid::Uuid;
 
+use self::transaction::Tx;
 use super::{Result, StoreOptions};
-
-type Tx = Transaction<'static, Sqlite>;
 
 /// How long a statement waits for another process that writes to the file.
 const BUSY_WITHIN: Duration = Duration::from_secs(5);
@@ -45,7 +47,10 @@ impl SqliteStore {
     /// # Errors
     /// The URL cannot be read, or the file cannot be opened.
     pub async fn connect(options: &StoreOptions) -> Result<Self> {
-        let file = file_options(&options.url)?;
+        Self::open(file_options(&options.url)?, options.pool_max).await
+    }
+
+    async fn open(file: SqliteConnectOptions, readers_max: u32) -> Result<Self> {
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(ACQUIRE_WITHIN)
@@ -56,7 +61,7 @@ impl SqliteStore {
             .connect_with(file.clone())
             .await?;
         let readers = SqlitePoolOptions::new()
-            .max_connections(options.pool_max)
+            .max_connections(readers_max)
             .acquire_timeout(ACQUIRE_WITHIN)
             .test_before_acquire(false)
             .connect_with(file.create_if_missing(false).pragma("query_only", "on"))
@@ -72,11 +77,14 @@ impl SqliteStore {
         &self.writer
     }
 
+    /// As [`Self::begin`]: there is one writer, whatever it locks.
+    async fn begin_on(&self, _id: ConversationId) -> Result<Tx> {
+        self.begin().await
+    }
+
     /// Only within [`super::sql::detached`].
     async fn begin(&self) -> Result<Tx> {
-        // dialect: a transaction that begins by reading could not become a writing one when
-        // somebody else has written meanwhile, and would fail at once instead of waiting.
-        Ok(self.writer.begin_with("begin immediate").await?)
+        Tx::begin(&self.writer).await
     }
 }
 

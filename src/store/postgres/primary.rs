@@ -20,6 +20,7 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::reach::Reach;
+use super::turns::Turn;
 use crate::metrics;
 use crate::store::Result;
 
@@ -74,7 +75,7 @@ impl Primary {
         lease.in_transaction = true;
         let begun = lease.execute("BEGIN").await;
         lease.note(begun)?;
-        Ok(Tx { lease })
+        Ok(Tx { lease, turn: None })
     }
 }
 
@@ -166,9 +167,16 @@ impl Drop for Lease {
 #[derive(Debug)]
 pub(super) struct Tx {
     lease: Lease,
+    turn: Option<Turn>,
 }
 
 impl Tx {
+    /// Keeps a turn until the transaction is over.
+    pub(super) fn holding(mut self, turn: Turn) -> Self {
+        self.turn = Some(turn);
+        self
+    }
+
     pub(super) async fn commit(mut self) -> Result<()> {
         let committed = self.lease.execute("COMMIT").await;
         match &committed {

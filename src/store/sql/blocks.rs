@@ -94,7 +94,8 @@ macro_rules! block_store {
             blocked: bool,
             at: Timestamp,
         ) -> Result<Option<bool>> {
-            let mut tx = store.begin().await?;
+            let id = ConversationId::direct(user, other);
+            let mut tx = store.begin_on(id).await?;
             lock_pair(&mut tx, user, other).await?;
             let exists: bool = sqlx::query_scalar(sql::HAS_ACCOUNT)
                 .bind(other)
@@ -117,7 +118,6 @@ macro_rules! block_store {
             }
             // Behind the head's lock, as everything that a send is decided by: a send that is being
             // stored ends before the block begins.
-            let id = ConversationId::direct(user, other);
             sqlx::query(HEAD_LOCKED).bind(id).execute(&mut *tx).await?;
             let mark = sqlx::query(sql::MARK).bind(id).bind(other);
             mark.bind(blocked.then_some(at)).execute(&mut *tx).await?;

@@ -135,7 +135,7 @@ macro_rules! message_changes {
             at: Timestamp,
         ) -> Result<std::result::Result<MessageChanged, Refusal>> {
             let (id, target) = (change.conversation_id, change.seq);
-            let mut tx = store.begin().await?;
+            let mut tx = store.begin_on(id).await?;
             let head: Option<HeadRecord> = sqlx::query_as(HEAD_LOCKED)
                 .bind(id)
                 .fetch_optional(&mut *tx)

@@ -61,9 +61,6 @@ pub(in crate::store) const CHANGE_ROLE: &str = "update members set role = $3 \
 pub(in crate::store) const DELETE_GROUP: &str =
     "update conversations set deleted_at = $2 where conversation_id = $1";
 
-pub(in crate::store) const END_ALL_MEMBERSHIPS: &str = "update members set left_seq = $2 \
-    where conversation_id = $1 and left_seq is null returning user_id";
-
 pub(in crate::store) const ADVANCE_HEAD: &str = "update conversation_heads set \
     last_seq = $2, last_at = $3, member_version = $4, member_count = $5, \
     fanout_mode = $6, fanout_changed_at = $7 \

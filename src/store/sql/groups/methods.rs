@@ -1,7 +1,7 @@
 //! What making and changing a group does, step by step.
 
 /// The making and changing of groups; needs `HEAD_LOCKED`, `ADD_MEMBERS`, `NAMED_MEMBERS`,
-/// `STRANGERS` and `ACCOUNTS_AMONG`.
+/// `STRANGERS`, `ACCOUNTS_AMONG` and `END_ALL_MEMBERSHIPS`.
 macro_rules! groups {
     ($store:ty) => {
         use rookery_protocol::message::{Message, SystemNotice};
@@ -139,7 +139,7 @@ macro_rules! groups {
             rule: GroupRule,
             at: Timestamp,
         ) -> Result<std::result::Result<Option<GroupChanged>, Refusal>> {
-            let mut tx = store.begin().await?;
+            let mut tx = store.begin_on(change.conversation_id).await?;
             let decided = match lock_head(&mut tx, change.conversation_id).await? {
                 None => Err(Refusal::NotFound),
                 Some(head) => {
@@ -297,7 +297,7 @@ macro_rules! groups {
                 GroupAction::Delete => {
                     let deleted = sqlx::query(sql::DELETE_GROUP).bind(id).bind(place.at);
                     deleted.execute(&mut **tx).await?;
-                    effect.removed = sqlx::query_scalar(sql::END_ALL_MEMBERSHIPS)
+                    effect.removed = sqlx::query_scalar(END_ALL_MEMBERSHIPS)
                         .bind(id)
                         .bind(place.seq)
                         .fetch_all(&mut **tx)

@@ -1,0 +1,142 @@
+//! A wire to PostgreSQL that can be silenced, cut, and taken away.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rookery_test_support::servers::Postgres;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// What the wire does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Open,
+    /// Nothing passes, and nobody is told: as of a host that vanished.
+    Silent,
+}
+
+/// See the module.
+pub(crate) struct Link {
+    address: std::net::SocketAddr,
+    server: u16,
+    mode: watch::Sender<Mode>,
+    /// The next commit reaches the server, its answer nobody.
+    cuts_at_commit: Arc<AtomicBool>,
+    listening: Option<JoinHandle<()>>,
+}
+
+impl Link {
+    pub(crate) async fn to(server: &Postgres) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut link = Self {
+            address: listener.local_addr().unwrap(),
+            server: server.port(),
+            mode: watch::Sender::new(Mode::Open),
+            cuts_at_commit: Arc::default(),
+            listening: None,
+        };
+        link.listen(listener);
+        link
+    }
+
+    /// The database that `url` names, through this link.
+    pub(crate) fn url(&self, url: &str) -> String {
+        let to = format!(":{}/", self.server);
+        assert!(url.contains(&to), "{url}");
+        url.replace(&to, &format!(":{}/", self.address.port()))
+    }
+
+    pub(crate) fn silence(&self) {
+        self.mode.send_replace(Mode::Silent);
+    }
+
+    pub(crate) fn speak(&self) {
+        self.mode.send_replace(Mode::Open);
+    }
+
+    pub(crate) fn cut_at_commit(&self) {
+        self.cuts_at_commit.store(true, Ordering::SeqCst);
+    }
+
+    /// Every connection breaks, and new ones are refused.
+    pub(crate) async fn refuse(&mut self) {
+        let listening = self.listening.take().expect("it listens");
+        listening.abort();
+        listening.await.ok();
+    }
+
+    pub(crate) async fn accept_again(&mut self) {
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        self.listen(listener);
+    }
+
+    fn listen(&mut self, listener: TcpListener) {
+        let (server, mode) = (self.server, self.mode.clone());
+        let cuts = Arc::clone(&self.cuts_at_commit);
+        self.listening = Some(tokio::spawn(async move {
+            // Dropped with the task, and with it every connection.
+            let mut wires = tokio::task::JoinSet::new();
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                let wire = Wire {
+                    mode: mode.subscribe(),
+                    cuts: Arc::clone(&cuts),
+                };
+                wires.spawn(wire.run(client, server));
+            }
+        }));
+    }
+}
+
+struct Wire {
+    mode: watch::Receiver<Mode>,
+    cuts: Arc<AtomicBool>,
+}
+
+impl Wire {
+    async fn run(self, client: TcpStream, server: u16) {
+        let mut mode = self.mode.clone();
+        mode.wait_for(|mode| *mode == Mode::Open).await.ok();
+        let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await else {
+            return;
+        };
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = server.into_split();
+        let cut = Arc::new(tokio::sync::Notify::new());
+        let forth = pump(from_client, to_server, self.mode.clone(), |bytes| {
+            let commits = bytes.windows(6).any(|word| word == b"COMMIT");
+            if commits && self.cuts.swap(false, Ordering::SeqCst) {
+                cut.notify_one();
+            }
+        });
+        let back = pump(from_server, to_client, self.mode, |_| {});
+        tokio::select! {
+            biased;
+            () = cut.notified() => {}
+            () = async { tokio::join!(forth, back); } => {}
+        }
+    }
+}
+
+/// Passes bytes on while the wire is open, after `look` has seen them.
+async fn pump(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut mode: watch::Receiver<Mode>,
+    look: impl Fn(&[u8]),
+) {
+    let mut bytes = vec![0; 16 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        if mode.wait_for(|mode| *mode == Mode::Open).await.is_err() {
+            return;
+        }
+        if to.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
+        look(&bytes[..count]);
+    }
+    to.shutdown().await.ok();
+}
