@@ -12,3 +12,5 @@ mod faults;
 mod links;
 #[path = "bus_cases/neighbours.rs"]
 mod neighbours;
+#[path = "bus_cases/sentinels.rs"]
+mod sentinels;
