@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test random autobahn cluster bench fmt lint
+.PHONY: help run test random chaos autobahn cluster bench fmt lint
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
@@ -16,6 +16,13 @@ random: ## Run the random test over 20 seeds of 10,000 operations
 	ROOKERY_RANDOM_SEED=$(or $(SEED),1) ROOKERY_RANDOM_SEEDS=$(or $(SEEDS),20) \
 	ROOKERY_RANDOM_OPERATIONS=$(or $(OPERATIONS),10000) \
 	cargo test --locked -p rookery --test cluster -- --nocapture random::every_device_agrees
+
+# Faults come for MINUTES; three of each kind take about 12: make chaos SEED=7 MINUTES=30 KINDS=node-kill
+chaos: ## Break three nodes at random under load and judge the outcome
+	scripts/install-test-deps.sh
+	cargo build --locked -p rookery --features failpoints
+	cargo run --locked -p rookery-chaos -- --binary target/debug/rookery --minutes $(or $(MINUTES),12) \
+	$(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE)) $(if $(KINDS),--kinds $(KINDS)) $(ARGS)
 
 autobahn: ## Run Autobahn's suite of the WebSocket protocol (needs Python 2.7)
 	scripts/autobahn.sh

@@ -16,6 +16,12 @@ impl Metrics {
         Self(series.collect())
     }
 
+    /// Every series whose name starts like this, with its value.
+    pub fn starting_with<'a>(&'a self, start: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
+        let all = self.0.iter().map(|(name, value)| (name.as_str(), *value));
+        all.filter(move |(name, _)| name.starts_with(start))
+    }
+
     /// The value of a series, written as nodes write it: `rookery_sockets`,
     /// `rookery_delivered_total{path="fill"}`.
     ///

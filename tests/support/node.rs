@@ -185,6 +185,12 @@ impl Node {
         Metrics::parse(&text)
     }
 
+    /// As [`Self::metrics`], of a node that may be down: then none.
+    pub async fn look(&self) -> Option<Metrics> {
+        let text = ask(&self.http, &self.ops, "metrics").await.ok()?;
+        Some(Metrics::parse(&text))
+    }
+
     /// Sets a fault in its code from now on, until it is restarted: a name and an action of the
     /// server's `src/failpoint.rs`.
     ///
@@ -202,7 +208,9 @@ impl Node {
         ask(&self.http, &self.ops, "readyz").await.is_ok()
     }
 
-    fn log(&self) -> String {
+    /// All that it has printed so far, over all its restarts.
+    #[must_use]
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("node.txt")).unwrap_or_default()
     }
 }

@@ -1,0 +1,19 @@
+//! What breaks, and how it is healed: a file for each family, each with its rows of the table.
+
+pub(crate) mod code;
+pub(crate) mod front;
+pub(crate) mod links;
+pub(crate) mod nodes;
+pub(crate) mod people;
+pub(crate) mod postgres;
+pub(crate) mod redis;
+
+use anyhow::Result;
+
+use crate::kinds::Victim;
+use crate::world::World;
+
+/// For faults that heal by themselves.
+async fn nothing(_: &World, _: Victim) -> Result<()> {
+    Ok(())
+}

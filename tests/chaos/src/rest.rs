@@ -1,0 +1,113 @@
+//! After the faults: everything is healed, and then all has to arrive.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rookery_protocol::{ConversationId, Seq, UserId};
+use rookery_test_support::Pushes;
+use tokio::time::{Instant, sleep};
+
+use crate::world::{NODES, World};
+
+/// How long everything may take to arrive once nothing is broken: far beyond every bound, so that
+/// what is missing then is lost and not late.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks; two that see the same say that nothing moves any more.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Offenders that are named.
+const NAMED: usize = 5;
+
+/// The highest entry that each member has to be shown.
+type Owed = HashMap<(UserId, ConversationId), Seq>;
+
+/// Brings back what a fault that went wrong may have left broken.
+pub(crate) async fn heal(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    cluster.front().heal();
+    for node in 0..NODES {
+        let links = cluster.links(node);
+        links.inbound().heal();
+        links.postgres().heal();
+        links.redis().heal();
+        links.redis().set_pushes(Pushes::default(), 0);
+    }
+    let postgres = cluster.postgres();
+    if postgres.sql(cluster.database(), "select 1").await.is_err() {
+        postgres.restart().await?;
+    }
+    if cluster.redis().cli(&["PING"]).await.is_err() {
+        cluster.redis().restart().await?;
+    }
+    for node in cluster.nodes() {
+        if !node.is_ready().await {
+            node.restart().await;
+        }
+    }
+    Ok(())
+}
+
+/// Waits until nothing is under way; how long that took, and what never came to rest.
+pub(crate) async fn settle(world: &World) -> Result<(Duration, Vec<String>)> {
+    let began = Instant::now();
+    let mut before = Owed::new();
+    loop {
+        let owed = owed(world).await?;
+        let restless = restless(world, &owed);
+        if (restless.is_empty() && owed == before) || began.elapsed() > PATIENCE {
+            return Ok((began.elapsed(), restless));
+        }
+        before = owed;
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+fn restless(world: &World, owed: &Owed) -> Vec<String> {
+    let mut all = Vec::new();
+    for device in &world.devices {
+        let (name, seen) = (&device.name, &device.seen);
+        if seen.unsettled() > 0 {
+            all.push(format!("{name} has {} sends unacked", seen.unsettled()));
+        }
+        if !seen.is_in_step() {
+            all.push(format!("{name} is not connected, or has not caught up"));
+        }
+        if let Some(since) = seen.revoked_since() {
+            let since = since.elapsed();
+            all.push(format!(
+                "{name} was logged out {since:?} ago and is connected"
+            ));
+        }
+        let behind = owed.iter().find(|((user, room), seq)| {
+            *user == device.account.id() && seen.highest(*room) < **seq
+        });
+        if let Some(((_, room), seq)) = behind {
+            all.push(format!(
+                "{name} has {room} up to {}, and not {seq}",
+                seen.highest(*room)
+            ));
+        }
+    }
+    let more = all.len().saturating_sub(NAMED);
+    if more > 0 {
+        all.truncate(NAMED);
+        all.push(format!("and {more} more"));
+    }
+    all
+}
+
+/// System messages come as other events, too, and are left to the oracle.
+async fn owed(world: &World) -> Result<Owed> {
+    let statement = "select user_id, conversation_id, max(seq) from members \
+                     join messages using (conversation_id) \
+                     where left_seq is null and seq > joined_seq and kind <> 'system' \
+                     group by user_id, conversation_id";
+    let rows = world.cluster.sql(statement).await;
+    let row = |line: &str| {
+        let mut columns = line.split('|');
+        let mut next = || columns.next().context("a column is missing");
+        let (user, room): (UserId, ConversationId) = (next()?.parse()?, next()?.parse()?);
+        anyhow::Ok(((user, room), Seq(next()?.parse()?)))
+    };
+    rows.lines().map(row).collect()
+}

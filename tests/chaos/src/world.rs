@@ -1,0 +1,94 @@
+//! The cluster, and everybody on it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use futures_util::future::{join_all, try_join_all};
+use rookery_oracle::Recorder;
+use rookery_test_support::TestCluster;
+
+use crate::device::Device;
+use crate::measure::Measure;
+use crate::people::Account;
+use crate::rooms::Rooms;
+use crate::workload::Workload;
+
+pub(crate) const NODES: usize = 3;
+/// The most devices that a person has.
+const DEVICES: usize = 3;
+/// Accounts that are made at a time: passwords cost what they should.
+const AT_A_TIME: usize = 4;
+
+/// What nodes run with here, besides what tests run with.
+const SETTINGS: &[(&str, &str)] = &[
+    // Connections that were cut without a word count as open for a while, several times over.
+    ("ROOKERY_LIMITS_SOCKETS_PER_USER", "100"),
+    ("RUST_LOG", "warn,rookery=info"),
+];
+
+pub(crate) struct World {
+    pub(crate) cluster: TestCluster,
+    pub(crate) accounts: Vec<Arc<Account>>,
+    pub(crate) rooms: Arc<Rooms>,
+    pub(crate) devices: Vec<Device>,
+    pub(crate) measure: Arc<Measure>,
+    pub(crate) recorder: Recorder,
+    pub(crate) workload: Workload,
+}
+
+impl World {
+    /// Starts everything; nobody does anything yet.
+    pub(crate) async fn start(binary: &Path, people: usize, recorder: Recorder) -> Result<Self> {
+        let binary = binary.to_str().context("the binary's path is not UTF-8")?;
+        let mut builder = TestCluster::builder(binary)
+            .nodes(NODES)
+            .proxied()
+            .own_postgres();
+        for (name, value) in SETTINGS {
+            builder = builder.set(name, value);
+        }
+        let cluster = builder.start().await;
+        let mut accounts = Vec::new();
+        for numbers in (0..people).collect::<Vec<_>>().chunks(AT_A_TIME) {
+            let made = numbers
+                .iter()
+                .map(|number| Account::register(*number, cluster.api()));
+            accounts.extend(try_join_all(made).await?.into_iter().map(Arc::new));
+        }
+        let rooms = Arc::new(Rooms::make(&accounts).await?);
+        let mut world = Self {
+            cluster,
+            rooms,
+            devices: Vec::new(),
+            measure: Arc::new(Measure::default()),
+            recorder,
+            workload: Workload::default(),
+            accounts,
+        };
+        for accounts in world.accounts.chunks(AT_A_TIME) {
+            let own = accounts.iter().map(|account| world.devices_of(account));
+            let own = try_join_all(own).await?;
+            world.devices.extend(own.into_iter().flatten());
+        }
+        Ok(world)
+    }
+
+    /// One to three devices, by the number of the person, each with a session of its own.
+    async fn devices_of(&self, account: &Arc<Account>) -> Result<Vec<Device>> {
+        let mut devices = Vec::new();
+        for number in 0..=account.number % DEVICES {
+            let tokens = account.log_in().await;
+            let tokens = tokens.with_context(|| format!("{} cannot log in", account.name()))?;
+            let name = format!("{}/{number}", account.name());
+            let common = (&self.rooms, &self.measure, &self.recorder);
+            devices.push(Device::start(name, account, (&tokens).into(), common));
+        }
+        Ok(devices)
+    }
+
+    /// Ends all devices, each with the last line of its history, and then the cluster.
+    pub(crate) async fn end(self) {
+        join_all(self.devices.into_iter().map(Device::end)).await;
+    }
+}
