@@ -5,6 +5,7 @@ mod cluster {
     mod admission;
     mod changes;
     mod crowd;
+    mod database;
     mod drain;
     mod groups;
     mod held;
