@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the servers that the tests start for themselves: Redis, PostgreSQL and nginx.
+# Installs the servers that the tests start for themselves: Redis, which is its sentinel too,
+# PostgreSQL and nginx; and what their faults need: pgrep finds nginx's workers.
 # Does nothing when all are there. With --browser also Chromium, for tests of the web client.
 set -euo pipefail
 
@@ -20,6 +21,7 @@ missing=()
 have redis-server || missing+=(redis-server)
 have_postgres || missing+=(postgresql)
 have nginx || missing+=(nginx)
+have pgrep || missing+=(procps)
 if [[ $browser == yes ]]; then have chromium || missing+=(chromium); fi
 if [[ ${#missing[@]} -eq 0 ]]; then exit 0; fi
 
@@ -45,6 +47,6 @@ apt-get install -y -qq --no-install-recommends "${missing[@]}"
 # Nor at the next boot.
 if have systemctl; then
     for package in "${missing[@]}"; do
-        if [[ $package != chromium ]]; then systemctl disable --quiet "$package" || true; fi
+        if [[ $package != @(chromium|procps) ]]; then systemctl disable --quiet "$package" || true; fi
     done
 fi

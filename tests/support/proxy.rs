@@ -67,6 +67,8 @@ pub enum Role {
     Subscriber,
     /// It publishes to Redis.
     Publisher,
+    /// A sentinel that watches a Redis.
+    Sentinel,
     /// Any other connection to Redis: presence and limits.
     Other,
 }

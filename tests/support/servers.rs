@@ -1,4 +1,4 @@
-//! Real servers for tests: PostgreSQL, Redis and nginx, each in a temporary folder and on a port
+//! Real servers for tests: PostgreSQL, Redis with or without sentinels, and nginx, each in a temporary folder and on a port
 //! of its own on 127.0.0.1.
 //!
 //! Every server is the child of a small shell, its supervisor, which listens on a pipe that this
@@ -26,10 +26,12 @@ pub mod nginx;
 pub mod ports;
 pub mod postgres;
 pub mod redis;
+pub mod sentinel;
 
 pub use nginx::Nginx;
 pub use postgres::Postgres;
 pub use redis::Redis;
+pub use sentinel::Sentinels;
 
 /// Arguments: the signal that stops the server, its folder, its command line.
 ///

@@ -24,10 +24,11 @@ pub(super) struct Link {
     answer_is_lost: AtomicBool,
 }
 
-const ROLES: [Role; 4] = [
+const ROLES: [Role; 5] = [
     Role::Unknown,
     Role::Subscriber,
     Role::Publisher,
+    Role::Sentinel,
     Role::Other,
 ];
 
@@ -184,6 +185,8 @@ impl Pump<'_> {
                 return Ok(());
             }
             let may_read = is_open && !has_ended && self.line.has_room(mode);
+            // Else the buffer has room for a few bytes only.
+            arrived.reserve(portion(mode));
             let mut room = (&mut arrived).limit(portion(mode));
             tokio::select! {
                 biased;

@@ -150,7 +150,7 @@ pub(super) fn look_at_requests(arrived: &mut BytesMut, link: &Link) -> Result<Pi
         return Ok(at_once(arrived));
     }
     let mut pieces = Pieces::new();
-    while let Some(length) = frame_length(arrived).map_err(|_| Broken::Gone)? {
+    while let Some(length) = command_length(arrived).map_err(|_| Broken::Gone)? {
         let frame = arrived.split_to(length).freeze();
         if link.role() == Role::Unknown {
             link.set_role(role_of(&frame));
@@ -160,11 +160,30 @@ pub(super) fn look_at_requests(arrived: &mut BytesMut, link: &Link) -> Result<Pi
     Ok(pieces)
 }
 
+/// The length of the command at the start, once all of it is there. Some clients greet Redis with a
+/// line as people type it.
+fn command_length(bytes: &[u8]) -> Result<Option<usize>> {
+    match bytes.first() {
+        Some(first) if first.is_ascii_alphabetic() => {
+            let end = bytes.iter().position(|byte| *byte == b'\n');
+            Ok(end.map(|end| end + 1))
+        }
+        _ => frame_length(bytes),
+    }
+}
+
 /// What this command shows of who sends it.
 fn role_of(command: &[u8]) -> Role {
-    // *<parts>, $<length>, the name.
-    let name = command.split(|byte| *byte == b'\n').nth(2);
-    let name = name.unwrap_or_default().trim_ascii().to_ascii_uppercase();
+    if !command.starts_with(b"*") {
+        return Role::Unknown;
+    }
+    // *<parts>, $<length>, the name, $<length>, the first argument and so on.
+    let mut lines = command.split(|byte| *byte == b'\n').skip(2).step_by(2);
+    let mut word = || lines.next().unwrap_or_default().trim_ascii();
+    let name = word().to_ascii_uppercase();
+    if name == b"CLIENT" && word() == b"SETNAME" && word().starts_with(b"sentinel-") {
+        return Role::Sentinel;
+    }
     match name.as_slice() {
         b"SUBSCRIBE" | b"PSUBSCRIBE" | b"SSUBSCRIBE" => Role::Subscriber,
         b"PUBLISH" | b"SPUBLISH" => Role::Publisher,
@@ -182,7 +201,7 @@ pub(super) fn look_at_replies(
     counters: &Counters,
 ) -> Result<Pieces, Broken> {
     // Only subscribers are sent messages; the others need not be looked at.
-    if matches!(link.role(), Role::Publisher | Role::Other) {
+    if matches!(link.role(), Role::Publisher | Role::Sentinel | Role::Other) {
         return Ok(at_once(arrived));
     }
     let mut pieces = Pieces::new();
@@ -211,6 +230,9 @@ pub(super) fn look_at_replies(
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
     use super::*;
 
     #[test]
@@ -220,5 +242,46 @@ mod tests {
         assert_eq!(role("subscribe"), Role::Subscriber);
         assert_eq!(role("PUBLISH"), Role::Publisher);
         assert_eq!(role("ZADD"), Role::Other);
+        let named = b"*3\r\n$6\r\nCLIENT\r\n$7\r\nSETNAME\r\n$14\r\nsentinel-1-cmd\r\n";
+        assert_eq!(role_of(named), Role::Sentinel);
+    }
+
+    #[tokio::test]
+    async fn messages_have_their_fates_and_everything_else_passes() -> Result<()> {
+        let redis = crate::servers::Redis::start().await?;
+        let proxy = RedisProxy::start(([127, 0, 0, 1], redis.port()).into()).await?;
+        let mut subscriber = TcpStream::connect(proxy.address()).await?;
+        let greeting = "HELLO 3\r\n";
+        let subscribe = "*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\nc\r\n";
+        subscriber
+            .write_all(format!("{greeting}{subscribe}").as_bytes())
+            .await?;
+        let mut heard = Vec::new();
+        hear(&mut subscriber, &mut heard, ":1\r\n").await?;
+        assert_eq!(proxy.connections_for(Role::Subscriber), 1);
+
+        proxy.lose("lost");
+        proxy.mark("twice", Fate::Doubled);
+        proxy.mark("late", Fate::Reordered);
+        heard.clear();
+        for text in ["lost", "late", "twice", "last"] {
+            redis.cli(&["PUBLISH", "c", text]).await?;
+        }
+        hear(&mut subscriber, &mut heard, "last\r\n").await?;
+        let heard = String::from_utf8(heard)?;
+        let texts = heard
+            .lines()
+            .filter(|line| line.len() > 3 && line.is_ascii());
+        let texts: Vec<&str> = texts.filter(|text| !["message"].contains(text)).collect();
+        assert_eq!(texts, ["twice", "late", "twice", "last"]);
+        assert_eq!(proxy.lost(), 1);
+        Ok(())
+    }
+
+    async fn hear(stream: &mut TcpStream, heard: &mut Vec<u8>, end: &str) -> Result<()> {
+        while !heard.ends_with(end.as_bytes()) {
+            anyhow::ensure!(stream.read_buf(heard).await? > 0, "{heard:?}");
+        }
+        Ok(())
     }
 }

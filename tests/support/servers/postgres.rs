@@ -3,9 +3,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::{Mutex, OnceCell};
 use tokio::time::{Instant, sleep};
 
@@ -144,6 +147,39 @@ impl Postgres {
             statement,
         ];
         run(self.programs.path("psql"), &arguments.map(OsStr::new)).await
+    }
+
+    /// Ends every connection to a database, as an operator may; returns how many there were.
+    pub async fn terminate_backends(&self, database: &str) -> Result<u64> {
+        let killed = format!(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+             WHERE datname = '{database}' AND pid <> pg_backend_pid()"
+        );
+        Ok(self.sql(database, &killed).await?.parse()?)
+    }
+
+    /// Runs a statement in a transaction that ends this much later, and so holds what it locks.
+    pub async fn hold(&self, database: &str, statement: &str, time: Duration) -> Result<()> {
+        let seconds = time.as_secs_f64();
+        let held = format!("{statement}; SELECT pg_sleep({seconds})");
+        self.sql(database, &held).await.map(drop)
+    }
+
+    /// Takes every connection that is left, until the streams are dropped.
+    pub async fn crowd_out(&self, database: &str) -> Result<Vec<TcpStream>> {
+        let words = format!("user\0{USER}\0database\0{database}\0\0");
+        let length = u32::try_from(words.len() + 8)?.to_be_bytes();
+        let startup = [&length[..], &[0, 3, 0, 0], words.as_bytes()].concat();
+        let mut crowd = Vec::new();
+        loop {
+            let mut stream = TcpStream::connect(self.port.address()).await?;
+            stream.write_all(&startup).await?;
+            // Anything but a greeting is PostgreSQL's way to say that it is full.
+            if stream.read_u8().await? != b'R' {
+                return Ok(crowd);
+            }
+            crowd.push(stream);
+        }
     }
 
     /// SIGQUIT: every connection breaks, nothing is written any more, as in a crash. Returns when

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
@@ -17,6 +18,8 @@ pub struct Redis {
     cli: PathBuf,
     port: Port,
     folder: TempDir,
+    /// Settings beyond those of every Redis of the tests.
+    more: Vec<String>,
 }
 
 impl Redis {
@@ -34,17 +37,22 @@ impl Redis {
     }
 
     pub async fn start() -> Result<Self> {
+        Self::start_on(ports::reserve()?, Vec::new()).await
+    }
+
+    /// With more settings: names and values as on the command line.
+    pub(super) async fn start_on(port: Port, more: Vec<String>) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("rookery-redis-")
             .tempdir()?;
-        let port = ports::reserve()?;
-        let process = Mutex::new(launch(&folder, &port).await?);
+        let process = Mutex::new(launch(&folder, &port, &more).await?);
         let cli = program("redis-cli", &[], "redis-tools")?;
         Ok(Self {
             process,
             cli,
             port,
             folder,
+            more,
         })
     }
 
@@ -80,12 +88,39 @@ impl Redis {
             process.signal("KILL")?;
             process.ended().await?;
         }
-        *process = launch(&self.folder, &self.port).await?;
+        *process = launch(&self.folder, &self.port, &self.more).await?;
         Ok(())
     }
 
     pub async fn flushall(&self) -> Result<()> {
         self.cli(&["FLUSHALL"]).await.map(drop)
+    }
+
+    /// Throws out all clients of a kind, `normal` or `pubsub`; returns how many there were.
+    pub async fn kill_clients(&self, kind: &str) -> Result<u64> {
+        let killed = self.cli(&["CLIENT", "KILL", "TYPE", kind]).await?;
+        Ok(killed.parse()?)
+    }
+
+    /// Answers nobody for so long, though it goes on reading.
+    pub async fn pause_clients(&self, time: Duration) -> Result<()> {
+        let millis = time.as_millis().to_string();
+        self.cli(&["CLIENT", "PAUSE", &millis, "ALL"])
+            .await
+            .map(drop)
+    }
+
+    /// Does nothing at all for so long; returns when that is over.
+    pub async fn sleep(&self, time: Duration) -> Result<()> {
+        let seconds = time.as_secs_f64().to_string();
+        self.cli(&["DEBUG", "SLEEP", &seconds]).await.map(drop)
+    }
+
+    /// Throws out subscribers that fall this far behind.
+    pub async fn limit_subscribers(&self, bytes: u64) -> Result<()> {
+        let limit = format!("pubsub {bytes} {bytes} 0");
+        let name = "client-output-buffer-limit";
+        self.cli(&["CONFIG", "SET", name, &limit]).await.map(drop)
     }
 
     /// Runs a command through `redis-cli` and returns what it printed. An error reply is an error.
@@ -99,7 +134,7 @@ impl Redis {
     }
 }
 
-async fn launch(folder: &TempDir, port: &Port) -> Result<Supervised> {
+async fn launch(folder: &TempDir, port: &Port, more: &[String]) -> Result<Supervised> {
     let server = program("redis-server", &[], "redis-server")?;
     let path = folder
         .path()
@@ -119,7 +154,8 @@ async fn launch(folder: &TempDir, port: &Port) -> Result<Supervised> {
     ];
     let command = [server.into_os_string()]
         .into_iter()
-        .chain(arguments.as_flattened().iter().map(OsString::from));
+        .chain(arguments.as_flattened().iter().map(OsString::from))
+        .chain(more.iter().map(OsString::from));
     let process = Supervised::start("redis", folder.path(), "TERM", command)?;
     process
         .ready(async || Ok(answers_ping(port).await.unwrap_or(false)))
@@ -127,7 +163,7 @@ async fn launch(folder: &TempDir, port: &Port) -> Result<Supervised> {
     Ok(process)
 }
 
-async fn answers_ping(port: &Port) -> Result<bool> {
+pub(super) async fn answers_ping(port: &Port) -> Result<bool> {
     let mut stream = TcpStream::connect(port.address()).await?;
     stream.write_all(b"PING\r\n").await?;
     let mut reply = [0; 7];
