@@ -14,13 +14,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use rookery_oracle::pair::Verdict;
 use rookery_protocol::Format;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::LocalSet;
 
 use crate::latency::Latencies;
 use crate::meter::{CpuTimes, Meter};
-use crate::oracle::Verdict;
 use crate::population::Couple;
 use crate::progress;
 use crate::report::{Direct, Load};

@@ -3,7 +3,7 @@
 //! - `options`: the command line; `bench`: which scenarios run, in which order.
 //! - `spawn`: a cluster of one's own; `population`: the people, their tokens and conversations.
 //! - `direct`, `group` and `idle`: the scenarios. `wire`: frames, with as little work as possible.
-//! - `oracle`: what was acknowledged must arrive once and in order.
+//! - `rookery_oracle::pair`: what was acknowledged must arrive once and in order.
 //! - `meter`: CPU and memory by role; `latency`, `report`: what was found.
 
 mod bench;
@@ -13,7 +13,6 @@ mod idle;
 mod latency;
 mod meter;
 mod options;
-mod oracle;
 mod population;
 mod progress;
 mod report;

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context;
+use rookery_oracle::pair::Verdict;
 use serde::Serialize;
 
 use crate::latency::Quantiles;
-use crate::oracle::Verdict;
 
 /// How hard pairs are driven.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

@@ -6,13 +6,12 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 use rookery_client::socket::RawMessage;
+use rookery_oracle::pair::Side;
 use rookery_protocol::{ConversationId, Format, MessageId};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use uuid::Uuid;
-
-use crate::oracle::Side;
 
 /// The counter's part of an id; its pair has the 25 bits above, far more than there are ports.
 const COUNTER_BITS: u32 = 36;

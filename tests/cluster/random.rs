@@ -8,6 +8,7 @@
 
 mod check;
 mod plan;
+mod verdict;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -100,6 +101,7 @@ impl Recent {
 }
 
 struct World {
+    began: std::time::Instant,
     cluster: TestCluster,
     people: Vec<Person>,
     players: Vec<Vec<Player>>,
@@ -115,6 +117,7 @@ struct Room {
 
 impl World {
     async fn start(cluster: TestCluster) -> Self {
+        let began = std::time::Instant::now();
         let names: [String; PEOPLE] = std::array::from_fn(|index| format!("person{index}"));
         let names: [&str; PEOPLE] = std::array::from_fn(|index| names[index].as_str());
         let people: Vec<Person> = cluster.register_all(names).await.into();
@@ -136,6 +139,7 @@ impl World {
         let everybody: Vec<&Person> = people[1..].iter().collect();
         let square = people[0].group("square", &everybody).await;
         let world = Self {
+            began,
             cluster,
             people,
             players,
@@ -383,6 +387,14 @@ impl World {
         );
     }
 
+    /// Every device must have been told all it was owed, once and in order, and nothing else.
+    async fn judge(&self, seed: u64) {
+        let report = verdict::of(self).await;
+        let text = report.to_markdown("What the oracle says");
+        assert!(report.is_clean(), "seed {seed}: {text}");
+        println!("{:?}, not judged: {:?}", report.counts, report.unjudged);
+    }
+
     /// What came of it. A plan of which little succeeds would prove little.
     fn sum_up(&self, operations: usize) {
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
@@ -436,6 +448,9 @@ async fn run(seed: u64, operations: usize, cluster: TestCluster) {
         world.take(&step).await;
     }
     world.rest(seed).await;
+    if world.cluster.has_sql() {
+        world.judge(seed).await;
+    }
     world.sum_up(operations);
 }
 

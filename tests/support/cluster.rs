@@ -211,6 +211,12 @@ impl TestCluster {
         self.links(node).redis()
     }
 
+    /// Whether there is a database that [`Self::sql`] can ask.
+    #[must_use]
+    pub fn has_sql(&self) -> bool {
+        self.database.is_some()
+    }
+
     /// Runs SQL on the cluster's database; the rows as lines, their columns separated by `|`.
     ///
     /// # Panics

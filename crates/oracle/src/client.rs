@@ -178,8 +178,7 @@ impl DeviceRecorder {
             Tapped::Out(command) => device.command(command),
             Tapped::In(ServerEvent::Ready(ready)) => {
                 connected.store(true, Ordering::Relaxed);
-                // Its first `sync`, which is noted, names the cursors.
-                device.ready(ready, Resume::Undelivered);
+                device.ready(ready, Resume::Sync);
             }
             Tapped::In(event) => device.event(event),
             Tapped::Closed { code, .. } => {

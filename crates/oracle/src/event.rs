@@ -211,6 +211,8 @@ pub enum Resume {
     Undelivered,
     /// After these cursors; memberships that are not named count from their joining.
     Cursors(HashMap<ConversationId, Seq>),
+    /// Where the `sync` says that follows: nothing of conversations comes before its answer.
+    Sync,
     /// Where the client library was.
     Kept,
 }

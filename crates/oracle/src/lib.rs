@@ -11,6 +11,7 @@ pub mod check;
 pub mod client;
 pub mod event;
 pub mod history;
+pub mod pair;
 pub mod recorder;
 pub mod report;
 pub mod state;

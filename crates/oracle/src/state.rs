@@ -1,5 +1,7 @@
 //! What the store holds in the end: read by the caller, once everything has come to rest.
 
+pub mod rows;
+
 use rookery_protocol::message::SystemNotice;
 use rookery_protocol::user::PresenceStatus;
 use rookery_protocol::{ConversationId, MessageId, Seq, UserId};

@@ -1,13 +1,13 @@
-//! Notes frames as they went over the wire: for devices that speak to a raw socket.
+//! What frames say: for devices that speak to a raw socket.
 //!
-//! The device itself says what no frame shows: how it resumed ([`DeviceRecorder::ready`]), how the
+//! [`of_command`] and [`of_event`] turn frames into events; a [`DeviceRecorder`] notes them. The device itself says what no frame shows: how it resumed ([`DeviceRecorder::ready`]), how the
 //! connection ended ([`DeviceRecorder::disconnected`]) and that all is over
 //! ([`DeviceRecorder::end`]).
 
-use rookery_protocol::command::{ClientCommand, MessageSend};
+use rookery_protocol::command::ClientCommand;
 use rookery_protocol::event::{MessageChanged, Ready, ServerEvent};
 use rookery_protocol::message::Message;
-use rookery_protocol::{ConversationId, MessageId};
+use rookery_protocol::{ConversationId, MessageId, UserId};
 
 use crate::event::{Event, Fingerprint, Resume, Way};
 use crate::recorder::DeviceRecorder;
@@ -33,139 +33,150 @@ impl DeviceRecorder {
 
     /// A command, before it is written to the socket: a send must be known before its ack.
     pub fn command(&self, command: &ClientCommand) {
-        match command {
-            ClientCommand::MessageSend(send) => self.sends(send),
-            ClientCommand::MessageEdit(edit) => self.note(Event::Edit {
-                conversation: edit.conversation_id,
-                of: edit.seq,
-                content: Fingerprint::of(&edit.content),
-            }),
-            ClientCommand::MessageDelete(delete) => self.note(Event::Edit {
-                conversation: delete.conversation_id,
-                of: delete.seq,
-                content: Fingerprint::EMPTY,
-            }),
-            ClientCommand::Sync(sync) => self.note(Event::Sync {
-                resume: match &sync.cursors {
-                    Some(cursors) => Resume::Cursors(cursors.clone()),
-                    None => Resume::Undelivered,
-                },
-            }),
-            ClientCommand::PresenceSet(set) => self.note(Event::Appear { status: set.status }),
-            _ => {}
-        }
-    }
-
-    fn sends(&self, send: &MessageSend) {
-        let direct = |other| ConversationId::direct(self.user(), other);
-        if let Some(conversation) = send.conversation_id.or(send.recipient_id.map(direct)) {
-            self.note(Event::Send {
-                message_id: send.message_id,
-                conversation,
-                content: Fingerprint::of(&send.content),
-            });
+        if let Some(event) = of_command(self.user(), command) {
+            self.note(event);
         }
     }
 
     /// A frame, as soon as it is read. `ready` is noted apart, by [`DeviceRecorder::ready`].
     pub fn event(&self, event: &ServerEvent) {
-        match event {
-            ServerEvent::MessageAck(ack) => self.note(Event::Ack {
-                message_id: ack.message_id,
-                conversation: ack.conversation_id,
-                seq: ack.seq,
-                duplicate: ack.duplicate,
-            }),
-            ServerEvent::MessageNew(new) => self.note(arrived(&new.message, Way::Live)),
-            ServerEvent::MessageEdited(change)
-            | ServerEvent::MessageDeleted(change)
-            | ServerEvent::ReactionAdded(change)
-            | ServerEvent::ReactionRemoved(change) => self.change(change),
-            ServerEvent::SyncStart(_) => self.note(Event::SyncStarted {}),
-            ServerEvent::MessageBatch(batch) => {
-                for message in &batch.messages {
-                    self.note(arrived(message, Way::Batch));
-                }
-                for message in &batch.changed {
-                    self.note(changed(message));
-                }
-                self.note(Event::CaughtUp {
-                    conversation: batch.conversation_id,
-                    seq: batch.to_seq,
+        of_event(self.user(), event, |event| self.note(event));
+    }
+}
+
+/// What a command of this user is in a history, if anything.
+#[must_use]
+pub fn of_command(user: UserId, command: &ClientCommand) -> Option<Event> {
+    match command {
+        ClientCommand::MessageSend(send) => {
+            let direct = |other| ConversationId::direct(user, other);
+            let conversation = send.conversation_id.or(send.recipient_id.map(direct))?;
+            Some(Event::Send {
+                message_id: send.message_id,
+                conversation,
+                content: Fingerprint::of(&send.content),
+            })
+        }
+        ClientCommand::MessageEdit(edit) => Some(Event::Edit {
+            conversation: edit.conversation_id,
+            of: edit.seq,
+            content: Fingerprint::of(&edit.content),
+        }),
+        ClientCommand::MessageDelete(delete) => Some(Event::Edit {
+            conversation: delete.conversation_id,
+            of: delete.seq,
+            content: Fingerprint::EMPTY,
+        }),
+        ClientCommand::Sync(sync) => Some(Event::Sync {
+            resume: match &sync.cursors {
+                Some(cursors) => Resume::Cursors(cursors.clone()),
+                None => Resume::Undelivered,
+            },
+        }),
+        ClientCommand::PresenceSet(set) => Some(Event::Appear { status: set.status }),
+        _ => None,
+    }
+}
+
+/// What an event that this user's device received is in a history: any number of events. `ready`,
+/// which does not say how the device resumes, is left out.
+pub fn of_event(user: UserId, event: &ServerEvent, mut note: impl FnMut(Event)) {
+    match event {
+        ServerEvent::MessageAck(ack) => note(Event::Ack {
+            message_id: ack.message_id,
+            conversation: ack.conversation_id,
+            seq: ack.seq,
+            duplicate: ack.duplicate,
+        }),
+        ServerEvent::MessageNew(new) => note(arrived(&new.message, Way::Live)),
+        ServerEvent::MessageEdited(change)
+        | ServerEvent::MessageDeleted(change)
+        | ServerEvent::ReactionAdded(change)
+        | ServerEvent::ReactionRemoved(change) => note(changed_live(change)),
+        ServerEvent::SyncStart(_) => note(Event::SyncStarted {}),
+        ServerEvent::MessageBatch(batch) => {
+            for message in &batch.messages {
+                note(arrived(message, Way::Batch));
+            }
+            for message in &batch.changed {
+                note(changed(message));
+            }
+            note(Event::CaughtUp {
+                conversation: batch.conversation_id,
+                seq: batch.to_seq,
+            });
+        }
+        ServerEvent::SyncDone(done) => {
+            for reset in &done.reset {
+                note(Event::Reset {
+                    conversation: reset.conversation_id,
+                    seq: reset.seq,
                 });
             }
-            ServerEvent::SyncDone(done) => {
-                for reset in &done.reset {
-                    self.note(Event::Reset {
-                        conversation: reset.conversation_id,
-                        seq: reset.seq,
-                    });
-                }
-                self.note(Event::Synced {});
-            }
-            ServerEvent::Error(error) => {
-                if let Some(message_id) = error.message_id {
-                    self.note(Event::Refused {
-                        message_id,
-                        code: error.code.as_str().to_owned(),
-                        retryable: error.retryable,
-                    });
-                }
-            }
-            other => self.people(other),
+            note(Event::Synced {});
         }
-    }
-
-    /// Memberships, receipts and presence.
-    fn people(&self, event: &ServerEvent) {
-        match event {
-            ServerEvent::ConversationCreated(created) => self.note(Event::Joined {
-                conversation: created.conversation_id,
-                seq: created.seq,
-                user: self.user(),
-            }),
-            ServerEvent::MemberAdded(added) => self.note(Event::Joined {
-                conversation: added.conversation_id,
-                seq: added.seq,
-                user: added.member.user_id,
-            }),
-            ServerEvent::MemberRemoved(removed) => self.note(Event::Left {
-                conversation: removed.conversation_id,
-                seq: removed.seq,
-                user: removed.member.user_id,
-            }),
-            ServerEvent::ReceiptDelivered(receipt) | ServerEvent::ReceiptRead(receipt) => {
-                self.note(Event::Receipt {
-                    conversation: receipt.conversation_id,
-                    seq: receipt.seq,
-                    user: receipt.user_id,
-                    read: matches!(event, ServerEvent::ReceiptRead(_)),
+        ServerEvent::Error(error) => {
+            if let Some(message_id) = error.message_id {
+                note(Event::Refused {
+                    message_id,
+                    code: error.code.as_str().to_owned(),
+                    retryable: error.retryable,
                 });
             }
-            ServerEvent::Presence(presence) => self.note(Event::Presence {
-                user: presence.user_id,
-                status: presence.status,
-            }),
-            ServerEvent::PresenceState(state) => {
-                for presence in &state.users {
-                    self.note(Event::Presence {
-                        user: presence.user_id,
-                        status: presence.status,
-                    });
-                }
-            }
-            _ => {}
         }
+        other => people(user, other, note),
     }
+}
 
-    fn change(&self, change: &MessageChanged) {
-        self.note(Event::Changed {
-            conversation: change.conversation_id,
-            seq: Some(change.seq),
-            of: change.message.seq,
-            message_id: change.message.message_id,
-            content: Fingerprint::of(&change.message.content),
-        });
+/// Memberships, receipts and presence.
+fn people(user: UserId, event: &ServerEvent, mut note: impl FnMut(Event)) {
+    match event {
+        ServerEvent::ConversationCreated(created) => note(Event::Joined {
+            conversation: created.conversation_id,
+            seq: created.seq,
+            user,
+        }),
+        ServerEvent::MemberAdded(added) => note(Event::Joined {
+            conversation: added.conversation_id,
+            seq: added.seq,
+            user: added.member.user_id,
+        }),
+        ServerEvent::MemberRemoved(removed) => note(Event::Left {
+            conversation: removed.conversation_id,
+            seq: removed.seq,
+            user: removed.member.user_id,
+        }),
+        ServerEvent::ReceiptDelivered(receipt) | ServerEvent::ReceiptRead(receipt) => {
+            note(Event::Receipt {
+                conversation: receipt.conversation_id,
+                seq: receipt.seq,
+                user: receipt.user_id,
+                read: matches!(event, ServerEvent::ReceiptRead(_)),
+            });
+        }
+        ServerEvent::Presence(presence) => note(Event::Presence {
+            user: presence.user_id,
+            status: presence.status,
+        }),
+        ServerEvent::PresenceState(state) => {
+            for presence in &state.users {
+                note(Event::Presence {
+                    user: presence.user_id,
+                    status: presence.status,
+                });
+            }
+        }
+        _ => {}
+    }
+}
+
+fn changed_live(change: &MessageChanged) -> Event {
+    Event::Changed {
+        conversation: change.conversation_id,
+        seq: Some(change.seq),
+        of: change.message.seq,
+        message_id: change.message.message_id,
+        content: Fingerprint::of(&change.message.content),
     }
 }
 

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use rookery_client::socket::RawMessage;
 use rookery_client::{ClientCommand, Connect, Socket, SocketError};
+use rookery_oracle::pair::{Conversation, Side};
 use rookery_protocol::command::{Mark, Sync};
 use rookery_protocol::{CloseCode, ConversationId, Seq};
 
 use super::pacer::Due;
 use super::{Books, Shared, Tally};
-use crate::oracle::{Conversation, Side};
 use crate::report::Load;
 use crate::schedule::Schedule;
 use crate::source::{self, READ_BUFFER_BYTES};

@@ -221,8 +221,9 @@ fn verdict(value: f64, budget: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rookery_oracle::pair::Verdict;
+
     use super::*;
-    use crate::oracle::Verdict;
 
     #[test]
     fn budgets_and_broken_promises_stand_out() {

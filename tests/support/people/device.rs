@@ -112,7 +112,9 @@ impl Device {
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = sender;
         let mut connection = 0;
-        inner.shared.change(|record| connection = record.begin());
+        inner
+            .shared
+            .change(|record| connection = record.begin(resume));
         tokio::spawn(serve(socket, orders, Arc::clone(&inner.shared), connection));
         Ok(())
     }
@@ -206,6 +208,8 @@ impl Device {
     /// # Panics
     /// More commands wait than any story needs.
     pub fn command(&self, command: ClientCommand) {
+        let me = self.0.person.id();
+        self.0.shared.record().say(me, &command);
         let order = Order::Send(Box::new(command));
         let outgoing = self
             .0

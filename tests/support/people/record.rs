@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::time::Instant;
 
+use rookery_oracle::{Event, Line, Resume, View, wire};
+use rookery_protocol::command::ClientCommand;
 use rookery_protocol::event::{MessageChanged, ServerEvent};
 use rookery_protocol::message::Message;
-use rookery_protocol::{ConversationId, MessageId, Seq, Timestamp};
+use rookery_protocol::{ConversationId, MessageId, Seq, Timestamp, UserId};
 
 /// See the module.
 #[derive(Debug)]
@@ -19,6 +21,16 @@ pub struct Record {
     closed: Option<(u16, String)>,
     began: Instant,
     at: Vec<Instant>,
+    /// What only the device knows, each with the number of events before it.
+    own: Vec<(usize, Instant, Own)>,
+}
+
+/// What no event tells.
+#[derive(Debug)]
+enum Own {
+    Opened { resume: bool },
+    Said(Event),
+    Closed(u16),
 }
 
 impl Record {
@@ -29,14 +41,27 @@ impl Record {
             closed: None,
             began: Instant::now(),
             at: Vec::new(),
+            own: Vec::new(),
         }
     }
 
     /// Begins another connection and returns its number.
-    pub(super) fn begin(&mut self) -> usize {
+    pub(super) fn begin(&mut self, resume: bool) -> usize {
+        self.note_own(Own::Opened { resume });
         self.connection += 1;
         self.closed = None;
         self.connection
+    }
+
+    /// A command of this user is about to be sent.
+    pub(super) fn say(&mut self, me: UserId, command: &ClientCommand) {
+        if let Some(event) = wire::of_command(me, command) {
+            self.note_own(Own::Said(event));
+        }
+    }
+
+    fn note_own(&mut self, own: Own) {
+        self.own.push((self.events.len(), Instant::now(), own));
     }
 
     pub(super) fn note(&mut self, connection: usize, event: ServerEvent) {
@@ -46,6 +71,7 @@ impl Record {
 
     pub(super) fn end(&mut self, connection: usize, code: u16, reason: String) {
         if connection == self.connection {
+            self.note_own(Own::Closed(code));
             self.closed = Some((code, reason));
         }
     }
@@ -160,6 +186,85 @@ impl Record {
     }
 }
 
+impl Record {
+    /// The history of this device, for the oracle: device number `device` of a history that began
+    /// at `began`, and that ends now with everything at rest.
+    #[must_use]
+    pub fn history(&self, (device, name): (u32, &str), me: UserId, began: Instant) -> Vec<Line> {
+        let line = |at: Instant, event: Event| Line {
+            t: u64::try_from(at.duration_since(began).as_millis()).unwrap_or(u64::MAX),
+            device,
+            event,
+        };
+        let (name, view) = (name.to_owned(), View::Wire);
+        let user = me;
+        let mut lines = vec![line(self.began, Event::Device { name, user, view })];
+        let mut own = self.own.iter().peekable();
+        let mut resume = Resume::Fresh;
+        for index in 0..=self.events.len() {
+            while let Some((_, at, own)) = own.next_if(|(before, ..)| *before == index) {
+                match own {
+                    Own::Opened { resume: true } => resume = Resume::Sync,
+                    Own::Opened { resume: false } => resume = Resume::Fresh,
+                    Own::Said(event) => lines.push(line(*at, event.clone())),
+                    Own::Closed(code) => {
+                        lines.push(line(*at, Event::Disconnected { code: *code }));
+                    }
+                }
+            }
+            let Some(((_, event), at)) = self.events.get(index).zip(self.at.get(index)) else {
+                break;
+            };
+            if let ServerEvent::Ready(ready) = event {
+                lines.push(line(
+                    *at,
+                    Event::Ready {
+                        node: ready.node_id.clone(),
+                        epoch: ready.epoch.clone(),
+                        resume: resume.clone(),
+                    },
+                ));
+            }
+            wire::of_event(me, event, |event| lines.push(line(*at, event)));
+        }
+        let (connected, outbox) = (self.closed.is_none(), Vec::new());
+        lines.push(line(Instant::now(), Event::End { connected, outbox }));
+        with_failed_sends(lines)
+    }
+}
+
+/// A device of a test repeats nothing by itself: what is unanswered when its connection ends has
+/// failed.
+fn with_failed_sends(lines: Vec<Line>) -> Vec<Line> {
+    let mut all = Vec::with_capacity(lines.len());
+    let mut open = BTreeSet::new();
+    for line in lines {
+        match &line.event {
+            Event::Send { message_id, .. } => {
+                open.insert(*message_id);
+            }
+            Event::Ack { message_id, .. }
+            | Event::Refused { message_id, .. }
+            | Event::Arrived { message_id, .. } => {
+                open.remove(message_id);
+            }
+            Event::Disconnected { .. } => {
+                for message_id in std::mem::take(&mut open) {
+                    let event = Event::GivenUp { message_id };
+                    all.push(Line {
+                        t: line.t,
+                        device: line.device,
+                        event,
+                    });
+                }
+            }
+            _ => {}
+        }
+        all.push(line);
+    }
+    all
+}
+
 /// What has arrived of a conversation on one connection.
 #[derive(Default)]
 struct Order {
@@ -264,7 +369,6 @@ impl fmt::Display for Record {
 mod tests {
     use rookery_protocol::event::{MessageAck, MessageNew};
     use rookery_protocol::message::{MessageKind, MessageStatus};
-    use rookery_protocol::{Timestamp, UserId};
     use uuid::Uuid;
 
     use super::*;
@@ -306,7 +410,7 @@ mod tests {
 
     fn order_of(events: impl IntoIterator<Item = ServerEvent>) -> Result<(), String> {
         let mut record = Record::new();
-        let connection = record.begin();
+        let connection = record.begin(false);
         events
             .into_iter()
             .for_each(|event| record.note(connection, event));

@@ -121,8 +121,10 @@ impl Device {
             self.marks = MarksSeen::default();
         }
         match resume {
-            Resume::Kept if set_back || self.run == 0 => self.begin(&Resume::Fresh, place),
-            Resume::Kept => {}
+            Resume::Kept | Resume::Sync if set_back || self.run == 0 => {
+                self.begin(&Resume::Fresh, place);
+            }
+            Resume::Kept | Resume::Sync => {}
             resume => self.begin(resume, place),
         }
     }
@@ -138,7 +140,7 @@ impl Device {
                 let cursors = cursors.iter();
                 Some(cursors.map(|(id, seq)| (*id, seq.0)).collect())
             }
-            Resume::Fresh | Resume::Undelivered | Resume::Kept => None,
+            Resume::Fresh | Resume::Undelivered | Resume::Sync | Resume::Kept => None,
         };
     }
 

@@ -1,6 +1,7 @@
-//! The oracle: what was acknowledged must arrive once, in order, without a hole.
+//! While it happens: what was acknowledged must arrive once, in order, without a hole.
 //!
-//! It watches one conversation of two people. Every message carries a counter of its sender in its
+//! For load tests, which have no room for histories: it watches one conversation of two people, and
+//! costs a look into a ring for each event. Every message carries a counter of its sender in its
 //! id and in its content, so that each arrival can be checked against what was sent. State is kept
 //! only for messages that are not yet both acknowledged and delivered. No I/O, no clock.
 
@@ -11,15 +12,18 @@ use serde::Serialize;
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
+pub enum Side {
     A = 0,
     B = 1,
 }
 
 impl Side {
-    pub(crate) const BOTH: [Self; 2] = [Self::A, Self::B];
+    /// Both of them.
+    pub const BOTH: [Self; 2] = [Self::A, Self::B];
 
-    pub(crate) const fn other(self) -> Self {
+    /// The other one.
+    #[must_use]
+    pub const fn other(self) -> Self {
         match self {
             Self::A => Self::B,
             Self::B => Self::A,
@@ -29,7 +33,7 @@ impl Side {
 
 /// What was seen, in messages. All that matters is the second half: it must be zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Verdict {
+pub struct Verdict {
     pub sent: u64,
     pub acked: u64,
     pub delivered: u64,
@@ -52,7 +56,8 @@ pub(crate) struct Verdict {
 
 impl Verdict {
     /// Whether every promise was kept.
-    pub(crate) const fn is_clean(&self) -> bool {
+    #[must_use]
+    pub const fn is_clean(&self) -> bool {
         self.lost == 0
             && self.doubled == 0
             && self.reordered == 0
@@ -114,7 +119,7 @@ enum Found<'a, S> {
 
 /// A conversation under watch.
 #[derive(Debug)]
-pub(crate) struct Conversation<S> {
+pub struct Conversation<S> {
     flows: [Flow<S>; 2],
     verdict: Verdict,
     base: i64,
@@ -146,7 +151,8 @@ impl<S> Flow<S> {
 
 impl<S: Copy> Conversation<S> {
     /// A conversation whose log has `base` entries before the first message of this watch.
-    pub(crate) fn new(base: i64) -> Self {
+    #[must_use]
+    pub fn new(base: i64) -> Self {
         let flow = || Flow {
             first: 0,
             slots: VecDeque::new(),
@@ -164,7 +170,7 @@ impl<S: Copy> Conversation<S> {
     }
 
     /// One more message of this side: its counter.
-    pub(crate) fn sent(&mut self, from: Side, stamp: S) -> u64 {
+    pub fn sent(&mut self, from: Side, stamp: S) -> u64 {
         self.verdict.sent += 1;
         let flow = &mut self.flows[from as usize];
         flow.slots.push_back(Slot {
@@ -178,18 +184,21 @@ impl<S: Copy> Conversation<S> {
     }
 
     /// Messages of this side that are not yet both acknowledged and delivered.
-    pub(crate) fn in_flight(&self, from: Side) -> usize {
+    #[must_use]
+    pub fn in_flight(&self, from: Side) -> usize {
         self.flows[from as usize].open
     }
 
     /// Whether nothing is on its way in either direction.
-    pub(crate) fn is_settled(&self) -> bool {
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
         self.flows.iter().all(|flow| flow.open == 0)
     }
 
     /// Counters of this side's messages that were neither acknowledged nor refused: to be sent
     /// again after an interruption.
-    pub(crate) fn unanswered(&self, from: Side) -> Vec<u64> {
+    #[must_use]
+    pub fn unanswered(&self, from: Side) -> Vec<u64> {
         let flow = &self.flows[from as usize];
         let open = flow.slots.iter().zip(flow.first..);
         let open = open.filter(|(slot, _)| slot.acked.is_none() && !slot.refused);
@@ -197,12 +206,13 @@ impl<S: Copy> Conversation<S> {
     }
 
     /// The highest place at which this side received something: its cursor.
-    pub(crate) fn cursor(&self, side: Side) -> i64 {
+    #[must_use]
+    pub fn cursor(&self, side: Side) -> i64 {
         self.flows[side.other() as usize].last_delivered
     }
 
     /// A message of this side was acknowledged with this place. The stamp, the first time.
-    pub(crate) fn acked(&mut self, from: Side, counter: u64, seq: i64) -> Option<S> {
+    pub fn acked(&mut self, from: Side, counter: u64, seq: i64) -> Option<S> {
         let flow = &mut self.flows[from as usize];
         let slot = match flow.find(counter) {
             Found::Slot(slot) => slot,
@@ -228,7 +238,7 @@ impl<S: Copy> Conversation<S> {
     }
 
     /// The other side received a message of this side. The stamp, the first time.
-    pub(crate) fn delivered(&mut self, from: Side, counter: u64, seq: i64) -> Option<S> {
+    pub fn delivered(&mut self, from: Side, counter: u64, seq: i64) -> Option<S> {
         let flow = &mut self.flows[from as usize];
         let in_order = seq > flow.last_delivered;
         flow.last_delivered = flow.last_delivered.max(seq);
@@ -255,7 +265,7 @@ impl<S: Copy> Conversation<S> {
     }
 
     /// A send of this side was refused.
-    pub(crate) fn refused(&mut self, from: Side, counter: u64) {
+    pub fn refused(&mut self, from: Side, counter: u64) {
         let flow = &mut self.flows[from as usize];
         if let Found::Slot(slot) = flow.find(counter)
             && !slot.settled()
@@ -267,12 +277,13 @@ impl<S: Copy> Conversation<S> {
     }
 
     /// Something arrived that nobody sent.
-    pub(crate) fn foreign(&mut self) {
+    pub fn foreign(&mut self) {
         self.verdict.foreign += 1;
     }
 
     /// The end: what is still missing is lost.
-    pub(crate) fn verdict(&self) -> Verdict {
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
         let mut verdict = self.verdict;
         for slot in self
             .flows
