@@ -7,6 +7,8 @@ mod model;
 mod mutations;
 #[path = "check/owed.rs"]
 mod owed;
+#[path = "check/people.rs"]
+mod people;
 #[path = "check/reading.rs"]
 mod reading;
 #[path = "check/story.rs"]

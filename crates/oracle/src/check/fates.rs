@@ -18,8 +18,9 @@ pub(super) struct Fate {
     /// The first send.
     pub(super) sent: Place,
     /// The highest place that its device had an ack for, in this conversation, when it sent: its own
-    /// must be higher.
+    /// must be higher, unless the database was set back since.
     floor: i64,
+    epoch: u32,
     /// Sent once, on a connection that then lasted: what it was answered is all there is to know.
     single: bool,
     pub(super) acked: Option<(i64, Place)>,
@@ -75,6 +76,9 @@ struct Sender {
     /// The highest place that was acknowledged.
     acked: HashMap<ConversationId, i64>,
     connection: u32,
+    /// How often the epoch was another one.
+    epoch: u32,
+    epoch_name: Option<String>,
     /// Of each open message, the connection of its only attempt.
     attempts: HashMap<MessageId, u32>,
     judged: bool,
@@ -119,6 +123,7 @@ impl<'a> FirstReading<'a> {
                 self.counts.connections += 1;
                 sender.connection += 1;
                 sender.judged = self.epoch.is_none_or(|judged| judged == epoch);
+                sender.under(epoch);
             }
             Event::Disconnected { .. } => sender.connection += 1,
             Event::Edit {
@@ -156,8 +161,9 @@ impl<'a> FirstReading<'a> {
                 }
                 let highest = sender.acked.entry(*conversation).or_default();
                 *highest = seq.0.max(*highest);
-                let answer = (*message_id, *conversation, seq.0, *duplicate);
-                self.acknowledged(place, answer);
+                let tied = (!duplicate).then_some(sender.epoch);
+                let answer = (*message_id, *conversation, seq.0);
+                self.acknowledged(place, answer, tied);
             }
             Event::Refused {
                 message_id,
@@ -214,6 +220,7 @@ impl<'a> FirstReading<'a> {
             content,
             sent: place,
             floor,
+            epoch: sender.epoch,
             single: true,
             acked: None,
             refused: None,
@@ -227,10 +234,13 @@ impl<'a> FirstReading<'a> {
         }
     }
 
+    /// `tied` is the epoch under which an ack that is no repetition came: its place is bound to what
+    /// the sender knew.
     fn acknowledged(
         &mut self,
         place: Place,
-        (message_id, conversation, seq, duplicate): (MessageId, ConversationId, i64, bool),
+        (message_id, conversation, seq): (MessageId, ConversationId, i64),
+        tied: Option<u32>,
     ) {
         let Some(fate) = self.fates.fates.get_mut(&message_id) else {
             return;
@@ -247,7 +257,7 @@ impl<'a> FirstReading<'a> {
                 self.counts.acked += 1;
                 fate.acked = Some((seq, place));
                 let floor = fate.floor;
-                if !duplicate && seq <= floor {
+                if tied == Some(fate.epoch) && seq <= floor {
                     self.found.say(Kind::Reordered, Some(place), about, || {
                         format!("placed at {seq}, though sent after {floor} was acknowledged")
                     });
@@ -284,6 +294,18 @@ impl<'a> FirstReading<'a> {
 }
 
 impl Sender {
+    fn under(&mut self, epoch: &str) {
+        if self
+            .epoch_name
+            .as_deref()
+            .is_some_and(|known| known != epoch)
+        {
+            self.epoch += 1;
+            self.acked.clear();
+        }
+        self.epoch_name = Some(epoch.to_owned());
+    }
+
     fn new(user: UserId, view: View) -> Self {
         Self {
             user,
@@ -291,6 +313,8 @@ impl Sender {
             open: HashMap::new(),
             acked: HashMap::new(),
             connection: 0,
+            epoch: 0,
+            epoch_name: None,
             attempts: HashMap::new(),
             judged: true,
             ended: false,
