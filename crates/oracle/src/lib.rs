@@ -3,9 +3,11 @@
 //!
 //! Devices write what they do and see as JSON lines ([`event`], written by a [`Recorder`]); one file
 //! holds any number of devices of one process. Adapters note whole frames ([`wire`]) or what the
-//! client library hands out ([`client`]), so that nobody has to know which event says what. [`check()`]
-//! compares such histories with a [`FinalState`] and says in a [`Report`] what is wrong, with the first
-//! event that shows it; [the module of that name](mod@check) tells what can be concluded and what cannot.
+//! client library hands out ([`client`]), so that nobody has to know which event says what.
+//! [`check()`] compares such histories with a [`FinalState`] and says in a [`Report`] what is wrong,
+//! with the first event that shows it; the program `rookery-oracle` does the same for a folder. [The
+//! module of that name](mod@check) tells what can be concluded and what cannot. [`pair`] is for load
+//! tests, which judge while it happens.
 
 pub mod check;
 pub mod client;

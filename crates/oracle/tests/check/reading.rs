@@ -96,3 +96,21 @@ fn a_file_that_is_no_history_is_refused() {
     let error = rookery_oracle::check(&histories, &story.state, &story.options).unwrap_err();
     assert!(matches!(error, HistoryError::Format { .. }), "{error}");
 }
+
+#[test]
+fn the_program_says_by_its_exit_code_what_it_found() {
+    let program = |folder: &std::path::Path, state: &std::path::Path| {
+        let program = env!("CARGO_BIN_EXE_rookery-oracle");
+        let mut command = std::process::Command::new(program);
+        command.args([folder, state]).output().unwrap()
+    };
+    let story = with_a_loss();
+    let (folder, _) = written(&story.lines, "");
+    let state = folder.path().join("state.json");
+    std::fs::write(&state, serde_json::to_string(&story.state).unwrap()).unwrap();
+    let output = program(folder.path(), &state);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("| lost | 1 |"));
+    std::fs::remove_file(folder.path().join("one.jsonl")).unwrap();
+    assert_eq!(program(folder.path(), &state).status.code(), Some(2));
+}
