@@ -160,3 +160,21 @@ impl Client {
         self.bad_frames > limits::BAD_FRAMES_MAX
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes of the task that a socket has for its life.
+    fn size_of_task<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn what_each_socket_keeps_in_memory_is_small() {
+        let size = size_of_task(run);
+        assert!(size <= 3_584, "the task takes {size} bytes");
+        let size = size_of::<Session>();
+        assert!(size <= 384, "the session takes {size} bytes");
+    }
+}

@@ -50,7 +50,8 @@ impl Registry {
         sessions.reserve_exact(1);
         sessions.push(session);
         drop(sessions);
-        metrics::sockets().set((self.sockets.fetch_add(1, Ordering::Relaxed) + 1) as f64);
+        self.sockets.fetch_add(1, Ordering::Relaxed);
+        metrics::sockets().increment(1.0);
     }
 
     /// Removes a socket.
@@ -63,7 +64,8 @@ impl Registry {
             sessions.is_empty()
         });
         if removed {
-            metrics::sockets().set((self.sockets.fetch_sub(1, Ordering::Relaxed) - 1) as f64);
+            self.sockets.fetch_sub(1, Ordering::Relaxed);
+            metrics::sockets().decrement(1.0);
         }
     }
 

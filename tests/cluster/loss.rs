@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use rookery_protocol::Seq;
 use rookery_protocol::event::ServerEvent;
-use rookery_test_support::{Metrics, TestCluster};
+use rookery_test_support::{Metrics, TestCluster, eventually, new_message_id};
 
 use crate::ROOKERY;
 
@@ -141,4 +142,100 @@ async fn news_of_a_membership_or_a_log_out_that_is_lost_is_found_in_the_journal(
     bob.at(cluster.node(0)).logout().await.expect("a log-out");
     assert_eq!(bobs.expect_close_within(REPAIR).await, 4001);
     assert_eq!(cluster.proxy(1).lost(), 2, "the bus lost what it should");
+}
+
+#[tokio::test]
+async fn a_hole_of_any_length_is_filled_to_its_end() {
+    let cluster = TestCluster::builder(ROOKERY)
+        .nodes(2)
+        .lossy(1)
+        .start()
+        .await;
+    let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
+    let room = ann.group("room", &[&bob]).await;
+    let phone = ann.connect(cluster.node(0)).await;
+    let bobs = bob.connect(cluster.node(1)).await;
+    let node = cluster.node(1);
+    node.set_failpoint("reconcile-off", "return").await;
+    cluster.proxy(1).lose("a lost one");
+    for hundred in 0..13 {
+        for number in 1..=100 {
+            phone.post(new_message_id(), room, &format!("a lost one, {number}"));
+        }
+        let last = Seq(101 + hundred * 100);
+        phone.expect_all(room, Seq(2), last).await;
+    }
+    // One look at the journal tells of all of them, and none tells again.
+    node.set_failpoint("reconcile-off", "off").await;
+    bobs.expect_all(room, Seq(2), Seq(1_301)).await;
+    assert_eq!(
+        cluster.proxy(1).lost(),
+        1_300,
+        "the bus lost what it should"
+    );
+    bobs.seen_once_in_order(room);
+    let connections = bobs.read(|record| record.connection());
+    assert_eq!(connections, 1, "without coming back");
+}
+
+#[tokio::test]
+async fn a_fill_that_fails_is_tried_until_it_succeeds() {
+    let cluster = TestCluster::builder(ROOKERY)
+        .nodes(2)
+        .lossy(1)
+        .start()
+        .await;
+    let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
+    let room = ann.group("room", &[&bob]).await;
+    let phone = ann.connect(cluster.node(0)).await;
+    let bobs = bob.connect(cluster.node(1)).await;
+    let node = cluster.node(1);
+    node.set_failpoint("reconcile-off", "return").await;
+    cluster.proxy(1).lose("the lost one");
+    let lost = phone.send(room, "the lost one").await;
+    phone
+        .react(room, lost.seq, "👍", true)
+        .await
+        .expect("a reaction");
+    // Read with the lost one, and with nothing else that happens here.
+    cluster.sql("alter table reactions rename to away").await;
+    node.set_failpoint("reconcile-off", "off").await;
+    eventually("several attempts have failed", async || {
+        let metrics = cluster.metrics(1).await;
+        metrics.get(r#"rookery_fills_total{result="failed"}"#) > 2.0
+    })
+    .await;
+    assert!(!bobs.has("the lost one"));
+    cluster.sql("alter table away rename to reactions").await;
+    bobs.expect_message_within("the lost one", REPAIR).await;
+    bobs.seen_once_in_order(room);
+}
+
+/// Tells bob of a message that follows a lost one, on a node without one of the steps that keep the
+/// order; whether he gets the lost one all the same.
+async fn is_found_without(step: &str) -> bool {
+    let cluster = TestCluster::builder(ROOKERY)
+        .nodes(2)
+        .lossy(1)
+        .start()
+        .await;
+    let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
+    let room = ann.group("room", &[&bob]).await;
+    let phone = ann.connect(cluster.node(0)).await;
+    for step in [step, "reconcile-off"] {
+        cluster.node(1).set_failpoint(step, "return").await;
+    }
+    let bobs = bob.connect(cluster.node(1)).await;
+    cluster.proxy(1).lose("the lost one");
+    phone.send(room, "the lost one").await;
+    phone.send(room, "the next one").await;
+    phone.send(room, "one more").await;
+    bobs.expect_message_within("one more", REPAIR).await;
+    bobs.has("the lost one")
+}
+
+#[tokio::test]
+async fn these_stories_notice_when_nothing_waits_or_nobody_knows_where_a_socket_begins() {
+    assert!(!is_found_without("hold-off").await);
+    assert!(!is_found_without("base-not-read").await);
 }

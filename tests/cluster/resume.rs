@@ -225,7 +225,7 @@ async fn nothing_beyond_a_reset_comes_before_the_device_is_told_of_it() {
         let done = at(|event| matches!(event, ServerEvent::SyncDone(_)));
         let live = at(|event| matches!(event, ServerEvent::MessageNew(_)));
         assert!(
-            done < live,
+            done.is_some() && done < live,
             "a device cut off here skips 1,001 entries:\n{record}"
         );
     });

@@ -118,8 +118,9 @@ async fn a_client_on_a_slow_link_is_heard_while_it_is_told_what_it_missed() {
     let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
     let room = ann.group("room", &[&bob]).await;
     let anns = ann.connect(cluster.node(0)).await;
+    // Each nearly a frame, together more than the kernels on both sides hold.
     for number in 0..300 {
-        anns.send(room, &format!("{number} {}", "x".repeat(LONG)))
+        anns.send(room, &format!("{number} {}", "語".repeat(15_000)))
             .await;
     }
     let mut slow = open(&cluster, &bob, "/ws?resume=1").await;
@@ -128,6 +129,14 @@ async fn a_client_on_a_slow_link_is_heard_while_it_is_told_what_it_missed() {
         .await;
     slow.expect("message.batch").await;
     // It reads nothing more, and what it is told is more than anybody holds for it.
+    let (mut written, mut looks) = (0.0, 0);
+    eventually("the node can write nothing more", async || {
+        let now = cluster.metrics(0).await.get("rookery_frames_sent_total");
+        looks = if now == written { looks + 1 } else { 0 };
+        written = now;
+        looks >= 25
+    })
+    .await;
     let said = json!({
         "type": "message.send", "message_id": new_message_id(), "conversation_id": room,
         "content": "I am here",
@@ -136,4 +145,26 @@ async fn a_client_on_a_slow_link_is_heard_while_it_is_told_what_it_missed() {
     let heard = anns.expect_message_within("I am here", Duration::from_secs(5));
     heard.await;
     slow.expect("sync.done").await;
+}
+
+#[tokio::test]
+async fn these_stories_notice_an_outbox_without_a_bound() {
+    let cluster = TestCluster::builder(ROOKERY)
+        .set("FAILPOINTS", "outbox-unbounded=return")
+        .start()
+        .await;
+    let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
+    let room = ann.group("room", &[&bob]).await;
+    let _deaf = open(&cluster, &bob, "/ws").await;
+    let anns = ann.connect(cluster.node(0)).await;
+    for number in 0..400 {
+        anns.send(room, &format!("{number} {}", "x".repeat(LONG)))
+            .await;
+    }
+    let too_much = r#"rookery_slow_readers_total{cause="bytes"}"#;
+    assert_eq!(
+        cluster.metrics(0).await.get(too_much),
+        0.0,
+        "it is found all the same"
+    );
 }
