@@ -124,13 +124,13 @@ impl Waiting {
     async fn publish(&self, client: &Client, batch: &mut Vec<(Channel, Bytes)>) {
         let mut batch = batch.drain(..).peekable();
         while batch.peek().is_some() {
-            let mut size = 0;
-            let mut news = 0;
+            let (mut size, mut count, mut news) = (0, 0, 0);
             let pipeline = client.pipeline();
             while size < PIPELINE_BYTES_MAX
                 && let Some((channel, payload)) = batch.next()
             {
                 size += payload.len();
+                count += 1;
                 news += u64::from(is_news(&channel));
                 // Queues only; the pipeline is sent below.
                 let queued: Result<(), Error> = pipeline.publish(channel.name(), payload).await;
@@ -138,25 +138,40 @@ impl Waiting {
                     tracing::debug!(%error, "a publication could not be queued");
                 }
             }
-            self.send(client, pipeline, news).await;
+            if client.is_connected() {
+                let sent = send(client, pipeline, count).await;
+                self.note(sent, news);
+            } else {
+                let down = &metrics::bus_publish_dropped_total().down;
+                self.load.note_dropped(news, down);
+            }
             self.load.bytes.fetch_sub(size, Ordering::Relaxed);
         }
     }
 
-    async fn send(&self, client: &Client, pipeline: Pipeline<Client>, news: u64) {
-        let dropped = metrics::bus_publish_dropped_total();
-        if !client.is_connected() {
-            self.load.note_dropped(news, &dropped.down);
-            return;
-        }
-        match pipeline.all::<Value>().await {
-            Ok(_) => metrics::bus_published_total().increment(news),
+    fn note(&self, sent: Result<(), Error>, news: u64) {
+        match sent {
+            Ok(()) => metrics::bus_published_total().increment(news),
             Err(error) => {
-                self.load.note_dropped(news, &dropped.failed);
+                let failed = &metrics::bus_publish_dropped_total().failed;
+                self.load.note_dropped(news, failed);
                 tracing::debug!(%error, news, "publishing failed; the store repairs it");
             }
         }
     }
+}
+
+/// Sends a pipeline of `count` publications and waits for its answers.
+async fn send(client: &Client, pipeline: Pipeline<Client>, count: usize) -> Result<(), Error> {
+    // fred writes each command by itself behind which none waits, within a pipeline too: a system
+    // call for each publication. While one waits it fills its buffer first.
+    let waiting = async {
+        if count > 1 {
+            client.ping::<Value>(None).await.ok();
+        }
+    };
+    let (sent, ()) = tokio::join!(pipeline.all::<Value>(), waiting);
+    sent.map(drop)
 }
 
 #[cfg(test)]
