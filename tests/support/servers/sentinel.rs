@@ -61,13 +61,10 @@ impl Sentinels {
 
     /// All of the sentinels, as nodes take it.
     pub fn url(&self) -> String {
-        let addresses: Vec<String> = self
-            .watchers
-            .iter()
-            .map(|watcher| watcher.port.address().to_string())
-            .collect();
-        let addresses = addresses.join(",");
-        format!("redis-sentinel://{addresses}?sentinelServiceName={SERVICE}")
+        let addresses = self.watchers.iter().map(|watcher| watcher.port.address());
+        let nodes: Vec<String> = addresses.map(|address| format!("node={address}")).collect();
+        let (first, nodes) = (self.watchers[0].port.address(), nodes[1..].join("&"));
+        format!("redis-sentinel://{first}?{nodes}&sentinelServiceName={SERVICE}")
     }
 
     /// One of the two, whatever it is at present.
