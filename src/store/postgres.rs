@@ -31,8 +31,9 @@ use self::turns::Turns;
 use super::{Result, StoreOptions};
 use crate::metrics;
 
-/// How long a caller waits for a connection before it hears that the database is overloaded.
-const ACQUIRE_WITHIN: Duration = Duration::from_secs(2);
+/// How long a caller waits for a connection before it hears that the database is overloaded. Over a
+/// slow way making a new one takes five round trips.
+const ACQUIRE_WITHIN: Duration = Duration::from_secs(4);
 /// How long a transaction may take in which a lock may have to be waited for, which the server ends
 /// after 8 s.
 const TRANSACTION_WITHIN: Duration = Duration::from_secs(10);

@@ -126,6 +126,8 @@ async fn a_server_that_falls_silent_holds_nobody_up_for_long() {
     assert!(is_unavailable(&looked));
     assert!(began.elapsed() < GIVEN_UP, "{:?}", began.elapsed());
 
+    // Noticed by now, or by this one.
+    assert!(is_unavailable(&outage.send("refused").await));
     let began = Instant::now();
     for _ in 0..50 {
         assert!(is_unavailable(&outage.send("refused").await));

@@ -19,7 +19,7 @@ use sqlx::{Describe, Either, Error, Execute, Executor, Postgres, SqlStr};
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
-use super::reach::Reach;
+use super::reach::{self, Reach};
 use super::turns::Turn;
 use crate::metrics;
 use crate::store::Result;
@@ -43,7 +43,11 @@ impl Primary {
     /// A connection that is nobody else's.
     pub(super) async fn lease(&self) -> std::result::Result<Lease, Error> {
         self.reach.pass().await?;
-        match self.pool.acquire().await {
+        let acquired = tokio::select! {
+            acquired = self.pool.acquire() => acquired,
+            () = self.reach.gone() => return Err(reach::away()),
+        };
+        match acquired {
             Ok(connection) => Ok(Lease {
                 connection: Some(connection),
                 reach: Arc::clone(&self.reach),

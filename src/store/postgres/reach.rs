@@ -21,8 +21,9 @@ use crate::metrics;
 /// Operations that come within this time of the server's going wait for its return: most restarts
 /// are short.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// A server that does not let anybody in within this time counts as away.
-const PROBE_WITHIN: Duration = Duration::from_secs(2);
+/// A server that does not let anybody in within this time counts as away, unless it answered somebody
+/// who was in: over a slow way a log-in takes many times as long as a statement.
+const PROBE_WITHIN: Duration = Duration::from_secs(3);
 /// Between probes of a server that is away, at first and at most; each is jittered, so that many
 /// nodes do not come back as one.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -45,6 +46,7 @@ pub(super) struct Reach {
     /// How often a connection broke, and in milliseconds after `started` when it did last.
     troubles: AtomicU64,
     troubled_at: AtomicU64,
+    answers: AtomicU64,
     started: Instant,
 }
 
@@ -56,6 +58,7 @@ impl Reach {
             doubted: Arc::default(),
             troubles: AtomicU64::new(0),
             troubled_at: AtomicU64::new(0),
+            answers: AtomicU64::new(0),
             started: Instant::now(),
         });
         let probe = probe(Arc::downgrade(&reach), Arc::clone(&reach.doubted), options);
@@ -77,15 +80,31 @@ impl Reach {
         let back = states.wait_for(|state| *state == State::Up);
         match timeout_at(since + PATIENCE, back).await {
             Ok(Ok(_)) => Ok(()),
-            _ => Err(Error::Io(io::Error::new(
-                io::ErrorKind::NotConnected,
-                "the server is away",
-            ))),
+            _ => Err(away()),
+        }
+    }
+
+    /// Resolves when the server has been away for longer than an operation waits for it.
+    pub(super) async fn gone(&self) {
+        let mut states = self.state.subscribe();
+        loop {
+            let state = *states.borrow_and_update();
+            // The other end is here.
+            let changed = async { states.changed().await.ok() };
+            match state {
+                State::Up => drop(changed.await),
+                State::Away { since } => {
+                    if timeout_at(since + PATIENCE, changed).await.is_err() {
+                        return;
+                    }
+                }
+            }
         }
     }
 
     /// The server answered.
     pub(super) fn answered(&self) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
         if *self.state.borrow() != State::Up {
             self.set(State::Up);
         }
@@ -143,6 +162,12 @@ impl Reach {
     }
 }
 
+/// What an operation fails with that is not tried.
+pub(super) fn away() -> Error {
+    let kind = io::ErrorKind::NotConnected;
+    Error::Io(io::Error::new(kind, "the server is away"))
+}
+
 impl Drop for Reach {
     fn drop(&mut self) {
         // The probe wakes, and finds nobody to ask for.
@@ -154,7 +179,12 @@ async fn probe(reach: Weak<Reach>, doubted: Arc<Notify>, options: PgConnectOptio
     loop {
         doubted.notified().await;
         let mut pause = PAUSE_MIN;
-        while !answers(&options).await {
+        let count = || reach.upgrade().map(|r| r.answers.load(Ordering::Relaxed));
+        loop {
+            let before = count();
+            if lets_in(&options).await || count() != before {
+                break;
+            }
             let Some(reach) = reach.upgrade() else { return };
             let since = Instant::now();
             reach.set(State::Away { since });
@@ -171,7 +201,7 @@ async fn probe(reach: Weak<Reach>, doubted: Arc<Notify>, options: PgConnectOptio
 }
 
 /// Whether the server lets somebody in, or says why not: then it is there.
-async fn answers(options: &PgConnectOptions) -> bool {
+async fn lets_in(options: &PgConnectOptions) -> bool {
     let ask = async {
         let mut connection = PgConnection::connect_with(options).await?;
         connection.ping().await?;

@@ -42,8 +42,9 @@ const LOCK_FREE_HEADS: &str = lock_heads!(" skip locked");
 const EXISTING_HEADS: &str =
     "select conversation_id from conversation_heads where conversation_id = any($1)";
 
-/// How long a batch may take that waits for no lock. All other sends wait meanwhile.
-const STRAIGHT_WITHIN: Duration = Duration::from_secs(5);
+/// How long a batch may take that waits for no lock: ten round trips of half a second on a new
+/// connection, with time to get it. All other sends wait meanwhile.
+const STRAIGHT_WITHIN: Duration = Duration::from_secs(8);
 
 /// How long batches look for repeats first after one was met. A swarm of repeats makes each node
 /// trip once in this time.
