@@ -60,10 +60,18 @@ const ALONE_DRAIN_WINDOW: Duration = Duration::from_millis(200);
 pub async fn run(config: Config, options: Options) -> anyhow::Result<ExitCode> {
     let mut signals = signals().context("cannot take over signals")?;
     let tasks = Tasks::new();
-    let node = tokio::select! {
-        node = Node::start(&config, options, tasks.clone()) => node?,
-        _ = signals.next() => {
-            // Nobody was served yet. What was begun at the database is rolled back.
+    let started = tokio::select! {
+        started = Node::start(&config, options, tasks.clone()) => Some(started),
+        _ = signals.next() => None,
+    };
+    let node = match started {
+        Some(Ok(node)) => node,
+        // Nobody was served yet. What was begun at the database is rolled back.
+        Some(Err(error)) => {
+            tasks.stop(START_STOP).await;
+            return Err(error);
+        }
+        None => {
             tracing::info!("stopped while starting");
             tasks.stop(START_STOP).await;
             return Ok(ExitCode::SUCCESS);
@@ -158,6 +166,7 @@ impl Node {
         };
         if !finished {
             tracing::warn!("stopped before everything was finished");
+            self.tasks.stop(Duration::ZERO).await;
         }
         match (self.tasks.crashed(), finished) {
             (true, _) => ExitCode::FAILURE,
