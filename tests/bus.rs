@@ -4,6 +4,8 @@
 
 #[path = "bus_cases/bench.rs"]
 mod bench;
+#[path = "bus_cases/bounds.rs"]
+mod bounds;
 #[path = "bus_cases/contract.rs"]
 mod contract;
 #[path = "bus_cases/faults.rs"]
