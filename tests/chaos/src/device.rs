@@ -21,9 +21,9 @@ use crate::rooms::Rooms;
 use memory::Memory;
 use runner::Runner;
 
-/// What may wait for a device that has no room for more sends: a second of its share at the usual
-/// rate several times over. Beyond it work is left out, and counted.
-const JOBS: usize = 256;
+/// What may wait for a device that has no room for more sends: some seconds of its share. Beyond it
+/// work is left out, and counted.
+const JOBS: usize = 32;
 /// Nobody waits for a device that has not followed its last orders.
 const ORDERS: usize = 8;
 

@@ -148,6 +148,15 @@ impl Measure {
         }
     }
 
+    /// Grows for as long as anything is acknowledged or arrives.
+    pub(crate) fn progress(&self) -> u64 {
+        let count = &self.count;
+        [&count.acked, &count.arrivals, &count.changes]
+            .map(|counter| counter.load(Ordering::Relaxed))
+            .iter()
+            .sum()
+    }
+
     pub(crate) fn resumed(&self, took: Duration) {
         let mut worst = lock(&self.worst);
         worst.resume = worst.resume.max(took);

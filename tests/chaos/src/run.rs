@@ -35,32 +35,33 @@ pub async fn run(options: Options) -> Result<Report> {
 
     let recorder = Recorder::create(&folder.join(HISTORY), "chaos")?;
     let people = usize::from(options.people);
-    let world = World::start(&binary, people, recorder.clone()).await?;
+    let mut world = World::start(&binary, people, recorder.clone()).await?;
     let about = About::of(&options, seed, &binary, &world).await?;
     let (nemesis, watch) = (Nemesis::default(), Watch::default());
     let interrupted = faults(&world, &nemesis, &watch, (&options, seed, &kinds)).await;
 
+    eprintln!("healing");
     recorder.mark("heal");
     rest::heal(&world).await?;
     recorder.mark("rest");
     let (settled_in, restless) = rest::settle(&world).await?;
     watch.look(&world, 0).await;
-    let state = truth::read(&world).await?;
-    let logs = logs(&world);
-    let (measure, seen) = (world.measure.clone(), watch.seen());
-    world.end().await;
+    eprintln!("judging");
+    // Before the store is read: what is seen after that could not be judged.
+    world.end_devices().await;
     recorder.finish()?;
+    let state = truth::read(&world).await?;
 
     let verdict = judge(&folder, &state)?;
     let mut report = Report::new(about, &kinds, verdict);
     report.add_faults(nemesis.state(), interrupted);
-    report.add_figures(&measure, seen);
+    report.add_figures(&world.measure, watch.seen());
     report.add_rest(settled_in, restless);
     report.write(&folder)?;
     if options.keep || !report.is_clean() {
         let state = serde_json::to_vec(&state)?;
         std::fs::write(folder.join(STATE), state)?;
-        for (name, log) in logs {
+        for (name, log) in logs(&world) {
             std::fs::write(folder.join(format!("{name}.txt")), log)?;
         }
     } else {

@@ -87,8 +87,9 @@ impl World {
         Ok(devices)
     }
 
-    /// Ends all devices, each with the last line of its history, and then the cluster.
-    pub(crate) async fn end(self) {
-        join_all(self.devices.into_iter().map(Device::end)).await;
+    /// Ends all devices, each with the last line of its history.
+    pub(crate) async fn end_devices(&mut self) {
+        let devices = std::mem::take(&mut self.devices);
+        join_all(devices.into_iter().map(Device::end)).await;
     }
 }

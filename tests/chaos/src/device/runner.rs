@@ -21,8 +21,8 @@ use crate::people::Account;
 use crate::rooms::Rooms;
 
 /// Sends that may wait for their acks; then jobs wait. Below the client's own bound, so that
-/// sending never waits for room.
-const UNSETTLED: usize = 512;
+/// sending never waits for room, and so few that an outage of seconds is made up for in seconds.
+const UNSETTLED: usize = 128;
 /// Between attempts to log in.
 const AGAIN: Duration = Duration::from_millis(500);
 const EMOJI: [&str; 4] = ["👍", "❤️", "😀", "🎉"];

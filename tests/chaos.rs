@@ -1,0 +1,37 @@
+//! `make chaos` in small: the whole road from the plan to the verdict, so that it works when it is
+//! needed.
+
+use clap::Parser;
+use rookery_chaos::Options;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_run_is_clean() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().to_str().unwrap();
+    let options = Options::parse_from([
+        "rookery-chaos",
+        "--binary",
+        env!("CARGO_BIN_EXE_rookery"),
+        "--report",
+        report,
+        "--seed",
+        "4",
+        "--minutes",
+        "0.12",
+        "--people",
+        "6",
+        "--rate",
+        "40",
+        "--kinds",
+        "redis-kill-pubsub,client-flap,redis-pushes-dropped",
+        "--keep",
+    ]);
+    let run = rookery_chaos::run(options).await.unwrap();
+    let written = std::fs::read_to_string(folder.path().join("seed-4/report.md")).unwrap();
+    assert!(run.is_clean(), "{written}");
+    assert!(
+        !run.is_complete(),
+        "seven seconds are not three times three faults"
+    );
+    assert!(run.faults() > 0 && run.acked() > 0, "{written}");
+}
