@@ -14,7 +14,7 @@ use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::people::{PASSWORD, Person, patiently};
 use crate::proxy::{PostgresProxy, Proxy, RedisProxy};
-use crate::servers::{Nginx, Postgres, Redis};
+use crate::servers::{Nginx, Postgres, Redis, Sentinels};
 
 /// What every node of a test runs with, unless the test says otherwise.
 const SETTINGS: &[(&str, &str)] = &[
@@ -88,6 +88,7 @@ pub struct Builder {
     lossy: Vec<usize>,
     proxied: bool,
     own_postgres: bool,
+    sentinels: Option<String>,
     settings: BTreeMap<String, String>,
 }
 
@@ -121,6 +122,7 @@ impl TestCluster {
             lossy: Vec::new(),
             proxied: false,
             own_postgres: false,
+            sentinels: None,
             settings: settings.collect(),
         }
     }
@@ -318,6 +320,13 @@ impl Builder {
         self
     }
 
+    /// With the Redis that these sentinels name, instead of one of its own.
+    #[must_use]
+    pub fn sentinels(mut self, sentinels: &Sentinels) -> Self {
+        self.sentinels = Some(sentinels.url());
+        self
+    }
+
     /// Sets a variable of every node's environment.
     #[must_use]
     pub fn set(mut self, name: &str, value: &str) -> Self {
@@ -419,7 +428,11 @@ impl Builder {
         redis: &Redis,
         database: &str,
     ) -> BTreeMap<String, String> {
-        let redis = links.redis.as_ref().map_or(redis.url(), RedisProxy::url);
+        let redis = match (&self.sentinels, &links.redis) {
+            (Some(sentinels), _) => sentinels.clone(),
+            (None, Some(proxy)) => proxy.url(),
+            (None, None) => redis.url(),
+        };
         let database = match &links.postgres {
             Some(proxy) => proxy.url(database),
             None => database.to_owned(),

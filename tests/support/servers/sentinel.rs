@@ -98,7 +98,8 @@ impl Sentinels {
         self.ask(&["failover", SERVICE]).await.map(drop)
     }
 
-    async fn are_ready(&self) -> Result<()> {
+    /// Waits until the sentinels know each other, and the other one follows the master.
+    pub async fn are_ready(&self) -> Result<()> {
         self.until(
             "the sentinels know each other and the replica",
             async || {
