@@ -161,18 +161,22 @@ impl Node {
     /// # Panics
     /// It does not get ready.
     pub async fn restart(&self) {
+        let restarted = self.try_restart().await;
+        restarted.unwrap_or_else(|error| panic!("{} does not restart: {error:#}", self.name));
+    }
+
+    /// As [`Self::restart`].
+    ///
+    /// # Errors
+    /// It does not get ready: what it depends on may be away.
+    pub async fn try_restart(&self) -> Result<()> {
         let mut process = self.process.lock().await;
-        let restarted = async {
-            if process.is_running()? {
-                process.signal("KILL")?;
-                process.ended().await?;
-            }
-            *process = launch(&self.command, &self.folder, &self.ops, &self.http).await?;
-            anyhow::Ok(())
-        };
-        restarted
-            .await
-            .unwrap_or_else(|error| panic!("{} does not restart: {error:#}", self.name));
+        if process.is_running()? {
+            process.signal("KILL")?;
+            process.ended().await?;
+        }
+        *process = launch(&self.command, &self.folder, &self.ops, &self.http).await?;
+        Ok(())
     }
 
     /// What its operations port tells in numbers.

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::nodes::restart;
 use crate::kinds::{Kind, Part, Victim};
 use crate::world::{NODES, World};
 
@@ -36,10 +37,5 @@ pub(crate) const KINDS: &[Kind] = &[
 async fn die_at(world: &World, victim: Victim, seam: &str) -> Result<()> {
     let node = world.cluster.node(victim.of(NODES));
     node.set_failpoint(seam, "1*return(die)").await;
-    Ok(())
-}
-
-async fn restart(world: &World, victim: Victim) -> Result<()> {
-    world.cluster.node(victim.of(NODES)).restart().await;
     Ok(())
 }

@@ -1,10 +1,17 @@
 //! Nodes that die, hang and leave.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
+use tokio::time::{Instant, sleep};
 
 use super::nothing;
 use crate::kinds::{Kind, Part, Victim};
 use crate::world::{NODES, World};
+
+/// How long a node is started again and again: longer than any fault lasts.
+const PATIENCE: Duration = Duration::from_secs(90);
+const AGAIN: Duration = Duration::from_millis(500);
 
 pub(crate) const KINDS: &[Kind] = &[
     Kind {
@@ -54,8 +61,16 @@ async fn kill(world: &World, victim: Victim) -> Result<()> {
     Ok(())
 }
 
-async fn restart(world: &World, victim: Victim) -> Result<()> {
-    world.cluster.node(victim.of(NODES)).restart().await;
+/// Until it is ready, as a supervisor does: a node that finds no database ends.
+pub(super) async fn restart(world: &World, victim: Victim) -> Result<()> {
+    let node = world.cluster.node(victim.of(NODES));
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = node.try_restart().await {
+        if Instant::now() > deadline {
+            return Err(error);
+        }
+        sleep(AGAIN).await;
+    }
     Ok(())
 }
 
