@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the servers that the tests start for themselves: Redis, which is its sentinel too,
-# PostgreSQL and nginx; and what their faults need: pgrep finds nginx's workers.
+# PostgreSQL and nginx; and what faults need: pgrep finds nginx's workers, libfaketime sets clocks.
 # Does nothing when all are there. With --browser also Chromium, for tests of the web client.
 set -euo pipefail
 
@@ -22,6 +22,7 @@ have redis-server || missing+=(redis-server)
 have_postgres || missing+=(postgresql)
 have nginx || missing+=(nginx)
 have pgrep || missing+=(procps)
+compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || missing+=(libfaketime)
 if [[ $browser == yes ]]; then have chromium || missing+=(chromium); fi
 if [[ ${#missing[@]} -eq 0 ]]; then exit 0; fi
 
@@ -47,6 +48,6 @@ apt-get install -y -qq --no-install-recommends "${missing[@]}"
 # Nor at the next boot.
 if have systemctl; then
     for package in "${missing[@]}"; do
-        if [[ $package != @(chromium|procps) ]]; then systemctl disable --quiet "$package" || true; fi
+        if [[ $package != @(chromium|procps|libfaketime) ]]; then systemctl disable --quiet "$package" || true; fi
     done
 fi

@@ -31,11 +31,12 @@
 //! | F23 | sockets come and go while messages flow | `cluster::large` |
 //! | F24 | members come and go while messages flow | `cluster::groups`, [`oracle`] |
 //! | F25 | one `message_id` on two devices | `cluster::sending` |
+//! | F26 | a node whose clock is wrong | [`nodes`] |
 //! | F27 | SQLite: a hundred kills, a disk is full | `store::sqlite` |
 //! | F28 | a log-out while Redis is away | `cluster::sessions`, `cluster::database` |
 //! | F30 | the database is set back | `cluster::set_back` |
 //!
-//! Not told yet: a node whose clock is wrong (F26) and keys that change under load (F29).
+//! Not told yet: keys that change under load (F29).
 //!
 //! [`oracle`] leaves a step of the server out and sees to it that a story fails without it.
 

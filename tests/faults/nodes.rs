@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rookery_protocol::{MessageId, Seq};
 use rookery_test_support::{Device, SendFailure, TestCluster, new_message_id};
 use tokio::time::Instant;
 
@@ -43,6 +44,43 @@ async fn a_node_that_hung_catches_up() {
     pair.all_is_well().await;
 }
 
+/// F26: a clock that is an hour ahead orders nothing, hides nothing and loses nothing. Tokens are
+/// judged by the clock of the node that sees them.
+#[tokio::test]
+async fn a_clock_that_is_wrong_decides_nothing_but_tokens() {
+    let hour = Duration::from_secs(3_600);
+    let cluster = TestCluster::builder(ROOKERY)
+        .nodes(2)
+        .ahead(1, hour)
+        .start()
+        .await;
+    let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
+    let (right, ahead) = (cluster.node(0), cluster.node(1));
+    let (ann, bob) = (ann.log_in_at(right).await, bob.log_in_at(ahead).await);
+    let room = ann.group("room", &[&bob]).await;
+    let (anns, bobs) = (ann.connect(right).await, bob.connect(ahead).await);
+    for number in 0..10 {
+        anns.send(room, &format!("ann {number}")).await;
+        let seq = bobs.send(room, &format!("bob {number}")).await.seq;
+        for device in [&anns, &bobs] {
+            device.expect_all(room, Seq(2), seq).await;
+        }
+    }
+    let (anns_now, bobs_now) = (
+        anns.ready().await.server_time,
+        bobs.ready().await.server_time,
+    );
+    let apart = bobs_now.as_millis() - anns_now.as_millis();
+    assert!(apart > 3_500_000, "the clocks are {apart} ms apart");
+    for device in [&anns, &bobs] {
+        device.seen_once_in_order(room);
+    }
+    let (early, late) = (bob.at(right).me().await, ann.at(ahead).me().await);
+    for refused in [early, late] {
+        assert!(refused.is_err(), "a token is good only within its time");
+    }
+}
+
 /// F4: the sender's node dies when the message is stored and nobody else was told; found in the
 /// journal within 5 s.
 #[tokio::test]
@@ -80,11 +118,7 @@ async fn dies_at(fault: &str, seam: &str) {
 }
 
 /// Sends it again; its place, and whether it was there already.
-async fn repeat(
-    device: &Device,
-    pair: &Pair,
-    message_id: rookery_protocol::MessageId,
-) -> (i64, bool) {
+async fn repeat(device: &Device, pair: &Pair, message_id: MessageId) -> (i64, bool) {
     let again = device.try_send(message_id, pair.room, "last words").await;
     let again = again.unwrap_or_else(|failure| panic!("it is refused: {failure:?}"));
     (again.seq.0, again.duplicate)

@@ -52,6 +52,34 @@ async fn a_slow_database_only_slows_down() {
     pair.all_is_well().await;
 }
 
+/// F8: PostgreSQL has no connection left, and an operator ends those that there are. A send may be
+/// refused for a while, and then it is stored.
+#[tokio::test]
+async fn a_database_that_is_full_is_waited_for() {
+    let pair = Pair::on(TestCluster::builder(ROOKERY).own_postgres()).await;
+    let (postgres, database) = (pair.cluster.postgres(), pair.cluster.database());
+    postgres
+        .terminate_backends(database)
+        .await
+        .expect("it does");
+    let crowd = postgres.crowd_out(database).await.expect("it fills up");
+    assert!(crowd.len() > 100, "{}", crowd.len());
+    let message_id = new_message_id();
+    let crowded = pair.anns.try_send(message_id, pair.room, "no room").await;
+    if let Err(failure) = crowded {
+        let retryable = matches!(&failure, SendFailure::Refused(error) if error.retryable);
+        assert!(retryable, "an outage closes no socket: {failure:?}");
+    }
+    drop(crowd);
+    eventually("it is stored", async || {
+        let sent = pair.anns.try_send(message_id, pair.room, "no room").await;
+        sent.is_ok()
+    })
+    .await;
+    pair.is_heard("F8, full", "no room", REPAIR).await;
+    pair.all_is_well().await;
+}
+
 /// F9: clients leave while their messages are being stored. No transaction stays open, and no
 /// connection goes back to the pool in the middle of one.
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use futures_util::future::{join_all, try_join_all};
@@ -14,7 +15,7 @@ use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::people::{PASSWORD, Person, patiently};
 use crate::proxy::{PostgresProxy, Proxy, RedisProxy};
-use crate::servers::{Nginx, Postgres, Redis, Sentinels};
+use crate::servers::{Nginx, Postgres, Redis, Sentinels, clock_ahead};
 
 /// What every node of a test runs with, unless the test says otherwise.
 const SETTINGS: &[(&str, &str)] = &[
@@ -89,6 +90,7 @@ pub struct Builder {
     proxied: bool,
     own_postgres: bool,
     sentinels: Option<String>,
+    ahead: Option<(usize, Duration)>,
     settings: BTreeMap<String, String>,
 }
 
@@ -123,6 +125,7 @@ impl TestCluster {
             proxied: false,
             own_postgres: false,
             sentinels: None,
+            ahead: None,
             settings: settings.collect(),
         }
     }
@@ -327,6 +330,13 @@ impl Builder {
         self
     }
 
+    /// The clock of this node is so much ahead of the others'.
+    #[must_use]
+    pub fn ahead(mut self, node: usize, time: Duration) -> Self {
+        self.ahead = Some((node, time));
+        self
+    }
+
     /// Sets a variable of every node's environment.
     #[must_use]
     pub fn set(mut self, name: &str, value: &str) -> Self {
@@ -376,7 +386,10 @@ impl Builder {
             links.push(self.outbound(number, &redis, postgres).await?);
         }
         let start = async |number: usize| {
-            let settings = self.settings_of(&links[number], &redis, &database);
+            let mut settings = self.settings_of(&links[number], &redis, &database);
+            if let Some((_, time)) = self.ahead.filter(|(node, _)| *node == number) {
+                settings.extend(clock_ahead(time)?);
+            }
             let name = format!("node-{number}");
             let started = Node::start(&self.binary, &name, &settings).await;
             started.context(name)

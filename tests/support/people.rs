@@ -132,14 +132,26 @@ impl Person {
     /// # Panics
     /// The server refuses.
     pub async fn log_in_again(&self) -> Self {
+        self.log_in_by(&self.api).await
+    }
+
+    /// The same, on one node, whose clock is the token's.
+    ///
+    /// # Panics
+    /// The server refuses.
+    pub async fn log_in_at(&self, node: &Node) -> Self {
+        self.log_in_by(&self.at(node)).await
+    }
+
+    async fn log_in_by(&self, api: &Api) -> Self {
         let login = Login {
             login: self.name().into(),
             password: PASSWORD.into(),
             device_name: None,
         };
-        let tokens = patiently(async || self.api.login(&login).await).await;
+        let tokens = patiently(async || api.login(&login).await).await;
         let tokens = tokens.unwrap_or_else(|error| panic!("no log-in: {error}"));
-        Self::new(&self.api, tokens)
+        Self::new(api, tokens)
     }
 
     /// A new group of this person and others.
