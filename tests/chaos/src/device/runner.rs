@@ -128,7 +128,10 @@ impl Runner {
                 session_id, epoch, ..
             } => {
                 add(&self.measure.count.connections);
-                *lock(&self.seen.session) = Some(session_id);
+                if lock(&self.seen.session).replace(session_id) != Some(session_id) {
+                    // Logged in anew: what was revoked had no connection.
+                    *lock(&self.seen.revoked) = None;
+                }
                 self.memory.epoch = Some(epoch);
                 self.connected = Some(Instant::now());
             }
