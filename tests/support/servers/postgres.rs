@@ -3,7 +3,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
@@ -156,13 +155,6 @@ impl Postgres {
              WHERE datname = '{database}' AND pid <> pg_backend_pid()"
         );
         Ok(self.sql(database, &killed).await?.parse()?)
-    }
-
-    /// Runs a statement in a transaction that ends this much later, and so holds what it locks.
-    pub async fn hold(&self, database: &str, statement: &str, time: Duration) -> Result<()> {
-        let seconds = time.as_secs_f64();
-        let held = format!("{statement}; SELECT pg_sleep({seconds})");
-        self.sql(database, &held).await.map(drop)
     }
 
     /// Takes every connection that is left, until the streams are dropped.
