@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rookery_oracle::state::rows::{MEMBERSHIPS, MESSAGES};
+use rookery_oracle::{Event, FinalState, History, Line, Options, Report, check, event};
 use rookery_protocol::{ConversationId, Seq};
 use rookery_test_support::{
     Builder, Device, Person, Role, TestCluster, eventually, eventually_within,
@@ -24,11 +26,13 @@ pub(super) struct Pair {
     pub room: ConversationId,
     pub anns: Device,
     pub bobs: Device,
+    began: std::time::Instant,
 }
 
 impl Pair {
     /// In a cluster of two nodes; returns when messages take the bus.
     pub(super) async fn on(builder: Builder) -> Self {
+        let began = std::time::Instant::now();
         let cluster = builder.nodes(2).start().await;
         let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
         let room = ann.group("room", &[&bob]).await;
@@ -41,6 +45,7 @@ impl Pair {
             room,
             anns,
             bobs,
+            began,
         };
         pair.by_bus().await;
         pair
@@ -99,7 +104,8 @@ impl Pair {
         }
     }
 
-    /// Everybody has the whole log, in its order and once.
+    /// Everybody has the whole log, in its order and once, and the oracle finds nothing wrong with
+    /// what the devices did and saw.
     pub(super) async fn all_is_well(&self) {
         let room = self.ann.conversation(self.room).await;
         let last = room.expect("the room").last_seq;
@@ -107,6 +113,31 @@ impl Pair {
             device.expect_all(self.room, Seq(2), last).await;
             device.seen_once_in_order(self.room);
         }
+        let report = self.verdict().await;
+        assert!(report.is_clean(), "{}", report.to_markdown("a story"));
+    }
+
+    async fn verdict(&self) -> Report {
+        let messages = self.cluster.sql(MESSAGES).await;
+        let memberships = self.cluster.sql(MEMBERSHIPS).await;
+        let state = FinalState::of_rows(&messages, &memberships).expect("rows of the two tables");
+        let process = Event::Process {
+            format: event::FORMAT,
+            name: "story".to_owned(),
+            wall_ms: 0,
+        };
+        let mut lines = vec![Line {
+            t: 0,
+            device: event::PROCESS,
+            event: process,
+        }];
+        for (number, device) in (1..).zip([&self.anns, &self.bobs]) {
+            let person = device.person();
+            let who = (number, person.name());
+            lines.extend(device.read(|record| record.history(who, person.id(), self.began)));
+        }
+        let history = History::of_lines("story", lines);
+        check(&[history], &state, &Options::default()).expect("lines in memory can be read")
     }
 }
 
