@@ -46,7 +46,8 @@ struct Watcher {
     is_waiting: bool,
     /// To whom the user looks offline.
     is_hidden: bool,
-    /// Its outbox had no room for the last change.
+    /// Its outbox had no room for the last change; or it was shown one of which the others are told
+    /// only later, and which may be taken back before.
     is_owed: bool,
 }
 
@@ -108,7 +109,7 @@ impl Table {
         let mut watchers = watched.watchers.iter_mut();
         let watcher = watchers.find(|watcher| watcher.session.id == session_id)?;
         watcher.is_waiting = false;
-        watcher.is_owed = false;
+        watcher.is_owed = !watcher.is_hidden && watched.told != watched.now;
         let now = watched.now.unwrap_or(BusPresence::offline(user, None));
         Some(shown(&now, watcher.is_hidden))
     }
@@ -136,6 +137,7 @@ impl Table {
                 let event = ServerEvent::Presence(shown(&now, is_hidden));
                 let mut frame = SharedFrame::new(user, |_| event.clone());
                 watcher.tell(&mut frame);
+                watcher.is_owed |= !is_hidden && watched.told != watched.now;
                 is_owed |= watcher.is_owed;
             }
         }

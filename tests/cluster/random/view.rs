@@ -92,6 +92,9 @@ impl View {
                 let MessageChanged { message, .. } = change;
                 self.changed(message);
             }
+            // A new socket watches nobody; whom its answer lacks one shares no conversation with, so
+            // what was seen of them before is of the past.
+            ServerEvent::Ready(_) => self.presence.clear(),
             ServerEvent::Presence(presence) => {
                 self.presence.insert(presence.user_id, presence.clone());
             }

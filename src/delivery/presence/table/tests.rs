@@ -8,6 +8,7 @@ use crate::gateway::Frame;
 
 const ANN: UserId = UserId::from_uuid(Uuid::from_u128(1));
 const BOB: UserId = UserId::from_uuid(Uuid::from_u128(2));
+const CAROL: UserId = UserId::from_uuid(Uuid::from_u128(3));
 
 fn socket(id: u64, user_id: UserId) -> Arc<Session> {
     let access = Access {
@@ -83,6 +84,30 @@ fn the_first_change_goes_out_at_once_and_later_ones_become_one() {
     table.tell_due(start + TICK * 2);
     assert_eq!(received(&bobs), [""; 0]);
     assert_eq!(table.next_due(), None);
+}
+
+#[test]
+fn who_was_shown_a_change_early_is_told_that_it_was_taken_back() {
+    let (bobs, start) = (socket(1, BOB), Instant::now());
+    let mut table = watched(&bobs, start);
+    table.learn(online(10, 0), start);
+    table.learn(offline(), start);
+    // Of offline Bob's first socket is to be told when the second is over.
+    let (late, unblocked) = (socket(2, BOB), socket(3, CAROL));
+    table.begin(&late, ANN, false);
+    let shown = table.show(late.id, ANN).unwrap();
+    assert_eq!(shown.status, PresenceStatus::Offline);
+    table.begin(&unblocked, ANN, true);
+    table.show(unblocked.id, ANN).unwrap();
+    table.hide(ANN, CAROL, false);
+    assert_eq!(received(&unblocked), ["offline"]);
+    table.learn(online(10, 0), start + TICK / 2);
+    table.tell_due(start + TICK);
+    assert_eq!(received(&late), ["online"]);
+    assert_eq!(received(&unblocked), ["online"]);
+    assert_eq!(received(&bobs), ["online"], "knew it all the while");
+    table.tell_due(start + TICK * 2);
+    assert_eq!((received(&late).len(), table.next_due()), (0, None));
 }
 
 #[test]
