@@ -332,6 +332,13 @@ pub trait BlockStore {
     ) -> Result<Vec<UserId>>;
     /// Those of `users` who block `viewer`, in no particular order.
     async fn blockers_among(&self, viewer: UserId, users: &[UserId]) -> Result<Vec<UserId>>;
+    /// The blocks of `users` against `viewers`, each with the one who is blocked, in no particular
+    /// order.
+    async fn blocks_among(
+        &self,
+        users: &[UserId],
+        viewers: &[UserId],
+    ) -> Result<Vec<(UserId, UserId)>>;
 }
 
 /// The journal: one row a commit, from which nodes learn what news they lost.

@@ -7,7 +7,7 @@
 //!
 //! News is a hint. That somebody is gone is looked up before it is shown, since a node that saw the
 //! user leave may be told after one that saw them come; and because the bus may lose news, all who
-//! are watched are looked up again every few seconds.
+//! are watched are looked up again every few seconds, as is whom of their watchers they block.
 
 mod table;
 
@@ -39,7 +39,7 @@ const BATCH: usize = 1_000;
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// The shortest pause between two looks, however much gives reason.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
-/// How long a look waits for the store to tell when somebody was seen last.
+/// How long a look waits for the store to tell who blocks whom, or when somebody was seen last.
 const STORE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Who watches whom on this node. Cloning shares it.
@@ -246,6 +246,7 @@ impl Task {
         self.watchers.0.in_doubt.store(false, Ordering::SeqCst);
         let users = self.watchers.lock().users();
         for chunk in users.chunks(BATCH) {
+            self.look_for_blocks(chunk).await;
             let found = self.directory.look_up(chunk).await;
             let mut seen: Vec<BusPresence> = Vec::with_capacity(chunk.len());
             let listed = found.listings.iter();
@@ -260,6 +261,22 @@ impl Task {
             for seen in seen {
                 table.learn(seen, now);
             }
+        }
+    }
+
+    /// Reads whom of their watchers these users block: news of it may have been lost, or have come
+    /// when a socket was only about to watch.
+    async fn look_for_blocks(&self, users: &[UserId]) {
+        let read_at = Instant::now();
+        let viewers = self.watchers.lock().viewers(users);
+        let blocks = self.store.blocks_among(users, &viewers);
+        match tokio::time::timeout(STORE_WITHIN, blocks).await {
+            Ok(Ok(blocks)) => {
+                let blocks = blocks.into_iter().collect();
+                self.watchers.lock().hide_by(users, &blocks, read_at);
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "who blocks whom is looked up later"),
+            Err(_) => tracing::debug!("the store is slow; who blocks whom is looked up later"),
         }
     }
 

@@ -177,6 +177,30 @@ async fn a_redis_that_forgot_everything_is_told_again() {
 }
 
 #[tokio::test]
+async fn a_block_of_which_the_news_is_lost_is_found_by_the_next_look() {
+    let cluster = TestCluster::builder(ROOKERY)
+        .nodes(2)
+        .lossy(1)
+        .start()
+        .await;
+    let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
+    ann.group("room", &[&bob]).await;
+    let _anns = ann.connect(cluster.node(0)).await;
+    let bobs = bob.connect(cluster.node(1)).await;
+    bobs.watch(&[&ann]).await;
+    bobs.expect_presence(&ann, Online).await;
+
+    cluster.proxy(1).lose("blocked");
+    let api = ann.at(cluster.node(0));
+    api.block(bob.id()).await.expect("a block");
+    let hidden = bobs.expect_presence(&ann, Offline).await;
+    assert_eq!((hidden.online_since, hidden.last_seen_at), (None, None));
+    api.unblock(bob.id()).await.expect("no block");
+    bobs.expect_presence(&ann, Online).await;
+    assert_eq!(cluster.proxy(1).lost(), 2, "the bus lost what it should");
+}
+
+#[tokio::test]
 async fn nobody_goes_offline_because_redis_is_away() {
     let cluster = TestCluster::start(ROOKERY, 2).await;
     is_settled(&cluster).await;

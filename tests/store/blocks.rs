@@ -49,9 +49,9 @@ impl Fixture {
     }
 }
 
-fn sorted(mut ids: Vec<UserId>) -> Vec<UserId> {
-    ids.sort();
-    ids
+fn sorted<T: Ord>(mut items: Vec<T>) -> Vec<T> {
+    items.sort();
+    items
 }
 
 contract! {
@@ -153,6 +153,11 @@ contract! {
         assert_eq!(sorted(blockers), sorted(vec![alice, others[1]]));
         assert!(store.blockers_among(alice, &among).await.unwrap().is_empty());
         assert!(store.blockers_among(others[0], &[]).await.unwrap().is_empty());
+        let blocks = store.blocks_among(&among, &[others[0], others[1]]).await.unwrap();
+        let expected = [(alice, others[0]), (alice, others[1]), (others[1], others[0])];
+        assert_eq!(sorted(blocks), sorted(expected.to_vec()));
+        assert!(store.blocks_among(&among, &[alice]).await.unwrap().is_empty());
+        assert!(store.blocks_among(&[], &among).await.unwrap().is_empty());
     }
 }
 

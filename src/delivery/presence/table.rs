@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,8 @@ struct Watcher {
     is_waiting: bool,
     /// To whom the user looks offline.
     is_hidden: bool,
+    /// When that was found out.
+    judged_at: Instant,
     /// Its outbox had no room for the last change; or it was shown one of which the others are told
     /// only later, and which may be taken back before.
     is_owed: bool,
@@ -58,6 +60,14 @@ impl Table {
 
     pub(super) fn users(&self) -> Vec<UserId> {
         self.users.keys().copied().collect()
+    }
+
+    /// Whoever watches some of these users.
+    pub(super) fn viewers(&self, users: &[UserId]) -> Vec<UserId> {
+        let watched = users.iter().filter_map(|user| self.users.get(user));
+        let watchers = watched.flat_map(|watched| &watched.watchers);
+        let viewers: HashSet<UserId> = watchers.map(|watcher| watcher.session.user_id).collect();
+        viewers.into_iter().collect()
     }
 
     pub(super) fn is_watched(&self, user: UserId) -> bool {
@@ -91,13 +101,15 @@ impl Table {
 
     pub(super) fn begin(&mut self, session: &Arc<Session>, user: UserId, is_hidden: bool) {
         let watchers = &mut self.users.entry(user).or_default().watchers;
+        let judged_at = Instant::now();
         match watchers.iter_mut().find(|w| w.session.id == session.id) {
             // Goes on hearing of changes, whatever becomes of this request.
-            Some(watcher) => watcher.is_hidden = is_hidden,
+            Some(watcher) => (watcher.is_hidden, watcher.judged_at) = (is_hidden, judged_at),
             None => watchers.push(Watcher {
                 session: Arc::clone(session),
                 is_waiting: true,
                 is_hidden,
+                judged_at,
                 is_owed: false,
             }),
         }
@@ -126,18 +138,47 @@ impl Table {
 
     /// Shows a user as offline to the sockets of `viewer`, or as everybody sees them again.
     pub(super) fn hide(&mut self, user: UserId, viewer: UserId, is_hidden: bool) {
+        self.judge(user, Instant::now(), |watcher| {
+            (watcher.session.user_id == viewer).then_some(is_hidden)
+        });
+    }
+
+    /// Takes in who of these users blocks whom, each with the one who is blocked. What a watcher was
+    /// told of since it was read is newer.
+    pub(super) fn hide_by(
+        &mut self,
+        users: &[UserId],
+        blocks: &HashSet<(UserId, UserId)>,
+        read_at: Instant,
+    ) {
+        for user in users {
+            self.judge(*user, read_at, |watcher| {
+                let is_hidden = blocks.contains(&(*user, watcher.session.user_id));
+                (watcher.judged_at < read_at).then_some(is_hidden)
+            });
+        }
+    }
+
+    /// Shows a user, or hides them, as `verdict` has it for each who watches; those it has nothing
+    /// for stay as they are.
+    fn judge(&mut self, user: UserId, at: Instant, verdict: impl Fn(&Watcher) -> Option<bool>) {
         let Some(watched) = self.users.get_mut(&user) else {
             return;
         };
         let now = watched.now.unwrap_or(BusPresence::offline(user, None));
+        let is_early = watched.told != watched.now;
         let mut is_owed = false;
         for watcher in &mut watched.watchers {
-            if watcher.session.user_id == viewer && watcher.is_hidden != is_hidden {
+            let Some(is_hidden) = verdict(watcher) else {
+                continue;
+            };
+            watcher.judged_at = at;
+            if watcher.is_hidden != is_hidden {
                 watcher.is_hidden = is_hidden;
                 let event = ServerEvent::Presence(shown(&now, is_hidden));
                 let mut frame = SharedFrame::new(user, |_| event.clone());
                 watcher.tell(&mut frame);
-                watcher.is_owed |= !is_hidden && watched.told != watched.now;
+                watcher.is_owed |= !is_hidden && is_early;
                 is_owed |= watcher.is_owed;
             }
         }

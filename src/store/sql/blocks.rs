@@ -30,7 +30,8 @@ pub(in crate::store) const MARK: &str =
 pub(in crate::store) const BLOCKS_OF: &str = "select blocked_id from blocks \
     where user_id = $1 and blocked_id > $2 order by blocked_id limit $3";
 
-/// Implements `BlockStore`; needs `HEAD_LOCKED`, `FIRST_OF_PAIR_LOCKED` and `BLOCKERS_AMONG`.
+/// Implements `BlockStore`; needs `HEAD_LOCKED`, `FIRST_OF_PAIR_LOCKED`, `BLOCKERS_AMONG` and
+/// `BLOCKS_AMONG`.
 macro_rules! block_store {
     ($store:ty) => {
         use async_trait::async_trait;
@@ -83,6 +84,21 @@ macro_rules! block_store {
                 Ok(sqlx::query_scalar(BLOCKERS_AMONG)
                     .bind(viewer)
                     .bind(super::list(users.iter().map(UserId::as_uuid)))
+                    .fetch_all(self.reader())
+                    .await?)
+            }
+
+            async fn blocks_among(
+                &self,
+                users: &[UserId],
+                viewers: &[UserId],
+            ) -> Result<Vec<(UserId, UserId)>> {
+                if users.is_empty() || viewers.is_empty() {
+                    return Ok(Vec::new());
+                }
+                Ok(sqlx::query_as(BLOCKS_AMONG)
+                    .bind(super::list(users.iter().map(UserId::as_uuid)))
+                    .bind(super::list(viewers.iter().map(UserId::as_uuid)))
                     .fetch_all(self.reader())
                     .await?)
             }

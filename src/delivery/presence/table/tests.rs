@@ -159,6 +159,28 @@ fn to_whom_a_user_hides_the_user_looks_offline_until_that_ends() {
 }
 
 #[test]
+fn blocks_of_which_no_news_came_hide_unless_newer_news_did() {
+    let (bobs, start) = (socket(1, BOB), Instant::now());
+    let carols = socket(2, CAROL);
+    let mut table = watched(&bobs, start);
+    table.begin(&carols, ANN, false);
+    table.show(carols.id, ANN).unwrap();
+    table.learn(online(10, 0), start);
+    let blocks = HashSet::from([(ANN, BOB)]);
+    table.hide_by(&[ANN], &blocks, start);
+    assert_eq!(received(&bobs), ["online"], "read before he watched");
+    let later = Instant::now() + TICK;
+    table.hide_by(&[ANN], &blocks, later);
+    assert_eq!(received(&bobs), ["offline"]);
+    table.hide_by(&[ANN], &HashSet::new(), later + TICK);
+    assert_eq!(received(&bobs), ["online"]);
+    assert_eq!(received(&carols), ["online"], "nobody blocks her");
+    let mut viewers = table.viewers(&[ANN, BOB]);
+    viewers.sort();
+    assert_eq!(viewers, [BOB, CAROL]);
+}
+
+#[test]
 fn a_reader_that_is_behind_gets_the_newest_later_and_stays() {
     let (bobs, start) = (socket(1, BOB), Instant::now());
     let mut table = watched(&bobs, start);
