@@ -31,11 +31,20 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) conversation_id: ConversationId,
-    /// Users with sockets here, and the position of the one that lacks most; `None`: they did not
-    /// know the conversation.
-    pub(super) users: Vec<(UserId, Option<Seq>)>,
+    /// Of users with sockets here.
+    pub(super) lacks: Vec<Lack>,
     pub(super) target: Seq,
     pub(super) path: Path,
+}
+
+/// What the sockets of one user lack of a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lack {
+    pub(super) user: UserId,
+    /// The lowest position among those that know the conversation.
+    pub(super) lowest: Option<Seq>,
+    /// One of them does not know it yet.
+    pub(super) is_new: bool,
 }
 
 /// What was read.
@@ -90,8 +99,8 @@ impl Fills {
                 () = parts.tasks.stopping().cancelled() => return None,
             }
             pause = (pause * 2).min(RETRY_MAX);
-            let mut users = request.users.iter();
-            if !users.any(|(user, _)| parts.registry.has(*user)) {
+            let mut lacks = request.lacks.iter();
+            if !lacks.any(|lack| parts.registry.has(lack.user)) {
                 return None;
             }
         }
@@ -116,7 +125,7 @@ fn spread(pause: Duration, id: ConversationId) -> Duration {
 /// Reads everything one step needs.
 async fn read(store: &dyn Store, request: &Request) -> Result<Filled> {
     let id = request.conversation_id;
-    let users: Vec<UserId> = request.users.iter().map(|(user, _)| *user).collect();
+    let users: Vec<UserId> = request.lacks.iter().map(|lack| lack.user).collect();
     let memberships = store.memberships_in(id, &users).await?;
     let from = start_of(request, &memberships);
     let end = memberships
@@ -164,16 +173,19 @@ async fn step(
     }
     Ok((entries, false))
 }
-/// The lowest position among those concerned.
+
+/// The lowest position among those concerned. One who does not know the conversation begins at the
+/// joining; one who does not know it and has left is told nothing, and must not be read for: a step
+/// that brings nobody forward would be read again and again.
 fn start_of(request: &Request, memberships: &[Membership]) -> Seq {
     let joined = |user: UserId| {
-        let membership = memberships.iter().find(|m| m.user_id == user)?;
-        Some(membership.joined_seq)
+        let mut present = memberships.iter().filter(|m| m.is_present());
+        Some(present.find(|m| m.user_id == user)?.joined_seq)
     };
-    let positions = request
-        .users
-        .iter()
-        .filter_map(|(user, known)| known.or_else(|| joined(*user)));
+    let positions = request.lacks.iter().flat_map(|lack| {
+        let begins = lack.is_new.then(|| joined(lack.user)).flatten();
+        lack.lowest.into_iter().chain(begins)
+    });
     positions.min().unwrap_or(request.target)
 }
 
@@ -216,9 +228,9 @@ async fn views(
             SystemNotice::GroupUpdated { .. } | SystemNotice::RoleChanged { .. }
         )
     });
-    let shown = request.users.iter();
-    let shown = shown.filter(|(_, known)| changed || known.is_none());
-    let shown: Vec<UserId> = shown.map(|(user, _)| *user).collect();
+    let shown = request.lacks.iter();
+    let shown = shown.filter(|lack| changed || lack.is_new);
+    let shown: Vec<UserId> = shown.map(|lack| lack.user).collect();
     if shown.is_empty() {
         return Ok(HashMap::new());
     }
@@ -226,4 +238,66 @@ async fn views(
         .conversation_for(request.conversation_id, &shown)
         .await?;
     Ok(views.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use rookery_protocol::conversation::{ConversationKind, MemberRole};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::store::FanoutMode;
+
+    fn user(n: u128) -> UserId {
+        UserId::from_uuid(Uuid::from_u128(n))
+    }
+
+    fn membership(n: u128, joined: i64, left: Option<i64>) -> Membership {
+        Membership {
+            conversation_id: ConversationId::from_uuid(Uuid::nil()),
+            user_id: user(n),
+            kind: ConversationKind::Group,
+            role: MemberRole::Member,
+            joined_seq: Seq(joined),
+            visible_from: Seq(0),
+            left_seq: left.map(Seq),
+            delivered_seq: Seq(0),
+            read_seq: Seq(0),
+            last_seq: Seq(900),
+            fanout: FanoutMode::Direct,
+        }
+    }
+
+    fn start(lacks: &[(u128, Option<i64>, bool)], memberships: &[Membership]) -> Seq {
+        let lacks = lacks.iter().map(|(n, lowest, is_new)| Lack {
+            user: user(*n),
+            lowest: lowest.map(Seq),
+            is_new: *is_new,
+        });
+        let request = Request {
+            conversation_id: ConversationId::from_uuid(Uuid::nil()),
+            lacks: lacks.collect(),
+            target: Seq(900),
+            path: Path::Fill,
+        };
+        start_of(&request, memberships)
+    }
+
+    #[test]
+    fn a_new_socket_does_not_hide_that_another_of_the_same_user_lacks_more() {
+        let returned = [membership(1, 792, None)];
+        assert_eq!(start(&[(1, Some(679), true)], &returned), Seq(679));
+        assert_eq!(start(&[(1, Some(800), true)], &returned), Seq(792));
+    }
+
+    #[test]
+    fn nothing_is_read_for_who_does_not_know_the_conversation_and_has_left() {
+        let left = membership(1, 10, Some(700));
+        let others = [left.clone(), membership(2, 0, None)];
+        assert_eq!(
+            start(&[(1, None, true), (2, Some(850), false)], &others),
+            Seq(850)
+        );
+        assert_eq!(start(&[(1, None, true)], &[left]), Seq(900));
+    }
 }

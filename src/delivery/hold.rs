@@ -114,7 +114,8 @@ impl<T> Holds<T> {
         let entry = held.entries.remove(&seq).map(|(entry, _)| entry);
         held.entries = held.entries.split_off(&seq);
         self.bytes.give(before - held.bytes());
-        if held.target <= seq {
+        // A target that was not kept is still to be filled.
+        if held.target < seq || (held.target == seq && entry.is_some()) {
             self.forget(key);
         }
         entry
@@ -221,6 +222,17 @@ mod tests {
         assert_eq!(overdue, [expected]);
         holds.passed(key(1), Seq(last));
         assert!(holds.held.is_empty());
+    }
+
+    #[test]
+    fn a_target_that_was_not_kept_waits_for_its_fill() {
+        let (mut holds, _) = holds();
+        holds.keep(key(1), Seq(6), 6, HELD_BYTES_MAX + 1);
+        assert_eq!(holds.take(key(1), Seq(6)), None);
+        assert_eq!(holds.overdue(Instant::now() + HOLD)[0].target, Seq(6));
+        holds.keep(key(2), Seq(6), 6, SMALL);
+        assert_eq!(holds.take(key(2), Seq(6)), Some(6));
+        assert!(!holds.held.contains_key(&key(2)));
     }
 
     #[test]

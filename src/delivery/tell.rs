@@ -14,7 +14,7 @@ use super::fill::Filled;
 use super::{Audience, DeliveryParts, Path};
 use crate::bus::BusPresence;
 use crate::failpoint::{self, Failpoint};
-use crate::gateway::{Lane, Registry, Session, SharedFrame, Verdict};
+use crate::gateway::{Lane, Positions, Registry, Session, SharedFrame, Verdict};
 use crate::presence::shown;
 use crate::store::{LogEntry, Membership};
 
@@ -150,6 +150,11 @@ pub(super) fn fill_session(
         };
         session.send(&ServerEvent::ConversationCreated(changed));
     }
+    let live = positions.live(id);
+    if live.is_some_and(|position| position < membership.visible_from) {
+        start_over(session, &mut positions);
+        return false;
+    }
     for (entry, frame) in filled.entries.iter().zip(frames) {
         let seq = entry.seq();
         if seq <= membership.visible_from || seq > membership.visible_to() {
@@ -162,10 +167,8 @@ pub(super) fn fill_session(
             }
             Verdict::Pass => {}
             Verdict::Ahead if positions.get(id) < Some(filled.from) => return true,
-            // What comes next for it is not to be had, for instance since its user left and came
-            // back: the socket starts over with its cursors.
             Verdict::Ahead => {
-                session.close(CloseCode::Resynchronise);
+                start_over(session, &mut positions);
                 return false;
             }
             _ => {}
@@ -176,6 +179,13 @@ pub(super) fn fill_session(
         positions.forget(id);
     }
     false
+}
+
+/// What comes next for a socket is not to be had, for instance since its user left and came back: it
+/// starts over with its cursors. Until it is gone nothing is read for it any more.
+fn start_over(session: &Session, positions: &mut Positions) {
+    positions.end();
+    session.close(CloseCode::Resynchronise);
 }
 
 /// If an entry reports a change of the group, queues what that means for one socket.

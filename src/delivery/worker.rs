@@ -83,6 +83,14 @@ impl Worker {
             for work in batch.drain(..) {
                 self.work(work);
             }
+            // A queue that is never empty must not keep holds waiting.
+            if self
+                .holds
+                .deadline()
+                .is_some_and(|due| due <= Instant::now())
+            {
+                self.fill_overdue();
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rookery_protocol::{ConversationId, Seq, UserId};
 
 use super::Worker;
-use crate::delivery::fill::{Filled, Request};
+use crate::delivery::fill::{Filled, Lack, Request};
 use crate::delivery::tell::{EntryFrame, fill_session};
 use crate::delivery::{Audience, Behind, Work, seats};
 use crate::gateway::Session;
@@ -70,29 +70,27 @@ impl Worker {
         let mut users = behind.users;
         users.sort_unstable();
         users.dedup();
-        let lacking = |user: UserId| Some((user, self.lacking(user, conversation_id, target)?));
-        let users: Vec<_> = users.into_iter().filter_map(lacking).collect();
-        let nobody = users.is_empty();
+        let lack = |user: UserId| self.lacking(user, conversation_id, target);
+        let lacks: Vec<Lack> = users.into_iter().filter_map(lack).collect();
+        let nobody = lacks.is_empty();
         (!nobody).then_some(Request {
             conversation_id,
-            users,
+            lacks,
             target,
             path,
         })
     }
 
-    /// The lowest position among a user's sockets that have not reached `target`, itself `None`
-    /// where a socket does not know the conversation; `None` if no socket lacks anything.
-    pub(super) fn lacking(
-        &self,
-        user: UserId,
-        id: ConversationId,
-        target: Seq,
-    ) -> Option<Option<Seq>> {
+    /// What a user's sockets lack up to `target`; `None` if they have it all.
+    pub(super) fn lacking(&self, user: UserId, id: ConversationId, target: Seq) -> Option<Lack> {
         let sessions = self.parts.registry.of(user);
         let lacks = |session: &Arc<Session>| session.positions().lacks(id, target);
-        let positions = sessions.iter().filter_map(lacks);
-        positions.min()
+        let positions: Vec<Option<Seq>> = sessions.iter().filter_map(lacks).collect();
+        (!positions.is_empty()).then(|| Lack {
+            user,
+            lowest: positions.iter().flatten().min().copied(),
+            is_new: positions.contains(&None),
+        })
     }
 
     /// Nobody is left of those for whom a conversation was read.
@@ -130,16 +128,18 @@ impl Worker {
         let lowest = rooms.seats(id, |seats| lowest_position(seats, id));
         self.release((Audience::Room, id), lowest.flatten());
         drop(frames);
-        let next = self.filling.remove(&id).and_then(|filling| filling.next);
+        // What is left to do and what was asked for meanwhile are read as one: otherwise, who is far
+        // behind would keep the others waiting for as long as that takes.
+        let mut filling = self.filling.remove(&id).unwrap_or_default();
         if lags {
-            self.fill(Behind {
+            filling.join(Behind {
                 conversation_id: id,
                 users: filled.users,
                 target: filled.target,
                 path: filled.path,
             });
         }
-        if let Some(next) = next {
+        if let Some(next) = filling.next {
             self.fill(next);
         }
     }
