@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use rookery_protocol::event::ServerEvent;
@@ -75,6 +75,8 @@ pub(super) struct Link {
     unflushed: u64,
     /// When the reader is too slow; `None` while nothing is being written.
     deadline: Option<Instant>,
+    /// Something was written since the client was heard last.
+    has_written: bool,
 }
 
 /// What the socket did.
@@ -91,6 +93,7 @@ impl Link {
             frames: VecDeque::new(),
             unflushed: 0,
             deadline: None,
+            has_written: false,
         }
     }
 
@@ -127,26 +130,42 @@ impl Link {
         may_read: bool,
     ) -> Option<Result<WsMessage, Ended>> {
         let busy = self.deadline.is_some();
+        // What is queued goes out before more is read: who hangs up behind a request is owed its
+        // answer. Not twice in a row, so that an outbox that is never empty keeps nobody unheard.
+        if !self.has_written
+            && let Some(next) = session.outbox.next(busy).now_or_never()
+        {
+            return self.follow(next);
+        }
         tokio::select! {
-            io = self.io(may_read) => match io {
-                Io::Read(Some(Ok(message))) => Some(Ok(message)),
-                Io::Read(None) => Some(Err(Ended::Peer(None))),
-                Io::Flushed(Ok(())) => None,
-                Io::Read(Some(Err(error))) | Io::Flushed(Err(error)) => {
-                    Some(Err(Ended::of_error(&error)))
-                }
-                Io::TooSlow => {
-                    metrics::slow_readers_total().stalled.increment(1);
-                    Some(Err(Ended::Close(CloseCode::TooSlow)))
-                }
-            },
-            next = session.outbox.next(busy) => match next {
-                Next::Write(frames) => {
-                    self.begin(frames);
-                    None
-                }
-                Next::Close(code) => Some(Err(Ended::Close(code))),
-            },
+            io = self.io(may_read) => self.note(io),
+            next = session.outbox.next(busy) => self.follow(next),
+        }
+    }
+
+    fn note(&mut self, io: Io) -> Option<Result<WsMessage, Ended>> {
+        self.has_written = matches!(io, Io::Flushed(_));
+        match io {
+            Io::Read(Some(Ok(message))) => Some(Ok(message)),
+            Io::Read(None) => Some(Err(Ended::Peer(None))),
+            Io::Flushed(Ok(())) => None,
+            Io::Read(Some(Err(error))) | Io::Flushed(Err(error)) => {
+                Some(Err(Ended::of_error(&error)))
+            }
+            Io::TooSlow => {
+                metrics::slow_readers_total().stalled.increment(1);
+                Some(Err(Ended::Close(CloseCode::TooSlow)))
+            }
+        }
+    }
+
+    fn follow(&mut self, next: Next) -> Option<Result<WsMessage, Ended>> {
+        match next {
+            Next::Write(frames) => {
+                self.begin(frames);
+                None
+            }
+            Next::Close(code) => Some(Err(Ended::Close(code))),
         }
     }
 
