@@ -8,21 +8,47 @@ use serde::Deserialize;
 use super::{EntryKind, FinalState, Stored};
 use crate::event::Fingerprint;
 
+macro_rules! messages {
+    () => {
+        "select json_build_object(\
+         'conversation', conversation_id, 'seq', seq, 'message_id', message_id, \
+         'sender', sender_id, 'kind', kind, 'of', target_seq, \
+         'content', case when kind in ('text', 'system') and deleted_at is null \
+                         then convert_from(content, 'UTF8') end, \
+         'changed', edited_at is not null or deleted_at is not null, \
+         'notice', case when kind = 'system' then metadata::json end) \
+         from messages"
+    };
+}
+
+macro_rules! memberships {
+    () => {
+        "select json_build_object(\
+         'conversation', conversation_id, 'user', user_id, 'joined', joined_seq, \
+         'left', left_seq, 'history_visible', history_visible, \
+         'delivered', delivered_seq, 'read', read_seq) \
+         from members join conversations using (conversation_id)"
+    };
+}
+
 /// All logs, for [`FinalState::of_rows`].
-pub const MESSAGES: &str = "select json_build_object(\
-    'conversation', conversation_id, 'seq', seq, 'message_id', message_id, 'sender', sender_id, \
-    'kind', kind, 'of', target_seq, \
-    'content', case when kind in ('text', 'system') and deleted_at is null \
-                    then convert_from(content, 'UTF8') end, \
-    'changed', edited_at is not null or deleted_at is not null, \
-    'notice', case when kind = 'system' then metadata::json end) \
-    from messages order by conversation_id, seq";
+pub const MESSAGES: &str = concat!(messages!(), " order by conversation_id, seq");
 
 /// All memberships, for [`FinalState::of_rows`].
-pub const MEMBERSHIPS: &str = "select json_build_object(\
-    'conversation', conversation_id, 'user', user_id, 'joined', joined_seq, 'left', left_seq, \
-    'history_visible', history_visible, 'delivered', delivered_seq, 'read', read_seq) \
-    from members join conversations using (conversation_id)";
+pub const MEMBERSHIPS: &str = memberships!();
+
+/// The log of one conversation: all of them as text at once may be too much for the memory.
+#[must_use]
+pub fn messages_of(id: ConversationId) -> String {
+    let all = messages!();
+    format!("{all} where conversation_id = '{id}' order by seq")
+}
+
+/// The memberships of one conversation.
+#[must_use]
+pub fn memberships_of(id: ConversationId) -> String {
+    format!("{MEMBERSHIPS} where conversation_id = '{id}'")
+}
 
 #[derive(Deserialize)]
 struct Row {
