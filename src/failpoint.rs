@@ -23,6 +23,8 @@ pub enum Failpoint {
     BeforePublish,
     /// Seam: a socket's channels are subscribed, its base is not yet read.
     BeforeBase,
+    /// Seam: a socket's base is read, its positions do not have it yet.
+    AfterBase,
     /// Seam: a sync has replayed everything and not yet said `sync.done`.
     BeforeSyncDone,
     /// Seam: the drain task of the bus has received something.
@@ -49,6 +51,7 @@ impl Failpoint {
         ("after-commit", Self::AfterCommit),
         ("before-publish", Self::BeforePublish),
         ("before-base", Self::BeforeBase),
+        ("after-base", Self::AfterBase),
         ("before-sync-done", Self::BeforeSyncDone),
         ("bus-drain", Self::BusDrain),
         ("reconcile-off", Self::ReconcileOff),

@@ -9,7 +9,6 @@
 mod plan;
 mod replay;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use rookery_protocol::command::Sync;
@@ -17,7 +16,7 @@ use rookery_protocol::event::{ErrorDetail, ServerEvent};
 use rookery_protocol::{CloseCode, ConversationId, ErrorCode, limits};
 
 use crate::error::AppError;
-use crate::gateway::{Gateway, Push, Seats, Session, take_seats};
+use crate::gateway::{Gateway, Push, Seats, Session, recheck, take_seats};
 use crate::store::{FanoutMode, Membership, StoreError};
 
 /// Why a sync did not come to its end.
@@ -84,20 +83,10 @@ async fn run(gateway: &Gateway, session: &Arc<Session>, command: Sync) -> Result
     let memberships = memberships(gateway, session).await?;
     let plan = plan::make(&memberships, command.cursors.as_ref());
     replay::run(gateway, session, plan, command.reference, command.since).await?;
-    // What a look into the journal passed over while this sync had the conversations: entries, a
-    // return to a conversation that was replayed to its end, one that has become large.
-    let memberships = present(gateway, session).await?;
-    let ends: HashMap<_, _> = memberships
-        .iter()
-        .map(|m| (m.conversation_id, m.last_seq))
-        .collect();
-    let behind: Vec<_> = {
-        let positions = session.positions();
-        let unknown = ends.iter().filter(|(id, _)| positions.get(**id).is_none());
-        let unknown = unknown.map(|(id, end)| (*id, *end));
-        positions.behind(&ends).chain(unknown).collect()
-    };
-    crate::gateway::noted(gateway, session, behind).await;
+    // The sync is told to be done, and is not taken back. What a look into the journal passed over
+    // while it had the conversations: entries, a return to a conversation that was replayed to its
+    // end, one that has become large.
+    recheck(gateway, session).await;
     Ok(())
 }
 
@@ -106,26 +95,13 @@ async fn memberships(
     gateway: &Gateway,
     session: &Arc<Session>,
 ) -> Result<Vec<Membership>, StoreError> {
-    seated(gateway, session, true).await
-}
-
-/// As [`memberships`], without those that have ended.
-async fn present(gateway: &Gateway, session: &Arc<Session>) -> Result<Vec<Membership>, StoreError> {
-    seated(gateway, session, false).await
-}
-
-async fn seated(
-    gateway: &Gateway,
-    session: &Arc<Session>,
-    and_past: bool,
-) -> Result<Vec<Membership>, StoreError> {
     let user = [session.user_id];
-    let memberships = gateway.store.memberships_of(&user, and_past).await?;
+    let memberships = gateway.store.memberships_of(&user, true).await?;
     let large = |m: &&Membership| m.is_present() && m.fanout == FanoutMode::Channel;
     let rooms = memberships.iter().filter(large);
     let rooms: Vec<ConversationId> = rooms.map(|m| m.conversation_id).collect();
     if take_seats(gateway, session, &rooms).await != Seats::Had {
-        return gateway.store.memberships_of(&user, and_past).await;
+        return gateway.store.memberships_of(&user, true).await;
     }
     Ok(memberships)
 }

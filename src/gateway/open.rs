@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
 
 use super::admission::Permit;
 use super::link::{Socket, write_event};
+use super::recheck::recheck;
 use super::session::Session;
 use super::{Gateway, HEARTBEAT_SECONDS};
 use crate::auth::{Access, TokenRefusal};
@@ -152,6 +153,7 @@ async fn begin(
     reference: Option<String>,
 ) -> Result<(), CloseCode> {
     let base = base(gateway, session, resume).await?;
+    failpoint::pass(Failpoint::AfterBase).await;
     if base.user.banned_at.is_some() {
         return Err(CloseCode::Forbidden);
     }
@@ -179,9 +181,18 @@ async fn begin(
     if failpoint::leaves_out(Failpoint::BaseNotRead) {
         session.positions().set_base(&[]);
     } else if !resume {
-        let mut newer = session.positions().set_base(&ends);
+        let (mut newer, look_again) = {
+            let mut positions = session.positions();
+            (positions.set_base(&ends), positions.were_passed_over())
+        };
         newer.extend(passed_over(gateway, &ends, &rooms));
         noted(gateway, session, newer).await;
+        if look_again {
+            // Beside the opening, which is done.
+            let (gateway, session) = (gateway.clone(), Arc::clone(session));
+            let tasks = gateway.tasks.clone();
+            tasks.spawn("recheck", async move { recheck(&gateway, &session).await });
+        }
     }
     Ok(())
 }

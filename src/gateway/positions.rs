@@ -45,6 +45,8 @@ pub struct Positions {
     /// False until the base was read (or, on a resuming socket, the first sync began): until then
     /// entries are only noted as targets.
     based: bool,
+    /// A look into the journal told others of something before the base was known.
+    passed_over: bool,
     /// The socket is about to be closed and is passed nothing more.
     ended: bool,
     list: Vec<Position>,
@@ -60,6 +62,18 @@ impl Positions {
     #[must_use]
     pub fn is_based(&self) -> bool {
         self.based
+    }
+
+    /// A look into the journal is about to tell what it found. A socket without a base cannot be
+    /// compared with that, and the journal tells it once.
+    pub fn pass_over(&mut self) {
+        self.passed_over |= !self.based;
+    }
+
+    /// Whether a look found something before the base was known: the base may be older than that.
+    #[must_use]
+    pub fn were_passed_over(&self) -> bool {
+        self.passed_over
     }
 
     /// The last entry passed on; `None` for a conversation that is not known.
@@ -417,6 +431,19 @@ mod tests {
         assert_eq!(positions.synced_to(id(1), Seq(4)), Some(Seq(7)));
         assert_eq!(positions.synced_to(id(1), Seq(7)), None);
         assert_eq!(positions.live(id(1)), Some(Seq(7)));
+    }
+
+    #[test]
+    fn a_look_before_the_base_is_remembered() {
+        let mut positions = Positions::pending();
+        assert!(!positions.were_passed_over());
+        positions.pass_over();
+        positions.set_base(&[(id(1), Seq(4))]);
+        assert!(positions.were_passed_over());
+        let mut positions = Positions::pending();
+        positions.set_base(&[(id(1), Seq(4))]);
+        positions.pass_over();
+        assert!(!positions.were_passed_over(), "it is compared itself");
     }
 
     #[test]

@@ -239,3 +239,37 @@ async fn these_stories_notice_when_nothing_waits_or_nobody_knows_where_a_socket_
     assert!(!is_found_without("hold-off").await);
     assert!(!is_found_without("base-not-read").await);
 }
+
+#[tokio::test]
+async fn what_is_lost_while_a_socket_reads_its_base_is_found_too() {
+    let cluster = TestCluster::builder(ROOKERY)
+        .nodes(2)
+        .lossy(1)
+        .start()
+        .await;
+    let [ann, bob, eve] = cluster.register_all(["ann", "bob", "eve"]).await;
+    let room = ann.group("room", &[&bob]).await;
+    let phone = ann.connect(cluster.node(0)).await;
+    let node = cluster.node(1);
+    // Longer than it takes until a look into the journal has told what it found.
+    let pause = "1*return(wait 6000)";
+    node.set_failpoint("after-base", pause).await;
+    let before = cluster.metrics(1).await.get("rookery_bus_subscriptions");
+    let opening = bob.connect(node);
+    let meanwhile = async {
+        eventually("bob's socket is at its base", || async {
+            cluster.metrics(1).await.get("rookery_bus_subscriptions") > before
+        })
+        .await;
+        // Bases are read in turn: after hers, his has been.
+        eve.connect(node).await;
+        cluster.proxy(1).lose("never told");
+        phone.send(room, "never told").await;
+    };
+    let (bobs, ()) = tokio::join!(opening, meanwhile);
+    bobs.expect_message_within("never told", REPAIR).await;
+    assert!(cluster.proxy(1).lost() > 0, "the bus lost what it should");
+    phone.send(room, "after").await;
+    bobs.expect_message("after").await;
+    bobs.seen_once_in_order(room);
+}

@@ -50,8 +50,14 @@ impl Changes {
     /// Tells whoever does not know. Returns how many conversations and sessions had been missed.
     pub(super) async fn tell(&self, parts: &DeliveryParts, delivery: &Delivery) -> usize {
         let revoked = self.revoke(parts);
+        // First, since it leaves word with the sockets that cannot be asked yet.
+        let lacking = self.scan(parts).await;
+        let found = lacking.len();
         self.learn(parts, delivery).await;
-        revoked + self.catch_up(parts, delivery).await
+        for (id, users) in lacking {
+            self.behind(delivery, id, users.into_iter().collect()).await;
+        }
+        revoked + found
     }
 
     fn revoke(&self, parts: &DeliveryParts) -> usize {
@@ -86,25 +92,24 @@ impl Changes {
         }
     }
 
-    /// Tells the workers of sockets whose conversations have grown without them.
-    async fn catch_up(&self, parts: &DeliveryParts, delivery: &Delivery) -> usize {
-        if self.ends.is_empty() {
-            return 0;
-        }
+    /// Whose conversations have grown without them. Sockets whose base is still being read cannot
+    /// be asked, and look again themselves: the base may be older than what was found here.
+    async fn scan(&self, parts: &DeliveryParts) -> HashMap<ConversationId, HashSet<UserId>> {
         let mut lacking: HashMap<ConversationId, HashSet<UserId>> = HashMap::new();
+        if self.ends.is_empty() && self.members.is_empty() {
+            return lacking;
+        }
         for chunk in parts.registry.all().chunks(SCAN_CHUNK) {
             for session in chunk {
-                for (id, _) in session.positions().behind(&self.ends) {
+                let mut positions = session.positions();
+                positions.pass_over();
+                for (id, _) in positions.behind(&self.ends) {
                     lacking.entry(id).or_default().insert(session.user_id);
                 }
             }
             tokio::task::yield_now().await;
         }
-        let found = lacking.len();
-        for (id, users) in lacking {
-            self.behind(delivery, id, users.into_iter().collect()).await;
-        }
-        found
+        lacking
     }
 
     async fn behind(
