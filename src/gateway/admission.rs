@@ -157,6 +157,14 @@ impl Permit {
         self.leave();
     }
 
+    /// Whether the socket opens is decided: nobody waits for the database any more. One who did not
+    /// show who it is remains a stranger until it is gone.
+    pub fn decided(&mut self) {
+        if self.stage == Stage::Opening {
+            self.leave();
+        }
+    }
+
     fn count_address(&mut self, address: IpAddr) -> Result<(), Refused> {
         let mut of_address = self.admission.by_address.entry(address).or_default();
         if of_address.sockets >= self.admission.options.sockets_per_ip {
@@ -309,8 +317,17 @@ mod tests {
         assert_eq!(admit(OTHER, true).unwrap_err(), Refused::Opening);
         assert_eq!(strangers[1].known().unwrap_err(), Refused::Opening);
         strangers[0].opened();
-        assert!(admit(OTHER, true).is_ok());
-        drop((opening, strangers));
+        let mut refused = admit(OTHER, true).unwrap();
+        assert_eq!(admit(OTHER, true).unwrap_err(), Refused::Opening);
+        refused.decided();
+        assert!(
+            admit(OTHER, true).is_ok(),
+            "while the other is being closed"
+        );
+        strangers[2].decided();
+        let count = admission.strangers.load(Ordering::Acquire);
+        assert_eq!(count, STRANGERS_PER_ADDRESS - 1, "still one of them");
+        drop((opening, strangers, refused));
         let left = [&admission.sockets, &admission.opening, &admission.strangers];
         assert_eq!(left.map(|count| count.load(Ordering::Acquire)), [0; 3]);
         assert!(admission.by_address.is_empty());

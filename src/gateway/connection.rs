@@ -46,6 +46,8 @@ pub(super) async fn run(
             (socket, ended)
         }
     };
+    // Closing takes seconds if the client does not answer, and is no part of the opening.
+    permit.decided();
     Box::pin(finish(socket, ended)).await;
     drop(permit);
 }
