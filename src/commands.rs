@@ -20,6 +20,7 @@ use rookery_protocol::codec::DecodeError;
 use rookery_protocol::command::ClientCommand;
 use rookery_protocol::event::{ErrorDetail, ErrorEvent, Reply, ServerEvent};
 use rookery_protocol::{ConversationId, ErrorCode, Format, validate};
+use tokio::sync::oneshot;
 
 use crate::error::AppError;
 use crate::gateway::{Bucket, Gateway, Rates, Session};
@@ -83,6 +84,24 @@ pub async fn frame(
         Ok(None) => Outcome::Nothing,
         Err(error) => Outcome::Reply(ServerEvent::Error(error.into_event(reference, None))),
     }
+}
+
+/// Does what writes to the store in a task of its own, as every transaction is done, and waits for
+/// it: a socket that closes meanwhile must not leave what is stored untold.
+async fn to_the_end<T>(
+    gateway: &Gateway,
+    work: impl Future<Output = Result<T, AppError>> + Send + 'static,
+) -> Result<T, AppError>
+where
+    T: Send + 'static,
+{
+    let (give, done) = oneshot::channel();
+    gateway.tasks.spawn("command", async move {
+        // The socket may be gone by now.
+        give.send(work.await).ok();
+    });
+    // Dropped at the hard stop only.
+    done.await.map_err(|_| AppError::unavailable())?
 }
 
 /// Whether the socket's user is a member now. Known without asking for all conversations that the

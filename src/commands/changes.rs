@@ -14,8 +14,8 @@ use std::sync::Arc;
 use rookery_protocol::command::{MessageDelete, MessageEdit, ReactionChange};
 use rookery_protocol::event::{Reply, ServerEvent};
 use rookery_protocol::message::Message;
-use tokio::sync::oneshot;
 
+use super::to_the_end;
 use crate::chat::messages::Messages;
 use crate::error::AppError;
 use crate::gateway::{Gateway, Session};
@@ -26,20 +26,20 @@ pub(super) async fn edit(gateway: &Gateway, session: &Session, command: MessageE
     let (user, id, seq) = (session.user_id, command.conversation_id, command.seq);
     let change =
         async move |messages: Arc<Messages>| messages.edit(user, id, seq, command.content).await;
-    to_the_end(gateway, command.reference, change).await
+    make(gateway, command.reference, change).await
 }
 
 pub(super) async fn delete(gateway: &Gateway, session: &Session, command: MessageDelete) -> Answer {
     let (user, id, seq) = (session.user_id, command.conversation_id, command.seq);
     let change = async move |messages: Arc<Messages>| messages.delete(user, id, seq).await;
-    to_the_end(gateway, command.reference, change).await
+    make(gateway, command.reference, change).await
 }
 
 pub(super) async fn react(gateway: &Gateway, session: &Session, command: ReactionChange) -> Answer {
     let (user, id, seq) = (session.user_id, command.conversation_id, command.seq);
     let change =
         async move |messages: Arc<Messages>| messages.react(user, id, seq, &command.emoji).await;
-    to_the_end(gateway, command.reference, change).await
+    make(gateway, command.reference, change).await
 }
 
 pub(super) async fn unreact(
@@ -50,12 +50,11 @@ pub(super) async fn unreact(
     let (user, id, seq) = (session.user_id, command.conversation_id, command.seq);
     let change =
         async move |messages: Arc<Messages>| messages.unreact(user, id, seq, &command.emoji).await;
-    to_the_end(gateway, command.reference, change).await
+    make(gateway, command.reference, change).await
 }
 
-/// Makes a change in a task of its own, as every transaction is: a socket that closes meanwhile must
-/// not leave what is stored untold.
-async fn to_the_end<F>(
+/// Makes a change, to its end whatever becomes of the socket.
+async fn make<F>(
     gateway: &Gateway,
     reference: Option<String>,
     change: impl FnOnce(Arc<Messages>) -> F,
@@ -63,13 +62,6 @@ async fn to_the_end<F>(
 where
     F: Future<Output = Result<Message, AppError>> + Send + 'static,
 {
-    let (give, changed) = oneshot::channel();
-    let change = change(Arc::clone(&gateway.messages));
-    gateway.tasks.spawn("change", async move {
-        // The socket may be gone by now.
-        give.send(change.await).ok();
-    });
-    // Dropped at the hard stop only.
-    changed.await.map_err(|_| AppError::unavailable())??;
+    to_the_end(gateway, change(Arc::clone(&gateway.messages))).await?;
     Ok(Some(ServerEvent::Ok(Reply { reference })))
 }

@@ -46,10 +46,10 @@ pub(super) async fn set(
     session: &Session,
     command: PresenceSet,
 ) -> Result<Option<ServerEvent>, AppError> {
-    gateway
-        .appearances
-        .choose(session.user_id, command.status, session.id)
-        .await?;
+    let appearances = Arc::clone(&gateway.appearances);
+    let (user, status, skip) = (session.user_id, command.status, session.id);
+    let choice = async move { appearances.choose(user, status, skip).await };
+    super::to_the_end(gateway, choice).await?;
     Ok(Some(ServerEvent::Ok(Reply {
         reference: command.reference,
     })))

@@ -36,10 +36,16 @@ pub(super) async fn handle(
     };
     let answer = answer(Arc::clone(session), reference.clone(), message_id, now);
     session.began();
-    let submitted = gateway
-        .messages
-        .submit(session.user_id, request, Some(session.id), answer)
-        .await;
+    let (sender, skip) = (session.user_id, Some(session.id));
+    let submitted = if request.recipient_id.is_some() {
+        // May make a conversation, which its members have to be told of.
+        let messages = Arc::clone(&gateway.messages);
+        let submit = async move { messages.submit(sender, request, skip, answer).await };
+        Box::pin(super::to_the_end(gateway, submit)).await
+    } else {
+        let messages = &gateway.messages;
+        messages.submit(sender, request, skip, answer).await
+    };
     match submitted {
         Ok(()) => Outcome::Nothing,
         Err(error) => {

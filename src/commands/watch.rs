@@ -23,7 +23,14 @@ pub(super) async fn begin(
         );
         return Err(detail.into());
     }
-    take_seats(gateway, session, &[id]).await;
+    // To its end: whoever gives up the seat also takes back a request for its channel, which must
+    // have been made.
+    let (node, socket) = (gateway.clone(), Arc::clone(session));
+    let seat = async move {
+        take_seats(&node, &socket, &[id]).await;
+        Ok(())
+    };
+    super::to_the_end(gateway, seat).await?;
     gateway.registry.rooms.watch(id, session, true);
     // Beside the socket's task, which must not wait for Redis.
     let (gateway, session) = (gateway.clone(), Arc::clone(session));
