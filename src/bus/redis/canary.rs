@@ -147,6 +147,6 @@ fn send(link: &Link, count: u64, clock: &Clock) {
         return;
     };
     link.canary.note_sent(count);
-    // A full queue keeps the canary back, which is what it is there to tell.
+    // Gets into the queue however full it is, and waits there for its turn.
     link.queue.push(link.canary.channel.clone(), payload);
 }

@@ -15,6 +15,10 @@ use crate::metrics;
 /// Publications that may wait: two seconds of a node's best rate. Beyond it they are dropped and
 /// repaired from the store.
 const COUNT_MAX: usize = 65_536;
+/// Room beyond that for this node's own canary: neighbours that do not hear it rebuild their
+/// subscribers, which helps nobody against a queue that is full here. It is sent every second; the
+/// rest is for pushes that happen at the same time and see the same room.
+const CANARY_ROOM: usize = 256;
 /// Bytes that may wait, for the same time of somewhat long messages. A payload counts once for each
 /// channel it is published on, though they share it.
 const BYTES_MAX: usize = 32 << 20;
@@ -63,7 +67,7 @@ pub(super) struct Waiting {
 
 /// An empty queue.
 pub(super) fn queue() -> (Queue, Waiting) {
-    let (sender, receiver) = mpsc::channel(COUNT_MAX);
+    let (sender, receiver) = mpsc::channel(COUNT_MAX + CANARY_ROOM);
     let load = Arc::new(Load::default());
     let waiting = Waiting {
         receiver,
@@ -73,11 +77,12 @@ pub(super) fn queue() -> (Queue, Waiting) {
 }
 
 impl Queue {
-    /// Never waits; what does not fit is dropped and counted.
+    /// Never waits; what does not fit is dropped and counted. A canary fits however much news waits.
     pub(super) fn push(&self, channel: Channel, payload: Bytes) {
         let (size, news) = (payload.len(), u64::from(is_news(&channel)));
         let before = self.load.bytes.fetch_add(size, Ordering::Relaxed);
-        let fits = before + size <= BYTES_MAX;
+        let has_room = before + size <= BYTES_MAX && self.sender.capacity() > CANARY_ROOM;
+        let fits = has_room || news == 0;
         if !fits || self.sender.try_send((channel, payload)).is_err() {
             self.load.bytes.fetch_sub(size, Ordering::Relaxed);
             self.load
@@ -91,7 +96,7 @@ impl Queue {
     }
 
     pub(super) fn count(&self) -> usize {
-        COUNT_MAX - self.sender.capacity()
+        COUNT_MAX + CANARY_ROOM - self.sender.capacity()
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -195,6 +200,8 @@ mod tests {
         queue.push(channel(), Bytes::from_static(b"x"));
         assert!(queue.take_dropped());
         assert_eq!((queue.count(), queue.bytes()), (COUNT_MAX, COUNT_MAX));
+        queue.push(Channel::Node("n1".into()), Bytes::from_static(b"x"));
+        assert_eq!(queue.count(), COUNT_MAX + 1, "a canary gets in");
         drop(waiting);
 
         let (queue, _waiting) = super::queue();
@@ -204,6 +211,8 @@ mod tests {
         }
         assert!(queue.take_dropped());
         assert_eq!((queue.count(), queue.bytes()), (32, BYTES_MAX));
+        queue.push(Channel::Node("n1".into()), Bytes::from_static(b"x"));
+        assert_eq!(queue.count(), 33, "a canary gets in");
         assert!(queue.is_busy());
     }
 }
