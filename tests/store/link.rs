@@ -1,7 +1,7 @@
 //! A wire to PostgreSQL that can be silenced, cut, and taken away.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rookery_test_support::servers::Postgres;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,9 +13,16 @@ use tokio::task::JoinHandle;
 /// What the wire does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
-    Open,
+    /// Open for the connections made since the one with this number.
+    OpenSince(u64),
     /// Nothing passes, and nobody is told: as of a host that vanished.
     Silent,
+}
+
+impl Mode {
+    fn is_open_for(self, number: u64) -> bool {
+        matches!(self, Self::OpenSince(first) if first <= number)
+    }
 }
 
 /// See the module.
@@ -23,6 +30,8 @@ pub(crate) struct Link {
     address: std::net::SocketAddr,
     server: u16,
     mode: watch::Sender<Mode>,
+    /// How many connections there have been.
+    accepted: Arc<AtomicU64>,
     /// The next commit reaches the server, its answer nobody.
     cuts_at_commit: Arc<AtomicBool>,
     listening: Option<JoinHandle<()>>,
@@ -34,7 +43,8 @@ impl Link {
         let mut link = Self {
             address: listener.local_addr().unwrap(),
             server: server.port(),
-            mode: watch::Sender::new(Mode::Open),
+            mode: watch::Sender::new(Mode::OpenSince(0)),
+            accepted: Arc::default(),
             cuts_at_commit: Arc::default(),
             listening: None,
         };
@@ -54,7 +64,13 @@ impl Link {
     }
 
     pub(crate) fn speak(&self) {
-        self.mode.send_replace(Mode::Open);
+        self.mode.send_replace(Mode::OpenSince(0));
+    }
+
+    /// Speaks on new connections; those that there are stay silent for ever.
+    pub(crate) fn forsake(&self) {
+        let next = self.accepted.load(Ordering::SeqCst);
+        self.mode.send_replace(Mode::OpenSince(next));
     }
 
     pub(crate) fn cut_at_commit(&self) {
@@ -76,12 +92,14 @@ impl Link {
     fn listen(&mut self, listener: TcpListener) {
         let (server, mode) = (self.server, self.mode.clone());
         let cuts = Arc::clone(&self.cuts_at_commit);
+        let accepted = Arc::clone(&self.accepted);
         self.listening = Some(tokio::spawn(async move {
             // Dropped with the task, and with it every connection.
             let mut wires = tokio::task::JoinSet::new();
             loop {
                 let (client, _) = listener.accept().await.unwrap();
                 let wire = Wire {
+                    number: accepted.fetch_add(1, Ordering::SeqCst),
                     mode: mode.subscribe(),
                     cuts: Arc::clone(&cuts),
                 };
@@ -92,6 +110,7 @@ impl Link {
 }
 
 struct Wire {
+    number: u64,
     mode: watch::Receiver<Mode>,
     cuts: Arc<AtomicBool>,
 }
@@ -99,20 +118,27 @@ struct Wire {
 impl Wire {
     async fn run(self, client: TcpStream, server: u16) {
         let mut mode = self.mode.clone();
-        mode.wait_for(|mode| *mode == Mode::Open).await.ok();
+        let number = self.number;
+        let is_open = move |mode: &Mode| mode.is_open_for(number);
+        mode.wait_for(is_open).await.ok();
         let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await else {
             return;
         };
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
         let cut = Arc::new(tokio::sync::Notify::new());
-        let forth = pump(from_client, to_server, self.mode.clone(), |bytes| {
-            let commits = bytes.windows(6).any(|word| word == b"COMMIT");
-            if commits && self.cuts.swap(false, Ordering::SeqCst) {
-                cut.notify_one();
-            }
-        });
-        let back = pump(from_server, to_client, self.mode, |_| {});
+        let forth = pump(
+            from_client,
+            to_server,
+            (self.mode.clone(), is_open),
+            |bytes| {
+                let commits = bytes.windows(6).any(|word| word == b"COMMIT");
+                if commits && self.cuts.swap(false, Ordering::SeqCst) {
+                    cut.notify_one();
+                }
+            },
+        );
+        let back = pump(from_server, to_client, (self.mode, is_open), |_| {});
         tokio::select! {
             biased;
             () = cut.notified() => {}
@@ -125,12 +151,12 @@ impl Wire {
 async fn pump(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut mode: watch::Receiver<Mode>,
+    (mut mode, is_open): (watch::Receiver<Mode>, impl Fn(&Mode) -> bool),
     look: impl Fn(&[u8]),
 ) {
     let mut bytes = vec![0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut bytes).await {
-        if mode.wait_for(|mode| *mode == Mode::Open).await.is_err() {
+        if mode.wait_for(&is_open).await.is_err() {
             return;
         }
         if to.write_all(&bytes[..count]).await.is_err() {

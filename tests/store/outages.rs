@@ -35,11 +35,16 @@ struct Outage {
 
 impl Outage {
     async fn prepare() -> Self {
+        Self::prepare_with(5).await
+    }
+
+    async fn prepare_with(pool_max: u32) -> Self {
         let fixture = Fixture::postgres().await;
         let link = Link::to(Postgres::shared().await).await;
         let mut options = fixture.options.clone();
         options.url = link.url(&options.url);
         options.application_name = "rookery-linked".to_owned();
+        options.pool_max = pool_max;
         let node = store::connect(&options).await.unwrap();
         let alice = fixture.user("alice").await;
         let group = fixture.group(alice, &[]).await;
@@ -65,6 +70,27 @@ impl Outage {
         })
         .await;
         assert!(began.elapsed() < BACK, "{:?}", began.elapsed());
+    }
+
+    /// A change waits for a lock longer than it may. The link falls silent meanwhile, so that nobody
+    /// hears the server give up first.
+    async fn give_up_a_change(&self) {
+        let mut holder = self.fixture.postgres_connection().await;
+        holder.execute("begin").await.unwrap();
+        sqlx::query("select 1 from conversation_heads where conversation_id = $1 for update")
+            .bind(self.group)
+            .execute(&mut holder)
+            .await
+            .unwrap();
+        let change = reaction(self.group, self.alice, "👍");
+        let changing = self.node.change_message(&change, anybody_may, NOW);
+        let silencing = async {
+            waiting_for_locks(&self.fixture, 1).await;
+            self.link.silence();
+        };
+        let (changed, ()) = tokio::join!(changing, silencing);
+        assert!(is_unavailable(&changed), "{changed:?}");
+        holder.execute("rollback").await.unwrap();
     }
 
     /// Transactions that this node left open on the server.
@@ -147,6 +173,34 @@ async fn a_server_that_falls_silent_holds_nobody_up_for_long() {
         outage.open_transactions().await == 0
     })
     .await;
+}
+
+/// A transaction is given up, and neither its statement nor its rollback is ever answered: the one
+/// place in the pool is free again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_that_is_never_answered_costs_no_place_in_the_pool() {
+    let outage = Outage::prepare_with(1).await;
+    outage.give_up_a_change().await;
+    outage.link.forsake();
+    eventually("the node stores again", async || {
+        outage.send("again").await.is_ok()
+    })
+    .await;
+}
+
+/// A transaction is given up while a statement waits, which fails before the rollback is sent: the
+/// connection comes back without the transaction.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_given_up_in_a_failing_statement_is_not_left_to_others() {
+    let outage = Outage::prepare_with(1).await;
+    outage.give_up_a_change().await;
+    // The error is the first that comes, to whoever asks for the rollback.
+    outage.link.speak();
+    for _ in 0..3 {
+        let user = timeout(BACK, outage.node.user(outage.alice)).await.unwrap();
+        assert!(user.unwrap().is_some());
+    }
+    assert_eq!(outage.open_transactions().await, 0);
 }
 
 /// A queue full of sends is answered at once, not a batch for each time-out.

@@ -26,8 +26,9 @@ use crate::store::Result;
 
 /// How long one statement outside a transaction may take. Reads take milliseconds.
 const STATEMENT_WITHIN: Duration = Duration::from_secs(5);
-/// How long a connection may take to show that it can be used again: to answer what is under way on
-/// it, with a rollback behind it. Beyond that it is closed.
+/// How long a connection may take for each half of showing that it can be used again: to answer what
+/// is under way on it with a rollback behind it, and then the pool's question whether it lives.
+/// Beyond that it is closed.
 const RETURN_WITHIN: Duration = Duration::from_secs(2);
 
 type Step = Either<PgQueryResult, PgRow>;
@@ -150,21 +151,32 @@ impl Drop for Lease {
             return;
         }
         let in_transaction = self.in_transaction;
-        let returned = async move {
-            if in_transaction {
-                // If that fails, so does the pool's own test.
-                connection.execute("ROLLBACK").await.ok();
-            }
-            connection.return_to_pool().await;
-        };
-        // The pool would wait for the connection's answer without end, and the place would be lost.
-        let returned = timeout(RETURN_WITHIN, returned);
         #[expect(
             clippy::disallowed_methods,
-            reason = "ends within its limit, as what the pool would start itself would not"
+            reason = "ends within its limits, as what the pool would start itself would not"
         )]
-        tokio::spawn(returned);
+        tokio::spawn(async move {
+            if in_transaction && !rolls_back(&mut connection).await {
+                drop(connection.detach());
+                return;
+            }
+            // The pool would wait for the connection's answer without end, and the place would be
+            // lost. Whatever is cut off here has left the pool.
+            timeout(RETURN_WITHIN, connection.return_to_pool())
+                .await
+                .ok();
+        });
     }
+}
+
+/// Ends the transaction of a connection that may owe the answer to a statement.
+async fn rolls_back(connection: &mut PgConnection) -> bool {
+    let rolled_back = async {
+        // The error may be the answer that was owed: then the rollback was not sent. Nothing else
+        // would see that the transaction goes on, the pool's own test least of all.
+        connection.execute("ROLLBACK").await.is_ok() || connection.execute("ROLLBACK").await.is_ok()
+    };
+    timeout(RETURN_WITHIN, rolled_back).await.unwrap_or(false)
 }
 
 /// A transaction; rolled back when it is dropped before its commit.
