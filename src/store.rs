@@ -352,7 +352,8 @@ pub trait JournalStore {
         from: Option<&JournalPosition>,
         within: Duration,
     ) -> Result<JournalPage>;
-    /// Removes rows older than that, by the database's clock.
+    /// Removes rows older than that, by the database's clock, and says how many; after a long stop
+    /// not all in one call.
     async fn prune_journal(&self, age: Duration) -> Result<u64>;
     /// Names this incarnation of the database; changes when it was set back.
     async fn epoch(&self) -> Result<String>;

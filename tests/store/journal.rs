@@ -169,6 +169,26 @@ contract! {
     }
 }
 
+/// As after a long stop: removing all of it takes longer than a statement may.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_of_any_size_is_pruned() {
+    let fixture = Fixture::postgres().await;
+    let slow = "create function slow() returns trigger language plpgsql as $$ \
+         begin perform pg_sleep((select count(*) from gone) / 5000.0); return null; end $$; \
+         create trigger slow after delete on journal referencing old table as gone \
+         for each statement execute function slow(); \
+         insert into journal (kind, payload, at) \
+         select 'entries', '', 0 from generate_series(1, 30000)";
+    fixture.sql(slow).await;
+    let mut pruned = 0;
+    while pruned < 30_000 {
+        let some = fixture.store.prune_journal(HOUR).await.unwrap();
+        assert!(some > 0);
+        pruned += some;
+    }
+    assert_eq!(fixture.store.prune_journal(HOUR).await.unwrap(), 0);
+}
+
 /// A transaction that began early commits late: it is found by the look after its commit, although
 /// others that began after it were found before.
 #[tokio::test(flavor = "multi_thread")]

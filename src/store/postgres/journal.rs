@@ -21,8 +21,14 @@ use crate::store::{JournalPage, JournalPosition, JournalStore, Result, StoreErro
 pub(super) const INSERT: &str = "insert into journal (kind, payload, at) \
     values ($1, $2, (extract(epoch from clock_timestamp()) * 1000)::bigint)";
 
-const PRUNE: &str = "delete from journal \
-    where at < (extract(epoch from clock_timestamp()) * 1000)::bigint - $1";
+const PRUNE: &str = "delete from journal where ctid = any(array( \
+    select ctid from journal \
+    where at < (extract(epoch from clock_timestamp()) * 1000)::bigint - $1 limit $2))";
+
+/// Rows that one statement removes: after a long stop there are too many for the time that it has.
+const PRUNE_ROWS: u64 = 10_000;
+/// When a call leaves the rest to the next one: whoever prunes has looks to take.
+const PRUNE_WITHIN: Duration = Duration::from_secs(1);
 
 /// The present snapshot and time.
 macro_rules! now {
@@ -187,11 +193,21 @@ impl JournalStore for PostgresStore {
     }
 
     async fn prune_journal(&self, age: Duration) -> Result<u64> {
-        let pruned = sqlx::query(PRUNE)
-            .bind(i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
-            .execute(self.writer())
-            .await?;
-        Ok(pruned.rows_affected())
+        let began = Instant::now();
+        let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        let mut pruned = 0;
+        loop {
+            let portion = sqlx::query(PRUNE)
+                .bind(age)
+                .bind(PRUNE_ROWS.cast_signed())
+                .execute(self.writer())
+                .await?
+                .rows_affected();
+            pruned += portion;
+            if portion < PRUNE_ROWS || began.elapsed() > PRUNE_WITHIN {
+                return Ok(pruned);
+            }
+        }
     }
 
     async fn epoch(&self) -> Result<String> {
