@@ -45,7 +45,8 @@ const TRUSTED_IDLE: Duration = Duration::from_secs(5);
 /// How long it may take to say so.
 const PING_WITHIN: Duration = Duration::from_secs(1);
 /// Every connection's settings. The time-outs are the last net under a transaction whose client
-/// has died; where the server can, it looks every second whether a client that waits is still there.
+/// has died; where the server can, it looks every second whether a client that waits is still there: on some
+/// systems, and before version 14, setting that is an error, which nobody needs to hear of.
 /// Every statement here looks rows up by key, and its plan is made once a connection,
 /// often while the tables are small: it must still be the right one when they are large. So only
 /// plans that look up by key are considered, and none depends on the values. JIT would compile
@@ -59,8 +60,8 @@ const SETTINGS: &str = "set statement_timeout = '15s'; \
     set enable_mergejoin = off; \
     set max_parallel_workers_per_gather = 0; \
     set jit = off; \
-    select set_config('client_connection_check_interval', '1s', false) \
-    where current_setting('server_version_num')::int >= 140000";
+    do $$ begin perform set_config('client_connection_check_interval', '1s', false); \
+    exception when others then null; end $$";
 
 /// Cloning shares the pools.
 #[derive(Clone, Debug)]
