@@ -187,7 +187,7 @@ async fn a_dead_link_of_presence_is_found_and_replaced() {
     let killed = Instant::now();
     reachable(false).await;
     let took = killed.elapsed();
-    assert!(took < Duration::from_secs(5), "found after {took:?}");
+    assert!(took < Duration::from_secs(15), "found after {took:?}");
     reachable(true).await;
     tasks.stopping().cancel();
 }

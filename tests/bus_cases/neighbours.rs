@@ -51,7 +51,9 @@ async fn a_living_neighbour_that_is_silent_has_the_subscriber_rebuilt() {
         let began = Instant::now();
         bench.heard.break_for(BreakReason::Neighbour).await;
         let took = began.elapsed();
-        assert!((3..5).contains(&took.as_secs()), "missed after {took:?}");
+        eprintln!("a silent neighbour was missed after {took:?}");
+        assert!(took >= Duration::from_secs(3), "missed after {took:?}");
+        assert!(took < Duration::from_secs(15), "missed after {took:?}");
         bench.heard.break_for(BreakReason::Reconnected).await;
         assert_eq!(bench.neighbours.silent_count(), 1);
         // On the new connection it is listened to as well.

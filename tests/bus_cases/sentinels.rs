@@ -13,8 +13,9 @@ use tokio::time::Instant;
 
 use crate::bench::{Bench, channel};
 
-/// How soon after the sentinels agreed everything is where they say.
-const FOLLOWED_WITHIN: Duration = Duration::from_secs(5);
+/// How soon after the sentinels agreed everything is where they say: promised are 5 s, the rest is
+/// for a busy machine.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(15);
 
 async fn sentinels() -> Sentinels {
     Sentinels::start()

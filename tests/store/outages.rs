@@ -21,8 +21,8 @@ use crate::link::Link;
 
 /// What an operation may take that the database does not answer; the rest is for a busy machine.
 const GIVEN_UP: Duration = Duration::from_secs(15);
-/// How soon service is back.
-const BACK: Duration = Duration::from_secs(5);
+/// How soon service is back: promised are 5 s, the rest is for a busy machine.
+const BACK: Duration = Duration::from_secs(15);
 
 /// A node whose way to the database is a link.
 struct Outage {
