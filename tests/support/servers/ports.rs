@@ -5,11 +5,13 @@
 //! and a locked file keeps other test processes off; the kernel drops the lock with the process.
 
 use std::fs::{DirBuilder, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{Context, Result, bail};
+use tokio::net::TcpSocket;
 
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
@@ -50,12 +52,21 @@ pub fn reserve() -> Result<Port> {
         let lock = File::create(folder.join(number.to_string()))
             .with_context(|| format!("cannot write in {}", folder.display()))?;
         let unclaimed = lock.try_lock().is_ok();
-        if unclaimed && TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
-            return Ok(Port {
-                number,
-                _lock: lock,
-            });
+        let port = Port {
+            number,
+            _lock: lock,
+        };
+        if unclaimed && nobody_listens(port.address()).is_ok() {
+            return Ok(port);
         }
     }
     bail!("no free port between {FIRST} and {}", FIRST + COUNT)
+}
+
+/// Binds without listening: a child process that is being started at this moment holds a copy of
+/// the socket for a while, and a copy that listened would keep the port from whom it is meant for.
+fn nobody_listens(address: SocketAddr) -> io::Result<()> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)
 }
