@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Makes tls.crt and tls.key, a self-signed certificate for trying TLS out; browsers warn of it.
+# Keeps what is there.
+#
+#   scripts/self-signed.sh FOLDER [HOST...]     (localhost and 127.0.0.1 always)
+set -euo pipefail
+
+folder=${1:?usage: scripts/self-signed.sh FOLDER [HOST...]}
+shift
+names=DNS:localhost,IP:127.0.0.1
+for host in "$@"; do names+=,DNS:$host; done
+
+if [[ -s $folder/tls.crt && -s $folder/tls.key ]]; then
+    echo "$folder/tls.crt is there already"
+    exit
+fi
+mkdir -p "$folder"
+umask 077
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 \
+    -subj "/CN=${1:-localhost}" -addext "subjectAltName=$names" \
+    -keyout "$folder/tls.key" -out "$folder/tls.crt" 2>/dev/null
+chmod 644 "$folder/tls.crt"
+echo "made $folder/tls.crt for $names, valid for 30 days"
