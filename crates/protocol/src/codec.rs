@@ -22,6 +22,9 @@ pub enum Format {
     MsgPack,
 }
 
+/// Holds the event of a message of a line or two, so that most frames are written without moving.
+const USUAL_BYTES: usize = 640;
+
 impl Format {
     pub const ALL: [Self; 2] = [Self::Json, Self::MsgPack];
 
@@ -46,10 +49,14 @@ impl Format {
     /// # Errors
     /// None for the types of this crate: all of them are maps with string keys.
     pub fn encode<T: Serialize>(self, value: &T) -> Result<Vec<u8>, EncodeError> {
+        let mut bytes = Vec::with_capacity(USUAL_BYTES);
         match self {
-            Self::Json => serde_json::to_vec(value).map_err(|e| EncodeError(e.to_string())),
-            Self::MsgPack => rmp_serde::to_vec_named(value).map_err(|e| EncodeError(e.to_string())),
+            Self::Json => serde_json::to_writer(&mut bytes, value)
+                .map_err(|error| EncodeError(error.to_string()))?,
+            Self::MsgPack => rmp_serde::encode::write_named(&mut bytes, value)
+                .map_err(|error| EncodeError(error.to_string()))?,
         }
+        Ok(bytes)
     }
 
     fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, DecodeError> {
