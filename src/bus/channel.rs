@@ -5,6 +5,8 @@
 //! of a Redis Cluster by partition.
 
 use rookery_protocol::{ConversationId, UserId};
+use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 const PREFIX: &str = "rookery:v1:";
 
@@ -26,9 +28,9 @@ impl Channel {
     #[must_use]
     pub fn name(&self) -> String {
         match self {
-            Self::User(id) => partitioned(id.as_bytes(), "user", id),
-            Self::Conversation(id) => partitioned(id.as_bytes(), "conv", id),
-            Self::Presence(id) => partitioned(id.as_bytes(), "presence", id),
+            Self::User(id) => partitioned(id.as_uuid(), "user"),
+            Self::Conversation(id) => partitioned(id.as_uuid(), "conv"),
+            Self::Presence(id) => partitioned(id.as_uuid(), "presence"),
             Self::Node(id) => format!("{PREFIX}node:{id}"),
         }
     }
@@ -51,15 +53,27 @@ impl Channel {
     }
 }
 
-fn partitioned(bytes: &[u8; 16], kind: &str, id: impl std::fmt::Display) -> String {
-    let partition = bytes[15] & 127;
-    format!("{PREFIX}{{{partition}}}:{kind}:{id}")
+/// Written piece by piece: this is done for every publication, and the machinery of `format!` takes
+/// as long as the rest of it.
+fn partitioned(id: &Uuid, kind: &str) -> String {
+    let mut name = String::with_capacity(PREFIX.len() + kind.len() + 7 + Hyphenated::LENGTH);
+    let partition = id.as_bytes()[15] & 127;
+    name.push_str(PREFIX);
+    name.push('{');
+    for (place, at_least) in [(100, 100), (10, 10), (1, 0)] {
+        if partition >= at_least {
+            name.push(char::from(b'0' + partition / place % 10));
+        }
+    }
+    name.push_str("}:");
+    name.push_str(kind);
+    name.push(':');
+    name.push_str(id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+    name
 }
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
 
     #[test]
@@ -79,5 +93,10 @@ mod tests {
         let node = Channel::Node("a:b".into());
         assert_eq!(Channel::parse(&node.name()), Some(node));
         assert_eq!(Channel::parse("other"), None);
+        for last in 0..=u8::MAX {
+            let name = Channel::User(UserId::from_uuid(Uuid::from_u128(last.into()))).name();
+            let partition = format!("rookery:v1:{{{}}}:user:", last & 127);
+            assert!(name.starts_with(&partition), "{name}");
+        }
     }
 }

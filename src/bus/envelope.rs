@@ -2,15 +2,19 @@
 //! read each other. An event of the bus is never an event for clients: `delivery` makes those.
 
 use bytes::Bytes;
-use rookery_protocol::message::{ChangeKind, Message};
+use rookery_protocol::message::{ChangeKind, Message, MessageKind, MessageStatus, Reaction};
 use rookery_protocol::user::PresenceStatus;
-use rookery_protocol::{ConversationId, Seq, SessionId, Timestamp, UserId};
-use serde::{Deserialize, Serialize};
+use rookery_protocol::{ConversationId, MessageId, Seq, SessionId, Timestamp, UserId};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Map, Value};
 
 use crate::store::{Chosen, MarkKind};
 
 /// The version this node writes. A node skips versions it does not know and reconciles.
 pub const VERSION: u8 = 1;
+
+/// Holds a message of a line or two.
+const USUAL_BYTES: usize = 640;
 
 /// An event with what the receiving node needs to judge it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -38,7 +42,10 @@ pub struct Envelope {
 #[serde(rename_all = "snake_case")]
 pub enum BusEvent {
     /// A log has a new entry: this message.
-    Entry { message: Message },
+    Entry {
+        #[serde(serialize_with = "sparse_message")]
+        message: Message,
+    },
     /// A log has a new entry that changed this message.
     Changed {
         /// Of the entry.
@@ -165,7 +172,9 @@ impl Envelope {
     /// The bytes to publish; `None` only if the event cannot be written, which the types rule out.
     #[must_use]
     pub fn encode(&self) -> Option<Bytes> {
-        rmp_serde::to_vec_named(self).ok().map(Bytes::from)
+        let mut bytes = Vec::with_capacity(USUAL_BYTES);
+        rmp_serde::encode::write_named(&mut bytes, self).ok()?;
+        Some(bytes.into())
     }
 
     /// Reads an envelope.
@@ -183,6 +192,67 @@ impl Envelope {
             _ => Err(EnvelopeError::Unreadable),
         }
     }
+}
+
+/// Writes of a message what it has: fields that are left out are read as none. Most messages have
+/// none of these five, and a message is published once for each member.
+fn sparse_message<S: Serializer>(message: &Message, to: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Sparse<'a> {
+        message_id: MessageId,
+        conversation_id: ConversationId,
+        seq: Seq,
+        sender_id: UserId,
+        kind: MessageKind,
+        content: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        metadata: Option<&'a Map<String, Value>>,
+        created_at: Timestamp,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        edited_at: Option<Timestamp>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        deleted_at: Option<Timestamp>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reply_to: Option<Seq>,
+        mentions: &'a [UserId],
+        reactions: &'a [Reaction],
+        #[serde(skip_serializing_if = "Option::is_none")]
+        status: Option<MessageStatus>,
+    }
+    // Taken apart by name, so that a field that is added later cannot be forgotten here.
+    let Message {
+        message_id,
+        conversation_id,
+        seq,
+        sender_id,
+        kind,
+        content,
+        metadata,
+        created_at,
+        edited_at,
+        deleted_at,
+        reply_to,
+        mentions,
+        reactions,
+        status,
+    } = message;
+    let sparse = Sparse {
+        message_id: *message_id,
+        conversation_id: *conversation_id,
+        seq: *seq,
+        sender_id: *sender_id,
+        kind: *kind,
+        content,
+        metadata: metadata.as_ref(),
+        created_at: *created_at,
+        edited_at: *edited_at,
+        deleted_at: *deleted_at,
+        reply_to: *reply_to,
+        mentions,
+        reactions,
+        status: *status,
+    };
+    sparse.serialize(to)
 }
 
 mod key_bytes {
@@ -241,5 +311,63 @@ mod tests {
             Envelope::decode(b"junk"),
             Err(EnvelopeError::Unreadable)
         ));
+    }
+
+    #[test]
+    fn a_message_comes_back_equal_whether_it_has_everything_or_little() {
+        let id = uuid::Uuid::from_u128(7);
+        let user = UserId::from_uuid(id);
+        let at = Timestamp::from_millis(1_790_000_000_123);
+        let little = Message {
+            message_id: MessageId::from_uuid(id),
+            conversation_id: ConversationId::from_uuid(id),
+            seq: Seq(3),
+            sender_id: user,
+            kind: MessageKind::Text,
+            content: "hello".into(),
+            metadata: None,
+            created_at: at,
+            edited_at: None,
+            deleted_at: None,
+            reply_to: None,
+            mentions: vec![],
+            reactions: vec![],
+            status: None,
+        };
+        let everything = Message {
+            metadata: Some(Map::from_iter([("a".to_owned(), Value::from(1))])),
+            edited_at: Some(at),
+            deleted_at: Some(at),
+            reply_to: Some(Seq(2)),
+            mentions: vec![user],
+            reactions: vec![Reaction {
+                emoji: "+".into(),
+                user_ids: vec![user],
+                count: 1,
+            }],
+            status: Some(MessageStatus::Read),
+            ..little.clone()
+        };
+        for message in [little, everything] {
+            let envelope = Envelope {
+                key: [9; 16],
+                v: VERSION,
+                origin: "a".into(),
+                skip: Some(4),
+                at,
+                members: 3,
+                event: BusEvent::Entry {
+                    message: message.clone(),
+                },
+            };
+            let back = Envelope::decode(&envelope.encode().unwrap()).unwrap();
+            let BusEvent::Entry { message: read } = back.event else {
+                panic!("another event");
+            };
+            assert_eq!(read, message);
+            // As the version before writes it, with every field.
+            let whole = rmp_serde::to_vec_named(&message).unwrap();
+            assert_eq!(rmp_serde::from_slice::<Message>(&whole).unwrap(), message);
+        }
     }
 }
