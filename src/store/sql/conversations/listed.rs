@@ -31,7 +31,7 @@ macro_rules! listed {
                 where m.user_id = $1 and m.left_seq is null and ",
             $where,
             "
-            ), counted as (
+            ), counted as materialized (
                 select page.*,
                        (select count(*) from (
                             select 1 from messages x
