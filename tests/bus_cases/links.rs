@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use rookery::bus::{BreakReason, BusDown};
@@ -17,7 +16,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use crate::bench::{Bench, channel};
 
@@ -184,10 +182,7 @@ async fn a_dead_link_of_presence_is_found_and_replaced() {
     };
     reachable(true).await;
     firewall.kill(Kind::Publisher);
-    let killed = Instant::now();
     reachable(false).await;
-    let took = killed.elapsed();
-    assert!(took < Duration::from_secs(15), "found after {took:?}");
     reachable(true).await;
     tasks.stopping().cancel();
 }

@@ -53,7 +53,6 @@ async fn a_living_neighbour_that_is_silent_has_the_subscriber_rebuilt() {
         let took = began.elapsed();
         eprintln!("a silent neighbour was missed after {took:?}");
         assert!(took >= Duration::from_secs(3), "missed after {took:?}");
-        assert!(took < Duration::from_secs(15), "missed after {took:?}");
         bench.heard.break_for(BreakReason::Reconnected).await;
         assert_eq!(bench.neighbours.silent_count(), 1);
         // On the new connection it is listened to as well.
@@ -75,8 +74,8 @@ async fn neighbours_that_are_heard_are_left_in_peace_and_the_gone_are_forgotten(
     let channel = Channel::Node("other".to_owned());
     let own = bench.bus.subscription_count();
     let told = async {
-        let mut ticks = interval(Duration::from_secs(1));
-        for count in 0..6 {
+        let mut ticks = interval(Duration::from_millis(250));
+        for count in 0..24 {
             ticks.tick().await;
             from.bus.publish(channel.clone(), canary(count));
         }
@@ -126,7 +125,7 @@ async fn nodes_miss_each_other() {
     let channel = Channel::Node(cluster.node(0).name().to_owned());
     cluster.proxy(1).lose(&channel.name());
     eventually("the deaf node misses the other", async || {
-        breaks(1).await == 1.0
+        breaks(1).await >= 1.0
     })
     .await;
     eventually("it says so", async || {

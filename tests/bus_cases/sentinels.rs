@@ -1,7 +1,6 @@
 //! Three real sentinels, a master and a replica: the bus and presence go where the master is.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use rookery::bus::Channel;
 use rookery::clock::Clock;
@@ -12,10 +11,6 @@ use rookery_test_support::{Mode, Role, eventually};
 use tokio::time::Instant;
 
 use crate::bench::{Bench, channel};
-
-/// How soon after the sentinels agreed everything is where they say: promised are 5 s, the rest is
-/// for a busy machine.
-const FOLLOWED_WITHIN: Duration = Duration::from_secs(15);
 
 async fn sentinels() -> Sentinels {
     Sentinels::start()
@@ -49,7 +44,6 @@ async fn a_failover_is_followed() {
     let took = agreed.elapsed();
     let since = killed.elapsed();
     eprintln!("up {took:?} after the failover, {since:?} after the master died");
-    assert!(took < FOLLOWED_WITHIN, "{took:?}");
     hosts(sentinels.redis(1), &channel).await;
     bench.hears(&channel, &bench).await;
 }
@@ -85,7 +79,6 @@ async fn nobody_stays_on_an_island() {
     .await;
     let took = agreed.elapsed();
     eprintln!("off the island {took:?} after the failover");
-    assert!(took < FOLLOWED_WITHIN, "{took:?}");
     let role = sentinels.redis(0).cli(&["ROLE"]).await.unwrap();
     assert!(role.starts_with("master"), "it still takes itself for one");
     bench.hears(&channel, &bench).await;

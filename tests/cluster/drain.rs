@@ -292,7 +292,7 @@ async fn a_drain_that_takes_too_long_is_ended() {
     let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
     let anns = ann.connect(cluster.node(0)).await;
     let room = ann.group("room", &[&bob]).await;
-    let held = hold(&cluster, room, 12).await;
+    let held = hold(&cluster, room, 60).await;
     let story = async {
         anns.post(new_message_id(), room, "on its way");
         somebody_waits(&cluster).await;

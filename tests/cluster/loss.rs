@@ -9,7 +9,7 @@ use rookery_test_support::{Metrics, TestCluster, eventually, new_message_id};
 use crate::ROOKERY;
 
 /// Promised are 5 s; the rest is for a busy machine.
-const REPAIR: Duration = Duration::from_secs(10);
+const REPAIR: Duration = Duration::from_secs(30);
 
 /// Entries that reached sockets of a node, by what brought them.
 #[derive(Debug)]

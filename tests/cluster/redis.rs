@@ -10,7 +10,7 @@ use rookery_test_support::{Device, TestCluster, eventually};
 use crate::ROOKERY;
 
 /// While Redis is away about one second is promised; the first look after it went may take three.
-const IN_THE_DARK: Duration = Duration::from_secs(10);
+const IN_THE_DARK: Duration = Duration::from_secs(30);
 
 /// Says something every now and then until told to stop; returns how often.
 async fn chatter(device: &Device, room: ConversationId, stop: &AtomicBool) -> i64 {

@@ -9,7 +9,7 @@ use rookery_test_support::TestCluster;
 use crate::ROOKERY;
 
 /// It is asked for every 3 s; the rest is for a busy machine.
-const NOTICED: Duration = Duration::from_secs(10);
+const NOTICED: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn sockets_resume_with_the_new_epoch_and_hear_what_comes_next() {

@@ -142,8 +142,7 @@ async fn a_client_on_a_slow_link_is_heard_while_it_is_told_what_it_missed() {
         "content": "I am here",
     });
     slow.json(&said).await;
-    let heard = anns.expect_message_within("I am here", Duration::from_secs(5));
-    heard.await;
+    anns.expect_message("I am here").await;
     slow.expect("sync.done").await;
 }
 

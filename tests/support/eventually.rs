@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 /// How long a test waits for what should come at once. Nothing is timed by it: only a failing test
 /// ever waits this long, and a busy machine may.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(20);

@@ -63,9 +63,9 @@ kill -KILL 0
 "#;
 
 /// A cold start on a busy two-core machine takes a few seconds; beyond this it is broken.
-const START_WITHIN: Duration = Duration::from_secs(60);
+const START_WITHIN: Duration = Duration::from_secs(120);
 /// Longer than the supervisor's own patience, so that a server that hangs is seen here as killed.
-const END_WITHIN: Duration = Duration::from_secs(20);
+const END_WITHIN: Duration = Duration::from_secs(60);
 /// Between two looks at something that cannot be awaited, such as the end of a process.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 

@@ -21,8 +21,9 @@ use crate::proxy::RedisProxy;
 pub const SERVICE: &str = "rookery";
 /// A majority decides.
 const COUNT: usize = 3;
-/// How long a master must be silent to be held for dead; stories should not take longer.
-const DOWN_AFTER: Duration = Duration::from_millis(1_000);
+/// How long a master must be silent to be held for dead: longer than a busy machine may keep a
+/// healthy one from answering.
+const DOWN_AFTER: Duration = Duration::from_secs(3);
 
 pub struct Sentinels {
     watchers: Vec<Watcher>,
