@@ -5,8 +5,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use rookery_test_support::{PATIENCE, new_message_id};
 use rookery_test_support::wire::{FIN, Handshake, PING};
+use rookery_test_support::{PATIENCE, new_message_id};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
