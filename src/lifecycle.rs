@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::future::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -57,17 +59,18 @@ impl Tasks {
         self.late_tracker.spawn(late);
     }
 
+    /// Combinators instead of an `async` block: that would hold the future twice, as what it captured
+    /// and as what it waits for, and every socket's task is one of these.
     fn until_hard<F>(&self, name: &'static str, future: F) -> impl Future<Output = ()> + use<F>
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let hard = self.hard.clone();
-        async move {
-            tokio::select! {
-                () = future => tracing::trace!(name, "task ended"),
-                () = hard.cancelled() => tracing::debug!(name, "task dropped at the hard stop"),
-            }
-        }
+        future
+            .with_cancellation_token_owned(self.hard.clone())
+            .map(move |ended| match ended {
+                Some(()) => tracing::trace!(name, "task ended"),
+                None => tracing::debug!(name, "task dropped at the hard stop"),
+            })
     }
 
     /// Cancelled when the node should stop.

@@ -1,7 +1,6 @@
 //! The task that owns one WebSocket. The loop only routes: what the outbox holds goes out, what the
 //! client sends goes to `commands`, one after the other, and it ends when either side says so.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use tokio_tungstenite::tungstenite::Message as WsMessage;
 use super::Gateway;
 use super::admission::Permit;
 use super::goodbye::{Ended, finish};
-use super::link::{Link, Socket, websocket};
+use super::link::{Link, websocket};
 use super::open::{self, NotOpened, Opening};
 use super::rate_limit::Rates;
 use super::session::Session;
@@ -27,43 +26,39 @@ pub(super) async fn run(
     mut permit: Permit,
 ) {
     // Boxed: only the loop below has to live in a socket's memory for long.
-    let started = Box::pin(start(&gateway, upgrade, opening, &mut permit)).await;
-    let Some((socket, opened)) = started else {
+    let started = Box::pin(start(&gateway, upgrade, opening, &mut permit));
+    let Some((mut link, opened)) = started.await else {
         return;
     };
-    let (socket, ended) = match opened {
+    let ended = match opened {
         Ok(session) => {
-            let mut link = Link::new(socket);
             let ended = serve(&gateway, &mut link, &session).await;
             // Whoever still waits for room in the outbox must not wait for ever.
             session.close(CloseCode::Resynchronise);
             Box::pin(open::left(&gateway, &session)).await;
-            (link.into_socket(), ended)
+            ended
         }
-        Err(NotOpened::Close(code)) => (socket, Ended::Close(code)),
+        Err(NotOpened::Close(code)) => Ended::Close(code),
         Err(NotOpened::Gone(error)) => {
-            let ended = error.map_or(Ended::Peer(None), |error| Ended::of_error(&error));
-            (socket, ended)
+            error.map_or(Ended::Peer(None), |error| Ended::of_error(&error))
         }
     };
     // Closing takes seconds if the client does not answer, and is no part of the opening.
     permit.decided();
-    Box::pin(finish(socket, ended)).await;
+    Box::pin(finish(link.into_socket(), ended)).await;
     drop(permit);
 }
-
-type Started = (Socket, Result<Arc<Session>, NotOpened>);
 
 async fn start(
     gateway: &Gateway,
     upgrade: OnUpgrade,
     opening: Box<Opening>,
     permit: &mut Permit,
-) -> Option<Started> {
+) -> Option<(Link, Result<Arc<Session>, NotOpened>)> {
     let upgraded = upgrade.await.ok()?;
     let mut socket = websocket(upgraded).await?;
     let opened = open::open(gateway, &mut socket, *opening, permit).await;
-    Some((socket, opened))
+    Some((Link::new(socket), opened))
 }
 
 async fn serve(gateway: &Gateway, link: &mut Link, session: &Arc<Session>) -> Ended {
@@ -73,7 +68,8 @@ async fn serve(gateway: &Gateway, link: &mut Link, session: &Arc<Session>) -> En
             Ok(message) => message,
             Err(ended) => return ended,
         };
-        let mut command = pin!(client.take(gateway, session, message));
+        // Boxed: an idle socket's task has no room for what a command takes.
+        let mut command = Box::pin(client.take(gateway, session, message));
         // Most commands are done at once. One that has to wait, for a conversation that somebody
         // else holds, keeps the next ones waiting, but not what others tell this client.
         let ended = tokio::select! {
@@ -175,7 +171,7 @@ mod tests {
     #[test]
     fn what_each_socket_keeps_in_memory_is_small() {
         let size = size_of_task(run);
-        assert!(size <= 3_584, "the task takes {size} bytes");
+        assert!(size <= 1_280, "the task takes {size} bytes");
         let size = size_of::<Session>();
         assert!(size <= 384, "the session takes {size} bytes");
     }
