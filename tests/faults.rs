@@ -34,14 +34,14 @@
 //! | F26 | a node whose clock is wrong | [`nodes`] |
 //! | F27 | SQLite: a hundred kills, a disk is full | `store::sqlite` |
 //! | F28 | a log-out while Redis is away | `cluster::sessions`, `cluster::database` |
+//! | F29 | the key that signs is changed | [`keys`] |
 //! | F30 | the database is set back | `cluster::set_back` |
-//!
-//! Not told yet: keys that change under load (F29).
 //!
 //! [`oracle`] leaves a step of the server out and sees to it that a story fails without it.
 
 mod faults {
     mod clients;
+    mod keys;
     mod kit;
     mod nodes;
     mod oracle;

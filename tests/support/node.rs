@@ -22,7 +22,8 @@ const LAST_LINES: usize = 60;
 pub struct Node {
     process: Mutex<Supervised>,
     name: String,
-    command: Vec<OsString>,
+    /// Locked after `process` where both are.
+    command: Mutex<Vec<OsString>>,
     public: Port,
     ops: Port,
     http: reqwest::Client,
@@ -60,7 +61,7 @@ impl Node {
         Ok(Self {
             process,
             name,
-            command,
+            command: Mutex::new(command),
             public,
             ops,
             http,
@@ -165,6 +166,22 @@ impl Node {
         restarted.unwrap_or_else(|error| panic!("{} does not restart: {error:#}", self.name));
     }
 
+    /// As [`Self::restart`], with these settings beside those it has, from now on.
+    ///
+    /// # Panics
+    /// As there.
+    pub async fn restart_with(&self, settings: &[(&str, &str)]) {
+        let mut command = self.command.lock().await;
+        // What is set last counts; the program and its subcommand end the command.
+        let program = command.len() - 2;
+        let settings = settings
+            .iter()
+            .map(|(name, value)| format!("{name}={value}").into());
+        command.splice(program..program, settings);
+        drop(command);
+        self.restart().await;
+    }
+
     /// As [`Self::restart`].
     ///
     /// # Errors
@@ -175,7 +192,8 @@ impl Node {
             process.signal("KILL")?;
             process.ended().await?;
         }
-        *process = launch(&self.command, &self.folder, &self.ops, &self.http).await?;
+        let command = self.command.lock().await;
+        *process = launch(&command, &self.folder, &self.ops, &self.http).await?;
         Ok(())
     }
 

@@ -1,0 +1,100 @@
+//! The key that signs tokens is changed in a cluster that is in use.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rookery_protocol::ConversationId;
+use rookery_test_support::{Device, Person, TestCluster};
+
+use super::kit::Pair;
+use crate::ROOKERY;
+
+const OLD: &str = "the old key: thirty-two bytes or more";
+const NEW: &str = "the new key: thirty-two bytes or more";
+
+/// F29: first every node accepts the new key, then every node signs with it, then the old one is
+/// dropped. Nobody is refused before that, and nothing is lost while nodes restart.
+#[tokio::test]
+async fn a_key_is_changed_under_load() {
+    let pair = Pair::on(TestCluster::builder(ROOKERY).set("JWT_SECRET", OLD)).await;
+    let first = kid(&pair.ann);
+
+    roll(&pair, "accepts", &[("JWT_SECRETS_PREVIOUS", NEW)]).await;
+    let kept = keys_of_all(&pair.ann, &pair.cluster).await;
+    assert!(kept.iter().all(|kid| *kid == first), "{kept:?}");
+
+    roll(
+        &pair,
+        "signs",
+        &[("JWT_SECRET", NEW), ("JWT_SECRETS_PREVIOUS", OLD)],
+    )
+    .await;
+    let changed = keys_of_all(&pair.ann, &pair.cluster).await;
+    assert_eq!(changed[0], changed[1], "nodes agree on the key");
+    assert_ne!(changed[0], first, "it is the new one");
+    pair.all_is_well().await;
+
+    for node in pair.cluster.nodes() {
+        assert_eq!(node.stop().await, 0);
+        node.restart_with(&[("JWT_SECRETS_PREVIOUS", "")]).await;
+        let refused = pair.ann.at(node).me().await.unwrap_err();
+        assert_eq!(refused.status, 401, "the old key is gone: {refused}");
+        let renewed = node.api().refresh(&pair.bob.tokens.refresh_token).await;
+        assert!(renewed.is_ok(), "a session outlives the key: {renewed:?}");
+    }
+}
+
+/// Restarts the nodes one by one with these settings. Whoever is on the node goes to the other one
+/// and comes back; the other one writes all the while.
+async fn roll(pair: &Pair, round: &str, settings: &[(&str, &str)]) {
+    let turns = [(0, &pair.anns, &pair.bobs), (1, &pair.bobs, &pair.anns)];
+    for (number, moving, staying) in turns {
+        let [node, other] = [number, 1 - number].map(|number| pair.cluster.node(number));
+        let rolled = AtomicBool::new(false);
+        let roll = async {
+            assert_eq!(node.stop().await, 0);
+            moving.expect_close().await;
+            moving.resume_on(other).await;
+            moving
+                .send(pair.room, &format!("{round}: while {number} is away"))
+                .await;
+            node.restart_with(settings).await;
+            moving.resume_on(node).await;
+            rolled.store(true, Ordering::SeqCst);
+        };
+        let name = format!("{round} {number}");
+        tokio::join!(roll, talks(staying, pair.room, &name, &rolled));
+    }
+}
+
+async fn talks(device: &Device, room: ConversationId, name: &str, stop: &AtomicBool) {
+    let mut number = 0;
+    while !stop.load(Ordering::SeqCst) {
+        number += 1;
+        device.send(room, &format!("{name}: {number}")).await;
+        // A pace, not a wait: more than this would only fill the log.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Logs in at each node; every other node takes the token. Returns the keys that signed.
+async fn keys_of_all(person: &Person, cluster: &TestCluster) -> Vec<String> {
+    let mut keys = Vec::new();
+    for node in cluster.nodes() {
+        let session = person.log_in_at(node).await;
+        for judge in cluster.nodes() {
+            for token in [person, &session] {
+                let taken = token.at(judge).me().await;
+                assert!(taken.is_ok(), "{} refuses: {taken:?}", judge.name());
+            }
+        }
+        keys.push(kid(&session));
+    }
+    keys
+}
+
+/// The id of the key that signed this person's token.
+fn kid(person: &Person) -> String {
+    let header = jsonwebtoken::decode_header(&person.tokens.access_token);
+    header.expect("a token").kid.expect("an id of its key")
+}
