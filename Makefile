@@ -1,8 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test random chaos autobahn cluster bench fmt lint
+.PHONY: help run test random chaos autobahn cluster bench check-deploy fmt lint
 
 help: ## Show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 run: ## Serve on http://127.0.0.1:8080 with SQLite in ./data
 	cargo run --release --locked -- serve
@@ -33,6 +33,10 @@ cluster: ## Run three nodes behind nginx, with PostgreSQL and Redis, until Ctrl-
 bench: ## Measure against the budgets
 	cargo build --release --locked --workspace
 	cargo run --release --locked -p rookery-loadtest -- bench
+
+# LIVE=no leaves out the part with a running cluster; what it installs on Debian needs root
+check-deploy: ## Check manifests, images, proxy, alerts, dashboard and service unit
+	scripts/check-deploy.sh
 
 fmt: ## Format the code
 	cargo fmt --all

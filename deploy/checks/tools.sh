@@ -1,0 +1,41 @@
+# shellcheck shell=bash
+# Sourced by scripts/check-deploy.sh, from the repository's root: what it needs, installed where that
+# can be done, in versions that are pinned.
+
+tools=$PWD/.cache/check-deploy
+PATH=$tools/venv/bin:$tools/bin:$PATH:/usr/sbin:/sbin
+
+step() { printf '\n== %s\n' "$*"; }
+fail() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
+have() { command -v "$1" >/dev/null; }
+
+# debian PROGRAM=PACKAGE...: of the distribution, whose versions are its own.
+debian() {
+    local pair missing=()
+    for pair in "$@"; do have "${pair%%=*}" || missing+=("${pair#*=}"); done
+    [[ ${#missing[@]} -gt 0 ]] || return 0
+    if [[ $(id -u) -ne 0 ]] || ! have apt-get; then
+        fail "not installed: ${missing[*]} (Debian packages). Install them, or run this as root on Debian."
+    fi
+    # What is installed must not take ports that belong to somebody else; 101 means no.
+    local policy=/usr/sbin/policy-rc.d made=no
+    if [[ ! -e $policy ]]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+        made=yes
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    [[ $made == no ]] || rm -f "$policy"
+}
+
+# python: the programs of deploy/checks/requirements.txt.
+python() {
+    have python3 || fail "python3 is missing"
+    if ! cmp -s deploy/checks/requirements.txt "$tools/venv/requirements.txt"; then
+        python3 -m venv --clear "$tools/venv"
+        "$tools/venv/bin/pip" install -q --disable-pip-version-check -r deploy/checks/requirements.txt
+        cp deploy/checks/requirements.txt "$tools/venv/requirements.txt"
+    fi
+}
