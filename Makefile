@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test random chaos autobahn cluster bench check-deploy fmt lint
+.PHONY: help run test random chaos autobahn cluster bench load growth check-deploy fmt lint
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -30,9 +30,20 @@ autobahn: ## Run Autobahn's suite of the WebSocket protocol (needs Python 2.7)
 cluster: ## Run three nodes behind nginx, with PostgreSQL and Redis, until Ctrl-C
 	scripts/cluster.sh
 
-bench: ## Measure against the budgets
-	cargo build --release --locked --workspace
-	cargo run --release --locked -p rookery-loadtest -- bench
+# On a machine that does nothing else; takes about four minutes
+bench: ## Measure against the budgets; writes loadtest/results/bench.{json,html,md}
+	cargo build --release --locked -p rookery -p rookery-loadtest
+	target/release/rookery-loadtest run bench --report loadtest/results/bench.json
+
+# For instance: make load SCENARIO=smoke TARGET="http://a:8080 http://b:8080" ARGS="--threads 2"
+load: ## Run one scenario against a cluster of its own, or TARGET
+	cargo build --release --locked -p rookery -p rookery-loadtest
+	target/release/rookery-loadtest run $(or $(SCENARIO),smoke) $(foreach url,$(TARGET),--target $(url)) \
+	--report loadtest/results/$(notdir $(basename $(or $(SCENARIO),smoke))).json $(ARGS)
+
+growth: ## Measure how costs grow with users, nodes, groups and logs (QUICK=1: in a few minutes)
+	cargo build --release --locked -p rookery -p rookery-loadtest
+	target/release/rookery-loadtest run growth$(if $(QUICK),-quick) --report loadtest/results/growth.json
 
 # LIVE=no leaves out the part with a running cluster; what it installs on Debian needs root
 check-deploy: ## Check manifests, images, proxy, alerts, dashboard and service unit

@@ -104,6 +104,18 @@ impl Tally {
 /// No connection, or an open loop that this machine cannot keep up with. A broken promise is no
 /// error: it stands in the report's verdict.
 pub(crate) async fn run(plan: Plan, meter: &Meter) -> anyhow::Result<Direct> {
+    run_with(plan, meter, |_| {}).await
+}
+
+/// The same, and tells when it measures, once everybody is connected.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) async fn run_with(
+    plan: Plan,
+    meter: &Meter,
+    begins: impl FnOnce(Schedule),
+) -> anyhow::Result<Direct> {
     let threads = plan.threads.clamp(1, plan.couples.len().max(1));
     let counters = (0..threads).map(|_| Counters::default()).collect();
     let run = u64::try_from(std::time::UNIX_EPOCH.elapsed()?.as_millis())?;
@@ -134,11 +146,16 @@ pub(crate) async fn run(plan: Plan, meter: &Meter) -> anyhow::Result<Direct> {
         .collect();
     drop(connected);
     all_connected(&shared.plan, connections).await?;
+    let counted = Arc::clone(&shared);
+    meter
+        .gauges
+        .set(move || Counters::total(&counted.counters).named());
 
     let schedule = Schedule::new(shared.plan.warmup, shared.plan.measure);
     begin
         .send(Some(schedule))
         .context("the connections were given up")?;
+    begins(schedule);
     let pacing = pacer.map(|pacer| tokio::task::spawn_blocking(move || pacer.run(&schedule)));
     let measured = measure(&shared, &schedule, meter).await;
     let (mut tally, mut books) = (Tally::default(), Books::new()?);

@@ -110,6 +110,11 @@ pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Group> {
     for people in plan.people.chunks_exact(members) {
         boards.push(begin(plan, people, &mut tasks).await?);
     }
+    let counted = boards.clone();
+    meter.gauges.set(move || {
+        let (messages, deliveries) = counts(&counted);
+        vec![("messages", messages), ("deliveries", deliveries)]
+    });
     progress::wait(plan.warmup, "warm-up").await;
     boards.iter().for_each(|board| lock(board).measuring = true);
     let (before, cpu_before, begun) = (counts(&boards), meter.cpu(), Instant::now());

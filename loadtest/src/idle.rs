@@ -4,6 +4,7 @@
 //! whatever a node needs for itself.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,7 @@ type Closed = Arc<Mutex<BTreeMap<u16, u64>>>;
 struct Crowd {
     tasks: JoinSet<()>,
     closed: Closed,
+    opened: Arc<AtomicU64>,
 }
 
 /// Runs the plan.
@@ -56,7 +58,12 @@ pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Idle> {
     let mut crowd = Crowd {
         tasks: JoinSet::new(),
         closed: Closed::default(),
+        opened: Arc::default(),
     };
+    let opened = Arc::clone(&crowd.opened);
+    meter
+        .gauges
+        .set(move || vec![("connects", opened.load(Relaxed))]);
     crowd.grow(plan, 0..first).await?;
     progress::wait(SETTLE, "settling").await;
     let first_resident_bytes = meter.resident(GATEWAY);
@@ -104,6 +111,7 @@ impl Crowd {
             .buffer_unordered(CONNECTING);
         while let Some(socket) = sockets.try_next().await? {
             self.tasks.spawn(hold(socket, Arc::clone(&self.closed)));
+            self.opened.fetch_add(1, Relaxed);
             done += 1;
             line.show(done);
         }

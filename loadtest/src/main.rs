@@ -1,40 +1,106 @@
 //! `rookery-loadtest`: drives nodes hard, and checks that they keep their promises meanwhile.
 //!
-//! - `options`: the command line; `bench`: which scenarios run, in which order.
+//! - `options`: the command line; `scenario`: files that name runs; `bench`: runs them in order.
 //! - `spawn`: a cluster of one's own; `population`: the people, their tokens and conversations.
-//! - `direct`, `group` and `idle`: the scenarios. `wire`: frames, with as little work as possible.
+//! - `direct`, `group`, `idle`, `storm`, `history`, `presence`, `mixed`: the kinds of runs. `wire`:
+//!   frames, with as little work as possible; `pace`: when something is due.
 //! - `rookery_oracle::pair`: what was acknowledged must arrive once and in order.
-//! - `meter`: CPU and memory by role; `latency`, `report`: what was found.
+//! - `meter`, `sampler`: CPU and memory by role; `latency`; `found`, `report`, `threshold`: what was
+//!   found.
 
 mod bench;
 mod direct;
+mod found;
 mod group;
+mod history;
 mod idle;
 mod latency;
+mod machine;
 mod meter;
+mod mixed;
 mod options;
+mod pace;
 mod population;
+mod presence;
 mod progress;
 mod report;
+mod sampler;
+mod scenario;
 mod schedule;
 mod source;
 mod spawn;
+mod storm;
+mod threshold;
 mod wire;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Parser;
 
-use options::Cli;
+use bench::Ending;
+use options::{Action, Cli};
+use report::{Report, diff};
+use scenario::Scenario;
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
-    match bench::run(Cli::parse().scenario).await {
-        Ok(report) if report.is_clean() => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::from(1),
+/// Something was broken, over its bound, or worse than before.
+const NOT_GOOD: u8 = 1;
+/// Nothing could be measured.
+const FAILED: u8 = 2;
+/// As shells have it for a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    // No thread that still works holds the end back.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let outcome = match runtime {
+        Ok(runtime) => {
+            let outcome = runtime.block_on(act(Cli::parse()));
+            runtime.shutdown_background();
+            outcome
+        }
+        Err(error) => Err(error.into()),
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("rookery-loadtest: {error:#}");
-            ExitCode::from(2)
+            ExitCode::from(FAILED)
         }
     }
+}
+
+async fn act(cli: Cli) -> anyhow::Result<u8> {
+    if let Some(files) = &cli.compare {
+        return compare(files);
+    }
+    let scenario = match cli.action {
+        Some(Action::Run { scenario }) => Scenario::load(&scenario)?,
+        Some(Action::Kind(kind)) => Scenario::single(kind),
+        Some(Action::List) => {
+            print!("{}", scenario::list());
+            return Ok(0);
+        }
+        None => bail!("what to run is missing: see --help"),
+    };
+    let (report, ending) = bench::run(&scenario, &cli.common).await?;
+    Ok(match ending {
+        Ending::Failed => FAILED,
+        Ending::Interrupted => INTERRUPTED,
+        Ending::Complete if report.is_clean() && report.keeps_thresholds() => 0,
+        Ending::Complete => NOT_GOOD,
+    })
+}
+
+fn compare(files: &[PathBuf]) -> anyhow::Result<u8> {
+    let [before, after] = files else {
+        bail!("--compare takes two reports")
+    };
+    let (table, worse) = diff::text(&Report::read(before)?, &Report::read(after)?);
+    print!("{table}");
+    println!("\n{worse} worse");
+    Ok(if worse == 0 { 0 } else { NOT_GOOD })
 }

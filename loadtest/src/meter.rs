@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
+use crate::sampler::Gauges;
+
 /// Ticks a second in `/proc/<pid>/stat`: 100 on every Linux that ordinary distributions ship.
 const TICKS_PER_SECOND: u64 = 100;
 /// Page size of `/proc/<pid>/statm`, which is asked only where `smaps_rollup` may not be read.
@@ -44,6 +46,8 @@ impl std::str::FromStr for Role {
 #[derive(Clone, Debug)]
 pub(crate) struct Meter {
     roles: Vec<Role>,
+    /// What the scenario counts, for whoever samples.
+    pub gauges: Gauges,
 }
 
 /// CPU time of each role since its processes began.
@@ -80,7 +84,10 @@ impl Meter {
             name: GENERATOR.to_owned(),
             pids: vec![std::process::id()],
         });
-        Ok(Self { roles })
+        Ok(Self {
+            roles,
+            gauges: Gauges::default(),
+        })
     }
 
     pub(crate) fn has(&self, role: &str) -> bool {
@@ -107,6 +114,32 @@ impl Meter {
                 .map(|role| (role.name.clone(), time(role)))
                 .collect(),
         )
+    }
+
+    /// Cores that each role used between two looks.
+    pub(crate) fn cores(
+        &self,
+        now: &CpuTimes,
+        before: &CpuTimes,
+        seconds: f64,
+    ) -> BTreeMap<String, f64> {
+        let cores = |(role, time): (String, Duration)| (role, time.as_secs_f64() / seconds);
+        now.since(before).into_iter().map(cores).collect()
+    }
+
+    /// Memory in bytes by role, cheap enough for every second: what is each process's own, and once
+    /// what the one that shares most shares.
+    pub(crate) fn memory_at_a_glance(&self) -> BTreeMap<String, u64> {
+        let all = processes();
+        let of = |role: &Role| {
+            let pages = members(role, &all).into_iter().filter_map(pages);
+            let sum = pages.fold((0, 0), |(own, shared), (resident, theirs)| {
+                (own + resident.saturating_sub(theirs), theirs.max(shared))
+            });
+            (sum.0 + sum.1) * PAGE_BYTES
+        };
+        let roles = self.roles.iter();
+        roles.map(|role| (role.name.clone(), of(role))).collect()
     }
 
     /// Resident memory in bytes, of the role's own processes; shared pages count in each.
@@ -195,8 +228,15 @@ fn memory(pid: u32, field: &str) -> u64 {
 }
 
 fn resident_pages(pid: u32) -> Option<u64> {
+    pages(pid).map(|(resident, _)| resident * PAGE_BYTES)
+}
+
+/// Resident pages of a process, and those among them that it may share.
+fn pages(pid: u32) -> Option<(u64, u64)> {
     let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    Some(statm.split_whitespace().nth(1)?.parse::<u64>().ok()? * PAGE_BYTES)
+    let mut fields = statm.split_whitespace().skip(1);
+    let mut next = || fields.next()?.parse().ok();
+    Some((next()?, next()?))
 }
 
 /// How many files this process may have open, if Linux says so.

@@ -5,13 +5,14 @@
 //! bulk, and their tokens are made with the nodes' own secret (`bulk`).
 
 pub(crate) mod bulk;
+mod write;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use rookery_client::{Api, ApiError};
-use rookery_protocol::rest::Register;
+use rookery_protocol::rest::{Login, Register};
 use rookery_protocol::{ConversationId, ErrorCode, UserId};
 
 use crate::progress::Line;
@@ -43,6 +44,21 @@ pub(crate) struct Couple {
     /// Entries that its log has already.
     pub base: i64,
     pub people: [Person; 2],
+}
+
+/// Members of a group.
+#[derive(Clone, Debug)]
+pub(crate) struct Circle {
+    pub conversation: ConversationId,
+    pub people: Vec<Person>,
+}
+
+/// Somebody with many conversations, one of them long.
+#[derive(Clone, Debug)]
+pub(crate) struct Library {
+    pub reader: Person,
+    pub long: ConversationId,
+    pub messages: u32,
 }
 
 pub(crate) struct Population {
@@ -146,12 +162,91 @@ impl Population {
             let groups: Vec<Vec<&Person>> = (0..count)
                 .map(|start| circle(start).map(|index| &people[index]).collect())
                 .collect();
-            match &self.bulk {
-                Some(bulk) => bulk.groups(&groups).await?,
-                None => self.found(&groups).await?,
-            }
+            self.groups(&groups).await?;
         }
         Ok(people)
+    }
+
+    /// New groups of so many members each, nobody in two of them.
+    ///
+    /// # Errors
+    /// As [`Population::people`].
+    pub(crate) async fn circles(
+        &mut self,
+        count: usize,
+        members: usize,
+    ) -> anyhow::Result<Vec<Circle>> {
+        let people = self.people(count * members).await?.to_vec();
+        let groups: Vec<Vec<&Person>> = people
+            .chunks(members)
+            .map(|group| group.iter().collect())
+            .collect();
+        let ids = self.groups(&groups).await?.into_iter();
+        let circle = |(conversation, people): (ConversationId, &[Person])| Circle {
+            conversation,
+            people: people.to_vec(),
+        };
+        Ok(ids.zip(people.chunks(members)).map(circle).collect())
+    }
+
+    /// People who can log in with a password, which costs the server its time for each.
+    ///
+    /// # Errors
+    /// As [`Population::people`].
+    pub(crate) async fn accounts(&mut self, count: usize) -> anyhow::Result<Vec<Login>> {
+        let millis = std::time::UNIX_EPOCH.elapsed()?.as_millis();
+        let names = (0..count).map(|number| format!("login-{millis:x}-{number}"));
+        let names: Vec<String> = names.collect();
+        self.register(names.clone()).await?;
+        let login = |name: String| Login {
+            password: password(&name),
+            login: name,
+            device_name: None,
+        };
+        Ok(names.into_iter().map(login).collect())
+    }
+
+    /// Somebody new in so many conversations, one of them with so many messages.
+    ///
+    /// # Errors
+    /// As [`Population::people`].
+    pub(crate) async fn library(
+        &mut self,
+        messages: u32,
+        conversations: u32,
+    ) -> anyhow::Result<Library> {
+        let known = self.people.len();
+        let people = self.people(known + 2).await?[known..].to_vec();
+        let groups = vec![people.iter().collect::<Vec<_>>(); conversations as usize];
+        let long = *self
+            .groups(&groups)
+            .await?
+            .first()
+            .context("no conversation")?;
+        // The other one writes.
+        match &self.bulk {
+            Some(bulk) => bulk.messages(long, &people[1], messages).await?,
+            None => write::messages(&self.apis[0], long, &people[1], messages).await?,
+        }
+        let reader = people[0].clone();
+        let api = self.apis[0].with_token(&reader.token);
+        let last = api
+            .conversation(long)
+            .await
+            .context("reading a conversation")?
+            .last_seq;
+        Ok(Library {
+            reader,
+            long,
+            messages: u32::try_from(last.0).context("a log too long")?,
+        })
+    }
+
+    async fn groups(&self, groups: &[Vec<&Person>]) -> anyhow::Result<Vec<ConversationId>> {
+        match &self.bulk {
+            Some(bulk) => bulk.groups(groups).await,
+            None => self.found(groups).await,
+        }
     }
 
     async fn register(&self, names: Vec<String>) -> anyhow::Result<Vec<Person>> {
@@ -192,31 +287,30 @@ impl Population {
             .await
     }
 
-    async fn found(&self, groups: &[Vec<&Person>]) -> anyhow::Result<()> {
+    async fn found(&self, groups: &[Vec<&Person>]) -> anyhow::Result<Vec<ConversationId>> {
         let mut line = Line::new("groups", groups.len() as u64);
         let mut made = stream::iter(groups.iter().enumerate())
             .map(async |(index, group)| {
                 let others: Vec<UserId> = group[1..].iter().map(|person| person.user_id).collect();
                 let api = self.apis[index % self.apis.len()].with_token(&group[0].token);
-                api.create_group("load test", &others)
-                    .await
-                    .context("making a group")
+                let group = api.create_group("load test", &others).await;
+                Ok::<_, anyhow::Error>(group.context("making a group")?.conversation_id)
             })
-            .buffer_unordered(CALLS);
-        let mut count = 0;
-        while made.try_next().await?.is_some() {
-            count += 1;
-            line.show(count);
+            .buffered(CALLS);
+        let mut ids = Vec::with_capacity(groups.len());
+        while let Some(id) = made.try_next().await? {
+            ids.push(id);
+            line.show(ids.len() as u64);
         }
         line.end();
-        Ok(())
+        Ok(ids)
     }
 }
 
 async fn register(api: &Api, username: String) -> anyhow::Result<Person> {
     let register = Register {
         email: format!("{username}@example.org"),
-        password: format!("{username} is not a person"),
+        password: password(&username),
         username,
         full_name: None,
         device_name: None,
@@ -239,6 +333,10 @@ async fn register(api: &Api, username: String) -> anyhow::Result<Person> {
         refresh_token: Some(tokens.refresh_token),
         since: Instant::now(),
     })
+}
+
+fn password(username: &str) -> String {
+    format!("{username} is not a person")
 }
 
 fn explain(error: ApiError, target: &str) -> anyhow::Error {

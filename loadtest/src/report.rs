@@ -1,142 +1,283 @@
-//! What a run found: a table for people, JSON for machines.
+//! What was found, as a file: versioned, for people (`table`, `page`), and for machines (JSON).
 
-mod table;
+mod chart;
+pub(crate) mod diff;
+mod markdown;
+mod page;
+pub(crate) mod table;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use rookery_oracle::pair::Verdict;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+pub(crate) use crate::found::{Direct, Group, Idle, Load};
 use crate::latency::Quantiles;
+use crate::machine::Machine;
+use crate::sampler::Sample;
+use crate::threshold::{Check, Threshold};
 
-/// How hard pairs are driven.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub(crate) enum Load {
-    /// Closed loop: each pair keeps this many messages in flight.
-    Window { messages: usize },
-    /// Open loop: this many messages a second over all pairs, at fixed times.
-    Rate { per_second: f64 },
-}
+/// Of the JSON; grows when a field changes its meaning or goes.
+pub(crate) const SCHEMA: u32 = 1;
 
-/// Pairs of users writing to each other.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Direct {
+/// One run of one scenario.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Run {
+    /// Unique in its report; thresholds and comparisons go by it.
     pub name: String,
-    pub load: Load,
-    pub pairs: usize,
-    pub both_ways: bool,
-    pub content_bytes: usize,
-    pub format: String,
+    pub kind: String,
+    /// What was done, in a sentence.
+    pub about: String,
     /// The measured time, without warm-up and drain.
     pub seconds: f64,
-    pub sent_per_second: f64,
-    pub acked_per_second: f64,
-    pub delivered_per_second: f64,
-    /// From the send (or, at a rate, from when it was due) to its acknowledgement.
-    pub to_ack: Quantiles,
-    /// The same, to the recipient's socket.
-    pub to_delivery: Quantiles,
-    /// CPU time of each role divided by the messages delivered meanwhile.
-    pub cpu_us_per_message: BTreeMap<String, f64>,
-    /// CPU time of each role divided by the time: cores in use.
-    pub cpu_cores: BTreeMap<String, f64>,
-    /// At the end; shared pages divided among their users.
-    pub memory_bytes: BTreeMap<String, u64>,
-    /// Over the whole run, warm-up included.
-    pub verdict: Verdict,
-    /// Sockets that ended during the run, by close code.
-    pub closed: BTreeMap<u16, u64>,
+    /// Everything that can be compared, by name. What belongs to a role ends with it, and the unit
+    /// ends the name before.
+    pub metrics: BTreeMap<String, f64>,
+    pub latencies: BTreeMap<String, Quantiles>,
+    /// Promises that were counted, by name; all but these are zero in `broken`.
+    pub oracle: BTreeMap<String, u64>,
+    /// Promises that were not kept, in words.
+    pub broken: Vec<String>,
+    /// What happened and breaks no promise.
+    pub notes: Vec<String>,
+    pub samples: Vec<Sample>,
+    /// Pairs of connections and resident bytes of all nodes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub memory_by_connections: Vec<(usize, u64)>,
+    /// Where this run stands among those that differ in one number only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growth>,
 }
 
-/// Connections that do nothing.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Idle {
-    pub connections: usize,
-    /// Connections at the first look; costs of a connection are differences between the two.
-    pub first_connections: usize,
-    pub conversations_each: usize,
-    /// Resident memory of all nodes at both looks.
-    pub first_resident_bytes: u64,
-    pub resident_bytes: u64,
-    pub resident_bytes_per_connection: f64,
-    /// While connecting from the first look to the second.
-    pub connects_per_second: f64,
-    pub cpu_us_per_connect: BTreeMap<String, f64>,
-    /// While nothing happens but heartbeats.
-    pub idle_seconds: f64,
-    pub cpu_cores: BTreeMap<String, f64>,
-    pub cpu_us_per_connection_second: BTreeMap<String, f64>,
-    /// Sockets that ended, by close code; there should be none.
-    pub closed: BTreeMap<u16, u64>,
-}
-
-/// Groups whose members are all connected.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Group {
-    pub groups: usize,
-    pub members: usize,
-    /// Messages in flight in each group.
-    pub window: usize,
-    pub seconds: f64,
-    /// Messages that everybody has.
-    pub messages_per_second: f64,
-    /// Frames to members, acks included.
-    pub deliveries_per_second: f64,
-    /// From a send to the last member's socket.
-    pub to_last_delivery: Quantiles,
-    pub cpu_us_per_delivery: BTreeMap<String, f64>,
-    pub cpu_cores: BTreeMap<String, f64>,
-    /// Messages that somebody did not get.
-    pub incomplete: u64,
-    /// Messages that came twice, or not as the next one.
-    pub disorder: u64,
-    /// Members' sockets that ended during the run.
-    pub closed: u64,
+/// A run's place in a series.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Growth {
+    /// The number that grows, in words.
+    pub series: String,
+    pub x: f64,
+    /// The metric that should stay flat.
+    pub metric: String,
 }
 
 /// All that one call of the load test found.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Report {
-    /// Of the load test, which is released with the server.
-    pub version: &'static str,
-    pub cores: usize,
+    pub schema: u32,
+    pub scenario: String,
+    pub about: String,
+    pub machine: Machine,
     pub targets: usize,
-    pub idle: Option<Idle>,
-    pub direct: Vec<Direct>,
-    pub group: Option<Group>,
+    /// As it was called.
+    pub command: String,
+    pub runs: Vec<Run>,
+    pub checks: Vec<Check>,
+    /// Why it ended early.
+    pub problem: Option<String>,
 }
 
-impl Report {
-    pub(crate) fn new(targets: usize) -> Self {
+impl Run {
+    pub(crate) fn new(name: &str, kind: &str) -> Self {
         Self {
-            version: env!("CARGO_PKG_VERSION"),
-            cores: std::thread::available_parallelism().map_or(0, usize::from),
-            targets,
+            name: name.to_owned(),
+            kind: kind.to_owned(),
             ..Self::default()
         }
     }
 
-    /// Whether every promise was kept, and no idle socket ended.
-    pub(crate) fn is_clean(&self) -> bool {
-        self.direct.iter().all(|direct| direct.verdict.is_clean())
-            && self.group.as_ref().is_none_or(|group| {
-                group.incomplete == 0 && group.disorder == 0 && group.closed == 0
-            })
-            && self.idle.as_ref().is_none_or(|idle| idle.closed.is_empty())
+    /// A metric. What cannot be said, such as a share of nothing, is left out.
+    pub(crate) fn put(&mut self, name: &str, value: f64) {
+        if value.is_finite() {
+            self.metrics.insert(name.to_owned(), value);
+        }
     }
 
-    pub(crate) fn print(&self) {
-        print!("{}", table::text(self));
+    pub(crate) fn put_roles(&mut self, name: &str, roles: impl IntoIterator<Item = (String, f64)>) {
+        for (role, value) in roles {
+            self.put(&format!("{name}.{role}"), value);
+        }
+    }
+
+    pub(crate) fn put_latency(&mut self, name: &str, found: Quantiles) {
+        for (quantile, ms) in [
+            ("p50", found.p50_ms),
+            ("p90", found.p90_ms),
+            ("p99", found.p99_ms),
+            ("p999", found.p999_ms),
+            ("max", found.max_ms),
+        ] {
+            if found.count > 0 {
+                self.put(&format!("{name}_{quantile}_ms"), ms);
+            }
+        }
+        self.latencies.insert(name.to_owned(), found);
+    }
+
+    /// Something that must not happen, and how often it did.
+    pub(crate) fn promise(&mut self, what: &str, count: u64) {
+        self.oracle.insert(what.to_owned(), count);
+        if count > 0 {
+            self.broken.push(format!("{count} {what}"));
+        }
+    }
+
+    pub(crate) fn judge(&mut self, verdict: Verdict) {
+        self.notes.push(format!(
+            "{} sent, {} acked, {} delivered, {} unanswered",
+            verdict.sent, verdict.acked, verdict.delivered, verdict.unanswered
+        ));
+        for (what, count) in [
+            ("lost", verdict.lost),
+            ("doubled", verdict.doubled),
+            ("reordered", verdict.reordered),
+            ("holes", verdict.holes),
+            ("foreign", verdict.foreign),
+            ("refused", verdict.refused),
+        ] {
+            self.promise(what, count);
+        }
+    }
+
+    /// Sockets that ended and came back, by close code.
+    pub(crate) fn put_closed(&mut self, closed: BTreeMap<u16, u64>) {
+        for (code, count) in closed {
+            self.notes
+                .push(format!("{count} SOCKETS CLOSED with {code}"));
+        }
+    }
+}
+
+impl Report {
+    /// Whether every promise was kept.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.runs.iter().all(|run| run.broken.is_empty())
+    }
+
+    /// Whether every threshold was kept.
+    pub(crate) fn keeps_thresholds(&self) -> bool {
+        self.checks.iter().all(|check| check.kept)
+    }
+
+    pub(crate) fn check(&mut self, thresholds: &[Threshold]) {
+        let checks = thresholds
+            .iter()
+            .map(|threshold| threshold.check(&self.runs));
+        self.checks = checks.collect();
     }
 
     /// # Errors
-    /// The file cannot be written.
+    /// The file cannot be read, or is no report that this version understands.
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path).with_context(|| format!("reading {shown}"))?;
+        let value: serde_json::Value =
+            serde_json::from_str(&text).with_context(|| format!("{shown} is no JSON"))?;
+        let schema = value.get("schema").and_then(serde_json::Value::as_u64);
+        ensure!(
+            schema == Some(u64::from(SCHEMA)),
+            "{shown} is no report of this version: its schema is {}, not {SCHEMA}",
+            schema.map_or_else(|| "missing".to_owned(), |schema| schema.to_string()),
+        );
+        serde_json::from_value(value).with_context(|| format!("{shown} is no report"))
+    }
+
+    /// Writes `path` as JSON, and beside it the same with the endings `.html` and `.md`.
+    ///
+    /// # Errors
+    /// A file cannot be written.
     pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
         let mut json = serde_json::to_string_pretty(self)?;
         json.push('\n');
-        std::fs::write(path, json).with_context(|| format!("writing {}", path.display()))
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("making {}", folder.display()))?;
+        }
+        for (path, text) in [
+            (path.to_owned(), json),
+            (path.with_extension("html"), page::page(self)),
+            (path.with_extension("md"), markdown::text(self)),
+        ] {
+            std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::latency::Latencies;
+
+    /// A report with one run that has everything.
+    pub(crate) fn sample() -> Report {
+        let mut latencies = Latencies::new().unwrap();
+        for millis in 1..100 {
+            latencies.record(Duration::from_millis(millis));
+        }
+        let mut run = Run::new("saturated", "direct");
+        run.seconds = 10.0;
+        run.put("delivered_per_s", 1_000.0);
+        run.put("cpu_us_per_message.gateway", 31.0);
+        run.put_latency("deliver", latencies.quantiles());
+        run.judge(Verdict {
+            lost: 3,
+            ..Verdict::default()
+        });
+        run.put_closed([(4101, 2)].into());
+        run.samples = (1..=3)
+            .map(|second| Sample {
+                at_s: f64::from(second),
+                rates: [("delivered".to_owned(), 1_000.0)].into(),
+                cpu_cores: [("gateway".to_owned(), 0.5)].into(),
+                memory_bytes: [("gateway".to_owned(), 1 << 20)].into(),
+            })
+            .collect();
+        let mut report = Report {
+            schema: SCHEMA,
+            scenario: "bench".to_owned(),
+            runs: vec![run],
+            ..Report::default()
+        };
+        let bound = "saturated.cpu_us_per_message.gateway<=30";
+        report.check(&[bound.parse().unwrap()]);
+        report
+    }
+
+    #[test]
+    fn a_report_comes_back_from_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.json");
+        sample().write(&path).unwrap();
+        let read = Report::read(&path).unwrap();
+        assert_eq!(read.runs[0].metrics, sample().runs[0].metrics);
+        assert_eq!(read.runs[0].samples, sample().runs[0].samples);
+        assert!(!read.is_clean() && !read.keeps_thresholds());
+        for ending in ["html", "md"] {
+            assert!(path.with_extension(ending).is_file(), "{ending}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_report_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("other.json");
+        for (text, wanted) in [
+            ("{", "is no JSON"),
+            ("{}", "its schema is missing"),
+            (r#"{"schema":99}"#, "its schema is 99"),
+            (r#"{"schema":1}"#, "is no report"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = format!("{:#}", Report::read(&path).unwrap_err());
+            assert!(
+                error.contains("other.json") && error.contains(wanted),
+                "{error}"
+            );
+        }
+        let error = Report::read(&folder.path().join("missing.json")).unwrap_err();
+        assert!(error.to_string().contains("missing.json"), "{error}");
     }
 }

@@ -52,6 +52,16 @@ pub(crate) struct Counts {
     pub delivered: u64,
 }
 
+impl Counts {
+    pub(crate) fn named(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("sent", self.sent),
+            ("acked", self.acked),
+            ("delivered", self.delivered),
+        ]
+    }
+}
+
 impl Counters {
     pub(crate) fn sent(&self) {
         self.sent.fetch_add(1, Relaxed);

@@ -24,16 +24,16 @@ const JWT_SECRET: &str = "a secret of the load test, never to be used elsewhere"
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct SpawnOptions {
     /// The server's binary; by default `rookery` beside this program
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH")]
     pub rookery: Option<PathBuf>,
     /// Nodes to start
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
+    #[arg(long, global = true, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
     pub nodes: u8,
     /// Worker threads of each node: one, where two nodes share two cores with everything else
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub workers: u16,
     /// A variable of the nodes' environment, such as ROOKERY_FANOUT_DIRECT_MAX=4
-    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = variable)]
+    #[arg(long = "set", global = true, value_name = "NAME=VALUE", value_parser = variable)]
     pub extra: Vec<(String, String)>,
 }
 

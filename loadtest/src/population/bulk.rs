@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use jsonwebtoken::{EncodingKey, Header};
 use rookery_client::Api;
-use rookery_protocol::UserId;
+use rookery_protocol::{ConversationId, UserId};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -19,6 +19,9 @@ use super::{Person, register};
 
 /// How long made tokens live: longer than any run.
 const TOKEN_SECONDS: i64 = 24 * 3_600;
+
+/// What the reader of a long conversation has not read.
+const UNREAD: u32 = 20;
 
 /// Where to write, and how to sign.
 #[derive(Clone, Debug)]
@@ -71,7 +74,11 @@ impl Bulk {
     }
 
     /// Groups with these members, without an entry in their logs.
-    pub(super) async fn groups(&self, groups: &[Vec<&Person>]) -> anyhow::Result<()> {
+    pub(super) async fn groups(
+        &self,
+        groups: &[Vec<&Person>],
+    ) -> anyhow::Result<Vec<ConversationId>> {
+        let mut ids = Vec::with_capacity(groups.len());
         let now = now_millis()?;
         let mut conversations = String::from(
             "copy conversations (conversation_id, kind, title, created_by, created_at) from stdin;\n",
@@ -85,6 +92,7 @@ impl Bulk {
         );
         for group in groups {
             let id = Uuid::now_v7();
+            ids.push(ConversationId::from_uuid(id));
             let owner = group[0].user_id;
             writeln!(conversations, "{id}\tgroup\tload test\t{owner}\t{now}")?;
             writeln!(heads, "{id}\t{now}\t{}", group.len())?;
@@ -97,7 +105,33 @@ impl Bulk {
         self.run(&format!(
             "{conversations}\\.\n{heads}\\.\n{members}\\.\n{analyze}\n"
         ))
-        .await
+        .await?;
+        Ok(ids)
+    }
+
+    /// Fills the log of a conversation that has no entry yet. All but the last of them count as
+    /// read, as they would after years.
+    pub(super) async fn messages(
+        &self,
+        conversation: ConversationId,
+        sender: &Person,
+        count: u32,
+    ) -> anyhow::Result<()> {
+        let (now, sender) = (now_millis()?, sender.user_id);
+        let read = count.saturating_sub(UNREAD);
+        // Ids in order, as those of version 7 are.
+        let script = format!(
+            "insert into messages (conversation_id, seq, kind, message_id, sender_id, content, \
+             created_at) select '{conversation}', n, 'text', ('01900000-0000-7000-8000-' || \
+             lpad(to_hex(n), 12, '0'))::uuid, '{sender}', \
+             convert_to(rpad(n::text, 120, '.'), 'UTF8'), {now} from generate_series(1, {count}) n;\n\
+             update conversation_heads set last_seq = {count}, last_at = {now} \
+             where conversation_id = '{conversation}';\n\
+             update members set delivered_seq = {count}, read_seq = {read} \
+             where conversation_id = '{conversation}';\n\
+             vacuum analyze messages;\n"
+        );
+        self.run(&script).await
     }
 
     async fn run(&self, script: &str) -> anyhow::Result<()> {

@@ -1,271 +1,159 @@
-//! The report as a table of plain text.
+//! The report as plain text.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::{Direct, Group, Idle, Load, Report};
+use super::{Report, Run};
 use crate::latency::Quantiles;
-use crate::meter::GATEWAY;
-
-/// Budgets that need no other server to compare with: gateway CPU for a message at saturation and
-/// for a connect, in microseconds, and memory of a connection, in KiB.
-const CPU_US_PER_MESSAGE: f64 = 30.0;
-const CPU_US_PER_CONNECT: f64 = 150.0;
-const KIB_PER_CONNECTION: f64 = 7.0;
 
 /// Writing to a string cannot fail.
 macro_rules! line {
     ($out:expr, $($part:tt)*) => { let _ = writeln!($out, $($part)*); };
 }
 
-pub(super) fn text(report: &Report) -> String {
+pub(crate) fn text(report: &Report) -> String {
     let mut out = String::new();
-    if let Some(found) = &report.idle {
-        idle(&mut out, found);
+    line!(out, "{}: {}", report.scenario, report.machine.text());
+    line!(out, "");
+    for found in &report.runs {
+        run(&mut out, found);
     }
-    for found in &report.direct {
-        direct(&mut out, found);
+    for check in &report.checks {
+        let value = check
+            .value
+            .map_or_else(|| "not measured".to_owned(), number);
+        let word = if check.kept { "within" } else { "OVER" };
+        line!(out, "{word} {} ({value})", check.threshold);
     }
-    if let Some(found) = &report.group {
-        group(&mut out, found);
+    if let Some(problem) = &report.problem {
+        line!(out, "INCOMPLETE: {problem}");
     }
-    line!(
-        out,
-        "{}",
-        if report.is_clean() {
-            "clean: every promise was kept"
-        } else {
-            "NOT CLEAN"
-        }
-    );
+    let verdict = match (report.is_clean(), report.runs.is_empty()) {
+        (_, true) => "nothing was measured",
+        (true, _) => "clean: every promise was kept",
+        (false, _) => "NOT CLEAN",
+    };
+    line!(out, "{verdict}");
     out
 }
 
-fn idle(out: &mut String, found: &Idle) {
-    line!(
-        out,
-        "idle: {} connections, {} conversations each",
-        found.connections,
-        found.conversations_each
-    );
-    let kib = found.resident_bytes_per_connection / 1_024.0;
-    row(
-        out,
-        "memory per connection",
-        &format!("{kib:.2} KiB{}", verdict(kib, KIB_PER_CONNECTION)),
-    );
-    let mib = found.resident_bytes as f64 / 1_048_576.0;
-    row(out, "memory of all nodes", &format!("{mib:.0} MiB"));
-    row(
-        out,
-        "connects",
-        &format!("{:.0}/s", found.connects_per_second),
-    );
-    cpu(
-        out,
-        "CPU per connect",
-        &found.cpu_us_per_connect,
-        Some(CPU_US_PER_CONNECT),
-    );
-    cpu(
-        out,
-        "CPU per connection and s",
-        &found.cpu_us_per_connection_second,
-        None,
-    );
-    closed(out, &found.closed);
-    line!(out, "");
-}
-
-fn direct(out: &mut String, found: &Direct) {
-    let load = match found.load {
-        Load::Window { messages } => format!("{messages} in flight each"),
-        Load::Rate { per_second } => format!("{per_second:.0} messages/s in all"),
-    };
-    let ways = if found.both_ways {
-        "both ways"
-    } else {
-        "one way"
-    };
-    line!(
-        out,
-        "{}: {} pairs {ways}, {load}, {} bytes, {}, {:.0} s",
-        found.name,
-        found.pairs,
-        found.content_bytes,
-        found.format,
-        found.seconds,
-    );
-    row(
-        out,
-        "acknowledged",
-        &format!("{:.0}/s", found.acked_per_second),
-    );
-    row(
-        out,
-        "delivered",
-        &format!("{:.0}/s", found.delivered_per_second),
-    );
-    latency(out, "send to ack, ms", &found.to_ack);
-    latency(out, "send to delivery, ms", &found.to_delivery);
-    let saturated = matches!(found.load, Load::Window { .. });
-    let budget = saturated.then_some(CPU_US_PER_MESSAGE);
-    cpu(out, "CPU per message", &found.cpu_us_per_message, budget);
-    let cores = found
-        .cpu_cores
-        .iter()
-        .map(|(role, cores)| format!("{role} {cores:.2}"));
-    row(out, "cores in use", &cores.collect::<Vec<_>>().join(", "));
-    let memory = found.memory_bytes.iter();
-    let memory = memory.map(|(role, bytes)| format!("{role} {:.0}", *bytes as f64 / 1_048_576.0));
-    row(out, "memory, MiB", &memory.collect::<Vec<_>>().join(", "));
-    let v = &found.verdict;
-    row(
-        out,
-        "oracle",
-        &format!(
-            "{} sent, {} acked, {} delivered, {} unanswered",
-            v.sent, v.acked, v.delivered, v.unanswered,
-        ),
-    );
-    row(
-        out,
-        "",
-        &format!(
-            "{} lost, {} doubled, {} reordered, {} holes, {} foreign, {} refused",
-            v.lost, v.doubled, v.reordered, v.holes, v.foreign, v.refused,
-        ),
-    );
-    closed(out, &found.closed);
-    line!(out, "");
-}
-
-fn group(out: &mut String, found: &Group) {
-    line!(
-        out,
-        "group: {} of {} members, {} in flight each, {:.0} s",
-        found.groups,
-        found.members,
-        found.window,
-        found.seconds,
-    );
-    row(
-        out,
-        "messages",
-        &format!("{:.0}/s", found.messages_per_second),
-    );
-    row(
-        out,
-        "deliveries",
-        &format!("{:.0}/s", found.deliveries_per_second),
-    );
-    latency(out, "send to last delivery, ms", &found.to_last_delivery);
-    let cpu = found.cpu_us_per_delivery.iter();
-    let cpu = cpu.map(|(role, micros)| format!("{role} {micros:.2} µs"));
-    row(out, "CPU per delivery", &cpu.collect::<Vec<_>>().join(", "));
-    let cores = found.cpu_cores.iter();
-    let cores = cores.map(|(role, cores)| format!("{role} {cores:.2}"));
-    row(out, "cores in use", &cores.collect::<Vec<_>>().join(", "));
-    let (incomplete, disorder) = (found.incomplete, found.disorder);
-    row(
-        out,
-        "oracle",
-        &format!(
-            "{incomplete} not delivered to all, {disorder} out of order, {} sockets closed",
-            found.closed
-        ),
-    );
+fn run(out: &mut String, run: &Run) {
+    line!(out, "{} ({:.0} s): {}", run.name, run.seconds, run.about);
+    for (name, found) in &run.latencies {
+        row(out, &format!("{name}, ms"), &quantiles(found));
+    }
+    for (name, value) in grouped(run) {
+        row(out, &name, &value);
+    }
+    for note in &run.notes {
+        row(out, "", note);
+    }
+    if !run.oracle.is_empty() {
+        let counts = run
+            .oracle
+            .iter()
+            .map(|(what, count)| format!("{count} {what}"));
+        row(out, "oracle", &counts.collect::<Vec<_>>().join(", "));
+    }
+    for broken in &run.broken {
+        row(out, "BROKEN", broken);
+    }
     line!(out, "");
 }
 
 fn row(out: &mut String, name: &str, value: &str) {
-    line!(out, "  {name:<26}{value}");
+    line!(out, "  {name:<28}{value}");
 }
 
-fn latency(out: &mut String, name: &str, q: &Quantiles) {
-    let value = format!(
-        "p50 {:.2}  p90 {:.2}  p99 {:.2}  p99.9 {:.2}  max {:.1}",
-        q.p50_ms, q.p90_ms, q.p99_ms, q.p999_ms, q.max_ms,
-    );
-    row(out, name, &value);
+fn quantiles(q: &Quantiles) -> String {
+    format!(
+        "p50 {:.2}  p90 {:.2}  p99 {:.2}  p99.9 {:.2}  max {:.1}  of {}",
+        q.p50_ms, q.p90_ms, q.p99_ms, q.p999_ms, q.max_ms, q.count
+    )
 }
 
-fn cpu(out: &mut String, name: &str, micros: &BTreeMap<String, f64>, budget: Option<f64>) {
-    let part = |(role, micros): (&String, &f64)| {
-        let budget = budget.filter(|_| role == GATEWAY);
-        format!(
-            "{role} {micros:.1} µs{}",
-            budget.map_or_else(String::new, |b| verdict(*micros, b))
-        )
+/// The metrics of a run but its latencies; those of several roles in one line.
+pub(super) fn grouped(run: &Run) -> Vec<(String, String)> {
+    let is_latency = |name: &str| {
+        run.latencies.keys().any(|latency| {
+            let rest = name.strip_prefix(latency.as_str());
+            rest.is_some_and(|rest| rest.starts_with('_') && rest.ends_with("_ms"))
+        })
     };
-    row(
-        out,
-        name,
-        &micros.iter().map(part).collect::<Vec<_>>().join(", "),
-    );
+    let mut lines: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (name, value) in &run.metrics {
+        if is_latency(name) {
+            continue;
+        }
+        match name.split_once('.') {
+            Some((name, role)) => {
+                let line = lines.entry(name).or_default();
+                line.push(format!("{role} {}", number(*value)));
+            }
+            None => lines.entry(name).or_default().push(number(*value)),
+        }
+    }
+    let line = |(name, values): (&str, Vec<String>)| (name.to_owned(), values.join(", "));
+    lines.into_iter().map(line).collect()
 }
 
-fn closed(out: &mut String, closed: &BTreeMap<u16, u64>) {
-    if !closed.is_empty() {
-        let codes = closed
-            .iter()
-            .map(|(code, count)| format!("{count} with {code}"));
-        row(out, "SOCKETS CLOSED", &codes.collect::<Vec<_>>().join(", "));
+/// With as many digits as matter.
+pub(crate) fn number(value: f64) -> String {
+    match value.abs() {
+        large if large >= 1_000.0 => thousands(value),
+        large if large >= 100.0 => format!("{value:.0}"),
+        large if large >= 10.0 => format!("{value:.1}"),
+        0.0 => "0".to_owned(),
+        _ => format!("{value:.2}"),
     }
 }
 
-fn verdict(value: f64, budget: f64) -> String {
-    let word = if value <= budget { "within" } else { "OVER" };
-    format!(" ({word} the budget of {budget})")
+fn thousands(value: f64) -> String {
+    let digits = format!("{:.0}", value.abs());
+    let mut text = if value < 0.0 {
+        "-".to_owned()
+    } else {
+        String::new()
+    };
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
-    use rookery_oracle::pair::Verdict;
-
+    use super::super::tests::sample;
     use super::*;
 
     #[test]
-    fn budgets_and_broken_promises_stand_out() {
-        let found = Direct {
-            name: "direct".into(),
-            load: Load::Window { messages: 2 },
-            pairs: 10,
-            both_ways: false,
-            content_bytes: 120,
-            format: "rookery.v1.json".into(),
-            seconds: 10.0,
-            sent_per_second: 1.0,
-            acked_per_second: 1.0,
-            delivered_per_second: 1.0,
-            to_ack: Quantiles::default(),
-            to_delivery: Quantiles::default(),
-            cpu_us_per_message: [(GATEWAY.to_owned(), 31.0)].into(),
-            cpu_cores: BTreeMap::new(),
-            memory_bytes: BTreeMap::new(),
-            verdict: Verdict {
-                lost: 3,
-                ..Verdict::default()
-            },
-            closed: [(4101, 2)].into(),
-        };
-        let report = Report {
-            direct: vec![found],
-            ..Report::new(2)
-        };
-        let text = text(&report);
+    fn bounds_and_broken_promises_stand_out() {
+        let text = text(&sample());
         for part in [
-            "31.0 µs (OVER the budget of 30)",
+            "OVER saturated.cpu_us_per_message.gateway<=30 (31.0)",
             "3 lost",
-            "2 with 4101",
+            "2 SOCKETS CLOSED with 4101",
             "NOT CLEAN",
+            "delivered_per_s             1,000",
         ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
-        assert!(
-            serde_json::to_string(&report)
-                .unwrap()
-                .contains("\"lost\":3")
-        );
+    }
+
+    #[test]
+    fn numbers_have_the_digits_that_matter() {
+        for (value, text) in [
+            (1_234_567.8, "1,234,568"),
+            (-1_000.0, "-1,000"),
+            (123.4, "123"),
+            (12.34, "12.3"),
+            (0.126, "0.13"),
+            (0.0, "0"),
+        ] {
+            assert_eq!(number(value), text);
+        }
     }
 }

@@ -1,0 +1,165 @@
+//! Reading at depth: pages of 50 from anywhere in a long conversation, the list of conversations,
+//! and syncs of 50 entries. Each at its own rate, all at once; time must not grow with the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use rookery_client::rest::{PageRequest, Span};
+use rookery_client::{Api, ClientCommand, Connect, ServerEvent, Socket};
+use rookery_protocol::Seq;
+use rookery_protocol::command::Sync;
+use tokio::sync::Mutex;
+
+use crate::meter::Meter;
+use crate::options::HistoryOptions;
+use crate::pace::Pace;
+use crate::population::Library;
+use crate::report::Run;
+
+/// What a page, a list and a sync are asked for.
+const PAGE: usize = 50;
+/// Sockets that syncs take turns on.
+const SOCKETS: usize = 8;
+/// No answer within this is none.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Steps through the log so that any number of pages is spread over all of it: the golden ratio.
+const STRIDE: f64 = 0.618_033_988_749_895;
+
+/// Runs it.
+///
+/// # Errors
+/// No connection, or a first request that fails.
+pub(crate) async fn run(
+    targets: &[String],
+    library: &Library,
+    options: &HistoryOptions,
+    meter: &Meter,
+) -> anyhow::Result<Run> {
+    let reader = Reader::connect(targets, library).await?;
+    // What fails always is an error with its reason, and no row of numbers.
+    reader.page(0).await.context("reading a page of history")?;
+    reader
+        .list(0)
+        .await
+        .context("reading the conversation list")?;
+    reader.sync(0).await.context("a sync")?;
+
+    let pace = Pace::new(options.rate, Duration::from_secs(options.seconds));
+    let answered = Arc::clone(&pace.answered);
+    meter.gauges.set(move || {
+        vec![(
+            "answers",
+            answered.load(std::sync::atomic::Ordering::Relaxed),
+        )]
+    });
+    let (cpu, begun) = (meter.cpu(), std::time::Instant::now());
+    let (page, list, sync) = tokio::try_join!(
+        pace.run(async |number| reader.page(number).await),
+        pace.run(async |number| reader.list(number).await),
+        pace.run(async |number| reader.sync(number).await),
+    )?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let mut run = Run::new("history", "history");
+    run.about = format!(
+        "{} messages in one of {} conversations; {} pages, lists and syncs of {PAGE} each a second",
+        library.messages, options.conversations, options.rate,
+    );
+    run.seconds = seconds;
+    page.put(&mut run, "page");
+    list.put(&mut run, "list");
+    sync.put(&mut run, "sync");
+    run.put_roles("cores", meter.cores(&meter.cpu(), &cpu, seconds));
+    Ok(run)
+}
+
+/// Somebody with a long conversation.
+pub(crate) struct Reader<'a> {
+    apis: Vec<Api>,
+    sockets: Vec<Mutex<Socket>>,
+    library: &'a Library,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) async fn connect(targets: &[String], library: &'a Library) -> anyhow::Result<Self> {
+        let token = &library.reader.token;
+        let apis = targets
+            .iter()
+            .map(|target| Api::new(target).with_token(token));
+        let mut sockets = Vec::new();
+        for index in 0..SOCKETS {
+            let target = &targets[index % targets.len()];
+            let connecting = || format!("connecting to {target}");
+            let socket = Socket::connect(target, &Connect::with_token(token)).await;
+            let mut socket = socket.with_context(connecting)?;
+            socket.ready().await.with_context(connecting)?;
+            sockets.push(Mutex::new(socket));
+        }
+        Ok(Self {
+            apis: apis.collect(),
+            sockets,
+            library,
+        })
+    }
+
+    fn api(&self, number: usize) -> &Api {
+        &self.apis[number % self.apis.len()]
+    }
+
+    /// A page from somewhere in the log; all of its entries have to be there, in order.
+    pub(crate) async fn page(&self, number: usize) -> anyhow::Result<()> {
+        let last = self.library.messages as f64;
+        let depth = (number as f64 * STRIDE).fract() * (last - PAGE as f64);
+        let before = depth as i64 + PAGE as i64 + 1;
+        let call = self
+            .api(number)
+            .history(self.library.long, Span::Before(Seq(before)), PAGE);
+        let page = tokio::time::timeout(PATIENCE, call).await??;
+        let seqs = page.items.iter().map(|message| message.seq.0);
+        anyhow::ensure!(
+            seqs.eq(before - PAGE as i64..before),
+            "the page before {before} is not whole"
+        );
+        Ok(())
+    }
+
+    pub(crate) async fn list(&self, number: usize) -> anyhow::Result<()> {
+        let request = PageRequest {
+            limit: Some(PAGE),
+            cursor: None,
+        };
+        let call = self.api(number).conversations(&request);
+        let page = tokio::time::timeout(PATIENCE, call).await??;
+        anyhow::ensure!(!page.items.is_empty(), "the list is empty");
+        Ok(())
+    }
+
+    /// The last 50 entries, over a socket.
+    pub(crate) async fn sync(&self, number: usize) -> anyhow::Result<()> {
+        let cursor = Seq(i64::from(self.library.messages) - PAGE as i64);
+        let sync = ClientCommand::Sync(Sync {
+            reference: None,
+            cursors: Some([(self.library.long, cursor)].into()),
+            since: None,
+        });
+        let mut socket = self.sockets[number % self.sockets.len()].lock().await;
+        let answer = async {
+            socket.send(&sync).await?;
+            let mut entries = 0;
+            loop {
+                match socket.recv().await? {
+                    ServerEvent::MessageBatch(batch) => entries += batch.messages.len(),
+                    ServerEvent::Error(error) => anyhow::bail!("{}", error.message),
+                    ServerEvent::SyncDone(_) => break,
+                    _ => {}
+                }
+            }
+            anyhow::ensure!(
+                entries == PAGE,
+                "a sync brought {entries} entries, not {PAGE}"
+            );
+            Ok(())
+        };
+        tokio::time::timeout(PATIENCE, answer).await?
+    }
+}

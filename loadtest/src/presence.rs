@@ -1,0 +1,239 @@
+//! Changes of presence, and of typing: from when one was due until everybody who watches, on another
+//! node, has seen it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use rookery_client::{ClientCommand, Connect, ServerEvent, Socket};
+use rookery_protocol::command::{PresenceSet, PresenceWatch, Typing};
+use rookery_protocol::user::{ChosenStatus, PresenceStatus};
+use rookery_protocol::{ConversationId, UserId};
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+
+use crate::meter::Meter;
+use crate::options::PresenceOptions;
+use crate::pace::{Outcome, Pace};
+use crate::population::{Circle, Person};
+use crate::progress::Line;
+use crate::report::Run;
+use crate::source::{self, READ_BUFFER_BYTES};
+
+/// A change that no watcher has seen by then is lost.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Sightings that may wait: one change is under way for each person, and its repeats.
+const SIGHTINGS: usize = 64;
+
+/// Runs it.
+///
+/// # Errors
+/// No connection.
+pub(crate) async fn run(
+    targets: &[String],
+    circles: &[Circle],
+    options: &PresenceOptions,
+    meter: &Meter,
+) -> anyhow::Result<Run> {
+    let stage = Stage::connect(Signal::Presence, targets, circles).await?;
+    let pace = Pace::new(options.rate, Duration::from_secs(options.seconds));
+    let answered = Arc::clone(&pace.answered);
+    meter
+        .gauges
+        .set(move || vec![("changes", answered.load(Relaxed))]);
+    let (cpu, begun) = (meter.cpu(), std::time::Instant::now());
+    let seen = stage.run(&pace).await?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let used = meter.cpu();
+    let mut run = Run::new("presence", "presence");
+    run.about = format!(
+        "{} changes a second of {} people with {} watchers each on another node",
+        options.rate, options.groups, options.watchers
+    );
+    run.seconds = seconds;
+    seen.put(&mut run, "seen");
+    let sightings = pace.answered.load(Relaxed) as f64 * f64::from(options.watchers);
+    let micros = meter.cores(&used, &cpu, sightings / 1_000_000.0);
+    run.put_roles("cpu_us_per_sighting", micros);
+    run.put_roles("cores", meter.cores(&used, &cpu, seconds));
+    Ok(run)
+}
+
+/// What changes and is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// Away, and back.
+    Presence,
+    /// Typing, and no more.
+    Typing,
+}
+
+/// Somebody of whom something changes, and what their watchers see.
+struct Subject {
+    signal: Signal,
+    conversation: ConversationId,
+    socket: Socket,
+    /// Away or typing: true.
+    sightings: mpsc::Receiver<bool>,
+    watchers: usize,
+    state: bool,
+}
+
+/// All that are connected. Dropping it ends the watchers.
+pub(crate) struct Stage {
+    subjects: Vec<Mutex<Subject>>,
+    _watchers: JoinSet<()>,
+}
+
+impl Stage {
+    /// Connects everybody: the first of each circle to one node, those who watch them to the next.
+    ///
+    /// # Errors
+    /// No connection, or a refused subscription.
+    pub(crate) async fn connect(
+        signal: Signal,
+        targets: &[String],
+        circles: &[Circle],
+    ) -> anyhow::Result<Self> {
+        let mut line = Line::new("watching", circles.len() as u64);
+        let (mut subjects, mut tasks, mut sockets) = (Vec::new(), JoinSet::new(), 0);
+        for (index, circle) in circles.iter().enumerate() {
+            let (person, watchers) = circle.people.split_first().context("an empty circle")?;
+            let socket = open(&targets[index % targets.len()], person, sockets).await?;
+            let (seen, sightings) = mpsc::channel(SIGHTINGS.max(watchers.len() * 2));
+            for watcher in watchers {
+                sockets += 1;
+                let target = &targets[(index + 1) % targets.len()];
+                let mut socket = open(target, watcher, sockets).await?;
+                if signal == Signal::Presence {
+                    subscribe(&mut socket, person).await?;
+                }
+                tasks.spawn(watch(signal, socket, person.user_id, seen.clone()));
+            }
+            sockets += 1;
+            subjects.push(Mutex::new(Subject {
+                signal,
+                conversation: circle.conversation,
+                socket,
+                sightings,
+                watchers: watchers.len(),
+                state: false,
+            }));
+            line.show(index as u64 + 1);
+        }
+        line.end();
+        Ok(Self {
+            subjects,
+            _watchers: tasks,
+        })
+    }
+
+    pub(crate) async fn run(&self, pace: &Pace) -> anyhow::Result<Outcome> {
+        let change = async |number: usize| -> anyhow::Result<()> {
+            let mut subject = self.subjects[number % self.subjects.len()].lock().await;
+            tokio::time::timeout(PATIENCE, subject.change())
+                .await
+                .context("somebody did not see a change")?
+        };
+        pace.run(change).await
+    }
+}
+
+impl Subject {
+    /// There or back, until all watchers have seen it.
+    async fn change(&mut self) -> anyhow::Result<()> {
+        self.state = !self.state;
+        match self.signal {
+            Signal::Presence => self.set_presence().await?,
+            Signal::Typing => {
+                let typing = Typing {
+                    reference: None,
+                    conversation_id: self.conversation,
+                    active: self.state,
+                };
+                self.socket.send(&ClientCommand::Typing(typing)).await?;
+            }
+        }
+        let mut missing = self.watchers;
+        while missing > 0 {
+            // Read as well: pings want answers.
+            let seen = tokio::select! {
+                seen = self.sightings.recv() => seen.context("a watcher was closed")?,
+                event = self.socket.recv() => match event? {
+                    ServerEvent::Error(error) => bail!("{}", error.message),
+                    _ => continue,
+                }
+            };
+            missing -= usize::from(seen == self.state);
+        }
+        Ok(())
+    }
+
+    async fn set_presence(&mut self) -> anyhow::Result<()> {
+        let set = PresenceSet {
+            reference: None,
+            status: match self.state {
+                true => ChosenStatus::Away,
+                false => ChosenStatus::Online,
+            },
+        };
+        self.socket.send(&ClientCommand::PresenceSet(set)).await?;
+        loop {
+            match self.socket.recv().await? {
+                ServerEvent::Ok(_) => return Ok(()),
+                ServerEvent::Error(error) => bail!("{}", error.message),
+                _ => {}
+            }
+        }
+    }
+}
+
+async fn open(target: &str, person: &Person, index: usize) -> anyhow::Result<Socket> {
+    let how = Connect {
+        source: source::address(target, index),
+        read_buffer_bytes: READ_BUFFER_BYTES,
+        ..Connect::with_token(&person.token)
+    };
+    let connecting = || format!("connecting to {target}");
+    let socket = Socket::connect(target, &how).await;
+    let mut socket = socket.with_context(connecting)?;
+    socket.ready().await.with_context(connecting)?;
+    Ok(socket)
+}
+
+async fn subscribe(socket: &mut Socket, person: &Person) -> anyhow::Result<()> {
+    let watch = PresenceWatch {
+        reference: None,
+        user_ids: vec![person.user_id],
+    };
+    socket
+        .send(&ClientCommand::PresenceSubscribe(watch))
+        .await?;
+    loop {
+        match socket.recv().await? {
+            ServerEvent::PresenceState(state) if state.users.is_empty() => {
+                bail!("a watcher may not see the one who is watched")
+            }
+            ServerEvent::PresenceState(_) => return Ok(()),
+            ServerEvent::Error(error) => bail!("{}", error.message),
+            _ => {}
+        }
+    }
+}
+
+/// Passes on what is seen of them, to the end of the connection.
+async fn watch(signal: Signal, mut socket: Socket, of: UserId, seen: mpsc::Sender<bool>) {
+    while let Ok(event) = socket.recv().await {
+        let state = match (signal, event) {
+            (Signal::Presence, ServerEvent::Presence(presence)) if presence.user_id == of => {
+                presence.status == PresenceStatus::Away
+            }
+            (Signal::Typing, ServerEvent::Typing(typing)) if typing.user_id == of => typing.active,
+            _ => continue,
+        };
+        if seen.send(state).await.is_err() {
+            return;
+        }
+    }
+}

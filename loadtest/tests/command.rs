@@ -1,0 +1,185 @@
+//! The program as it is called: what it answers to mistakes, and one small run against a real
+//! cluster. That needs the `rookery` binary beside it, which `cargo test --workspace` builds, and
+//! Debian's `postgresql` and `redis-server`.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+const LOADTEST: &str = env!("CARGO_BIN_EXE_rookery-loadtest");
+
+/// Everything that needs no settling time, as short as it can be.
+const TINY: &str = "about = 'a test'
+thresholds = ['direct.delivered_per_s>=1', 'page.page_p99_ms<=0.000001']
+[[run]]
+kind = 'direct'
+users = 4
+warmup = 0
+seconds = 1
+[[run]]
+kind = 'history'
+name = 'page'
+messages = 200
+conversations = 2
+rate = 10
+seconds = 1
+";
+
+/// Lasts longer than any test waits.
+const LONG: &str = "about = 'a test'
+[[run]]
+kind = 'presence'
+groups = 2
+rate = 5
+seconds = 1
+[[run]]
+kind = 'direct'
+users = 4
+seconds = 600
+";
+
+fn loadtest(arguments: &[&str]) -> Output {
+    let started = Command::new(LOADTEST).args(arguments).output();
+    started.expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn read(path: &Path) -> Value {
+    let text = std::fs::read(path).expect("a file that can be read");
+    serde_json::from_slice(&text).expect("a file of JSON")
+}
+
+#[test]
+fn mistakes_are_named_and_nothing_is_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let report = file("other.json", "{}");
+    let typo = file(
+        "typo.toml",
+        "about = 'x'\n[[run]]\nkind = 'direct'\nuzers = 3",
+    );
+    let down = "http://127.0.0.1:1";
+    for (arguments, wanted) in [
+        (vec!["run", "no-such"], "there is no scenario no-such"),
+        (vec!["run", &typo], "--uzers"),
+        (vec!["direct", "--target", down], "is it running?"),
+        (
+            vec!["idle", "--connections", "100000000", "--target", down],
+            "open files",
+        ),
+        (vec!["direct", "--threshold", "nonsense"], "is no threshold"),
+        (
+            vec!["--compare", &report, &report],
+            "is no report of this version",
+        ),
+        (
+            vec!["direct", "--rookery", "/no/such/rookery"],
+            "there is no /no/such/rookery",
+        ),
+    ] {
+        let output = loadtest(&arguments);
+        let words = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {words}");
+        assert!(words.contains(wanted), "{arguments:?}: {words}");
+    }
+}
+
+#[test]
+fn a_scenario_leaves_a_report_and_thresholds_set_the_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = folder.path().join("tiny.toml");
+    std::fs::write(&scenario, TINY).unwrap();
+    let report = folder.path().join("found/report.json");
+    let (scenario, path) = (scenario.to_str().unwrap(), report.to_str().unwrap());
+    let output = loadtest(&["run", scenario, "--report", path]);
+    let words = text(&output.stderr);
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "one threshold is out of reach: {words}"
+    );
+
+    let found = read(&report);
+    assert_eq!(found["scenario"], "tiny");
+    assert_eq!(found["runs"].as_array().unwrap().len(), 2, "{words}");
+    let kept: Vec<_> = found["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|check| &check["kept"])
+        .collect();
+    assert_eq!(kept, [true, false]);
+    assert_eq!(found["runs"][0]["oracle"]["lost"], 0);
+    let sample = &found["runs"][0]["samples"][0];
+    for role in ["gateway", "postgres", "redis"] {
+        assert!(
+            sample["memory_bytes"][role].as_u64().unwrap() > 0,
+            "{sample}"
+        );
+    }
+    let page = std::fs::read_to_string(report.with_extension("html")).unwrap();
+    assert!(page.contains("<polyline"));
+
+    let same = loadtest(&["--compare", path, path]);
+    assert_eq!(same.status.code(), Some(0), "{}", text(&same.stdout));
+    assert!(text(&same.stdout).contains("0 worse"));
+}
+
+#[test]
+fn what_was_measured_before_an_interruption_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = folder.path().join("long.toml");
+    std::fs::write(&scenario, LONG).unwrap();
+    let report = folder.path().join("report.json");
+    let mut child = Command::new(LOADTEST)
+        .args([
+            "run".as_ref(),
+            scenario.as_os_str(),
+            "--report".as_ref(),
+            report.as_os_str(),
+        ])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut lines = lines.map_while(Result::ok);
+    let begun = lines
+        .by_ref()
+        .find(|line| line.starts_with("measuring: ") || line.starts_with("warm-up: "));
+    assert!(begun.is_some(), "the second run never began");
+    let pid = child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-s", "INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let last = lines.last();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{last:?}");
+    let found = read(&report);
+    assert_eq!(found["problem"], "interrupted during direct");
+    let names: Vec<_> = found["runs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|run| &run["name"])
+        .collect();
+    assert_eq!(names, ["presence", "direct"]);
+    assert!(
+        found["runs"][0]["latencies"]["seen"]["count"]
+            .as_u64()
+            .unwrap()
+            > 0
+    );
+}
