@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test random chaos autobahn cluster bench load growth check-deploy fmt lint
+.PHONY: help run test random chaos autobahn cluster bench load growth check-deploy check-compose fmt lint
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -48,6 +48,9 @@ growth: ## Measure how costs grow with users, nodes, groups and logs (QUICK=1: i
 # LIVE=no leaves out the part with a running cluster; what it installs on Debian needs root
 check-deploy: ## Check manifests, images, proxy, alerts, dashboard and service unit
 	scripts/check-deploy.sh
+
+check-compose: ## Bring the compose file up and talk through it while a node is stopped
+	scripts/check-compose.sh
 
 fmt: ## Format the code
 	cargo fmt --all

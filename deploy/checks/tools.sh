@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Sourced by scripts/check-deploy.sh, from the repository's root: what it needs, installed where that
-# can be done, in versions that are pinned.
+# Sourced by scripts/check-deploy.sh and check-compose.sh, from the repository's root: what they need,
+# installed where that can be done, in versions that are pinned.
 
 tools=$PWD/.cache/check-deploy
 PATH=$tools/venv/bin:$tools/bin:$PATH:/usr/sbin:/sbin
