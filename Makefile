@@ -2,7 +2,7 @@
 .PHONY: help run test random chaos autobahn cluster bench load growth check-deploy check-compose fmt lint
 
 help: ## Show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
 
 run: ## Serve on http://127.0.0.1:8080 with SQLite in ./data
 	cargo run --release --locked -- serve
