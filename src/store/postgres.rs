@@ -14,8 +14,8 @@ mod turns;
 mod users;
 
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -82,15 +82,14 @@ impl PostgresStore {
     pub async fn connect(options: &StoreOptions) -> Result<Self> {
         let connect = connect_options(options, &options.url)?;
         let reach = Reach::start(connect.clone());
-        let pool = pool(options, ACQUIRE_WITHIN, Some(Arc::clone(&reach)));
-        let primary = Primary {
-            pool: pool.connect_with(connect).await?,
-            reach,
-        };
+        let pool = pool(options, ACQUIRE_WITHIN, Arc::downgrade(&reach));
+        let pool = pool.connect_with(connect).await?;
+        reach.ask_idle_ones_of(pool.clone());
+        let primary = Primary { pool, reach };
         let replica = match &options.replica_url {
             None => None,
             Some(url) => {
-                let pool = self::pool(options, ACQUIRE_REPLICA_WITHIN, None);
+                let pool = self::pool(options, ACQUIRE_REPLICA_WITHIN, Weak::new());
                 Some(pool.connect_lazy_with(connect_options(options, url)?))
             }
         };
@@ -137,16 +136,17 @@ impl PostgresStore {
 fn pool(
     options: &StoreOptions,
     acquire_within: Duration,
-    reach: Option<Arc<Reach>>,
+    // Which has the pool.
+    reach: Weak<Reach>,
 ) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(options.pool_max)
         .acquire_timeout(acquire_within)
         .test_before_acquire(false)
         .before_acquire(move |connection, seen| {
+            let reach = reach.upgrade();
             let untroubled_for = reach.as_ref().map_or(Duration::MAX, |r| r.untroubled_for());
             let is_trusted = seen.idle_for < TRUSTED_IDLE.min(untroubled_for);
-            let reach = reach.clone();
             Box::pin(async move {
                 if is_trusted {
                     return Ok(true);

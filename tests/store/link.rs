@@ -15,13 +15,19 @@ use tokio::task::JoinHandle;
 enum Mode {
     /// Open for the connections made since the one with this number.
     OpenSince(u64),
+    /// Open for those before it; the others are left waiting.
+    OpenBefore(u64),
     /// Nothing passes, and nobody is told: as of a host that vanished.
     Silent,
 }
 
 impl Mode {
     fn is_open_for(self, number: u64) -> bool {
-        matches!(self, Self::OpenSince(first) if first <= number)
+        match self {
+            Self::OpenSince(first) => first <= number,
+            Self::OpenBefore(end) => number < end,
+            Self::Silent => false,
+        }
     }
 }
 
@@ -71,6 +77,12 @@ impl Link {
     pub(crate) fn forsake(&self) {
         let next = self.accepted.load(Ordering::SeqCst);
         self.mode.send_replace(Mode::OpenSince(next));
+    }
+
+    /// Speaks on the connections that there are; new ones are left waiting.
+    pub(crate) fn admit_nobody(&self) {
+        let next = self.accepted.load(Ordering::SeqCst);
+        self.mode.send_replace(Mode::OpenBefore(next));
     }
 
     pub(crate) fn cut_at_commit(&self) {

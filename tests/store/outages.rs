@@ -173,6 +173,25 @@ async fn a_server_that_falls_silent_holds_nobody_up_for_long() {
     .await;
 }
 
+/// The host vanishes and comes back, but nobody can log in any more: all places may be taken. The
+/// connections that there are show that it is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_lets_nobody_in_is_there_for_those_who_are() {
+    let outage = Outage::prepare().await;
+    for _ in 0..2 {
+        let users = (0..5).map(|_| outage.node.user(outage.alice));
+        futures_util::future::try_join_all(users).await.unwrap();
+    }
+    let before = counted("rookery_store_outages_total");
+    outage.link.silence();
+    let asked = outage.node.user(outage.alice).await;
+    assert!(is_unavailable(&asked), "{asked:?}");
+    let is_away = async || counted("rookery_store_outages_total") > before;
+    eventually("it counts as away", is_away).await;
+    outage.link.admit_nobody();
+    outage.is_back().await;
+}
+
 /// A transaction is given up, and neither its statement nor its rollback is ever answered: the one
 /// place in the pool is free again.
 #[tokio::test(flavor = "multi_thread")]
@@ -315,10 +334,14 @@ async fn deadlocks_are_avoided_where_that_is_possible_and_repeated_elsewhere() {
 }
 
 fn repeated_after_deadlocks() -> u64 {
+    counted(r#"rookery_store_retries_total{reason="deadlock"}"#)
+}
+
+/// What this process has counted so far.
+fn counted(series: &str) -> u64 {
     let metrics = metrics::render(&metrics::install());
-    let series = r#"rookery_store_retries_total{reason="deadlock"} "#;
     let line = metrics.lines().find_map(|line| line.strip_prefix(series));
-    line.unwrap().parse().unwrap()
+    line.unwrap().trim().parse().unwrap()
 }
 
 /// Marks are raised without the lock of the head, behind which memberships end: both take the

@@ -1,21 +1,23 @@
 //! Whether the primary can be reached, as far as this node knows.
 //!
 //! An operation whose connection breaks, or whose answer does not come, casts a doubt. Then a probe
-//! asks on a connection of its own, which tells a server that is away from a pool that is in use.
-//! While it gets no answer, operations are refused after a short wait instead of each finding out
-//! for itself, so that whoever waits for them can be told to try again.
+//! asks on a connection of its own, which tells a server that is away from a pool that is in use. A
+//! server that counts as away is also asked on an idle connection: it may be back for those who are
+//! in and let nobody else in. While it gets no answer, operations are refused after a short wait
+//! instead of each finding out for itself, so that whoever waits for them can be told to try again.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use rand::Rng;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
 use sqlx::{Connection, Error};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::PING_WITHIN;
 use crate::metrics;
 
 /// Operations that come within this time of the server's going wait for its return: most restarts
@@ -48,6 +50,8 @@ pub(super) struct Reach {
     troubled_at: AtomicU64,
     answers: AtomicU64,
     started: Instant,
+    /// Set once there is one.
+    pool: OnceLock<PgPool>,
 }
 
 impl Reach {
@@ -60,6 +64,7 @@ impl Reach {
             troubled_at: AtomicU64::new(0),
             answers: AtomicU64::new(0),
             started: Instant::now(),
+            pool: OnceLock::new(),
         });
         let probe = probe(Arc::downgrade(&reach), Arc::clone(&reach.doubted), options);
         #[expect(
@@ -68,6 +73,11 @@ impl Reach {
         )]
         tokio::spawn(probe);
         reach
+    }
+
+    /// Asks on this pool's idle connections, too, from now on.
+    pub(super) fn ask_idle_ones_of(&self, pool: PgPool) {
+        self.pool.get_or_init(|| pool);
     }
 
     /// Lets an operation begin.
@@ -188,10 +198,14 @@ async fn probe(reach: Weak<Reach>, doubted: Arc<Notify>, options: PgConnectOptio
             let Some(reach) = reach.upgrade() else { return };
             let since = Instant::now();
             reach.set(State::Away { since });
+            let pool = reach.pool.get().cloned();
             drop(reach);
             let jitter = rand::rng().random_range(0.5..1.5);
             tokio::time::sleep(pause.mul_f64(jitter)).await;
             pause = (pause * 2).min(PAUSE_MAX);
+            if answers_those_who_are_in(pool).await {
+                break;
+            }
         }
         let Some(reach) = reach.upgrade() else { return };
         reach.set(State::Up);
@@ -213,4 +227,18 @@ async fn lets_in(options: &PgConnectOptions) -> bool {
         Ok(Err(Error::Database(error))) => !error.code().unwrap_or_default().starts_with("57P0"),
         Ok(Err(_)) | Err(_) => false,
     }
+}
+
+/// Whether an idle connection is answered, if there is one.
+async fn answers_those_who_are_in(pool: Option<PgPool>) -> bool {
+    let Some(mut connection) = pool.and_then(|pool| pool.try_acquire()) else {
+        return false;
+    };
+    let answer = timeout(PING_WITHIN, connection.ping()).await;
+    let is_answered = matches!(answer, Ok(Ok(())));
+    if !is_answered {
+        // It owes an answer; closed at once, which makes room in the pool.
+        drop(connection.detach());
+    }
+    is_answered
 }
