@@ -1,14 +1,15 @@
 //! Reading at depth: pages of 50 from anywhere in a long conversation, the list of conversations,
 //! and syncs of 50 entries. Each at its own rate, all at once; time must not grow with the log.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use rookery_client::rest::{PageRequest, Span};
 use rookery_client::{Api, ClientCommand, Connect, ServerEvent, Socket};
-use rookery_protocol::Seq;
 use rookery_protocol::command::Sync;
+use rookery_protocol::{ConversationId, Seq};
 use tokio::sync::Mutex;
 
 use crate::meter::Meter;
@@ -77,6 +78,8 @@ pub(crate) async fn run(
 pub(crate) struct Reader<'a> {
     apis: Vec<Api>,
     sockets: Vec<Mutex<Socket>>,
+    /// As of a device that has everything but the last entries of the long conversation.
+    cursors: HashMap<ConversationId, Seq>,
     library: &'a Library,
 }
 
@@ -85,7 +88,11 @@ impl<'a> Reader<'a> {
         let token = &library.reader.token;
         let apis = targets
             .iter()
-            .map(|target| Api::new(target).with_token(token));
+            .map(|target| Api::new(target).with_token(token))
+            .collect::<Vec<_>>();
+        let mut cursors = ends(&apis[0]).await?;
+        let end = Seq(i64::from(library.messages) - PAGE as i64);
+        cursors.insert(library.long, end);
         let mut sockets = Vec::new();
         for index in 0..SOCKETS {
             let target = &targets[index % targets.len()];
@@ -96,8 +103,9 @@ impl<'a> Reader<'a> {
             sockets.push(Mutex::new(socket));
         }
         Ok(Self {
-            apis: apis.collect(),
+            apis,
             sockets,
+            cursors,
             library,
         })
     }
@@ -136,10 +144,9 @@ impl<'a> Reader<'a> {
 
     /// The last 50 entries, over a socket.
     pub(crate) async fn sync(&self, number: usize) -> anyhow::Result<()> {
-        let cursor = Seq(i64::from(self.library.messages) - PAGE as i64);
         let sync = ClientCommand::Sync(Sync {
             reference: None,
-            cursors: Some([(self.library.long, cursor)].into()),
+            cursors: Some(self.cursors.clone()),
             since: None,
         });
         let mut socket = self.sockets[number % self.sockets.len()].lock().await;
@@ -161,5 +168,23 @@ impl<'a> Reader<'a> {
             Ok(())
         };
         tokio::time::timeout(PATIENCE, answer).await?
+    }
+}
+
+/// Where each conversation of a person ends.
+async fn ends(api: &Api) -> anyhow::Result<HashMap<ConversationId, Seq>> {
+    let mut ends = HashMap::new();
+    let mut request = PageRequest {
+        limit: Some(PAGE),
+        cursor: None,
+    };
+    loop {
+        let page = api.conversations(&request).await;
+        let page = page.context("reading the conversation list")?;
+        ends.extend(page.items.iter().map(|c| (c.conversation_id, c.last_seq)));
+        request.cursor = page.next_cursor;
+        if request.cursor.is_none() {
+            return Ok(ends);
+        }
     }
 }
