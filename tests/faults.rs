@@ -1,7 +1,7 @@
 //! A story for every fault: what breaks, what mends it, and how long that takes.
 //!
 //! The faults have numbers, F1 to F30. Those that other tests tell of stand here by name only. What
-//! is promised in seconds is measured and printed; a test waits three times as long, for a busy
+//! is promised in seconds is measured and printed; a test waits six times as long, for a busy
 //! machine.
 //!
 //! | | fault | story |

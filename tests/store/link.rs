@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use rookery_test_support::eventually;
 use rookery_test_support::servers::Postgres;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -97,8 +98,14 @@ impl Link {
     }
 
     pub(crate) async fn accept_again(&mut self) {
-        let listener = TcpListener::bind(self.address).await.unwrap();
-        self.listen(listener);
+        let mut listener = None;
+        // A child process that is being started at this moment holds a copy of the old one.
+        eventually("the port can be listened on again", async || {
+            listener = TcpListener::bind(self.address).await.ok();
+            listener.is_some()
+        })
+        .await;
+        self.listen(listener.expect("it listens"));
     }
 
     fn listen(&mut self, listener: TcpListener) {
