@@ -35,6 +35,9 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(text) = plain::write(self.0) {
+            return f.write_str(plain::as_str(&text));
+        }
         let time = jiff::Timestamp::from_millisecond(self.0).map_err(|_| fmt::Error)?;
         f.write_str(&PRINTER.timestamp_to_string(&time))
     }
@@ -42,10 +45,9 @@ impl fmt::Display for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let written = plain::write(self.0);
-        match written.as_ref().map(|text| str::from_utf8(text)) {
-            Some(Ok(text)) => serializer.serialize_str(text),
-            _ => serializer.collect_str(self),
+        match plain::write(self.0) {
+            Some(text) => serializer.serialize_str(plain::as_str(&text)),
+            None => serializer.collect_str(self),
         }
     }
 }
@@ -84,6 +86,9 @@ mod plain {
     /// From 0000-03-01, where the calendar's arithmetic begins, to 1970-01-01.
     const DAYS_TO_1970: i64 = 719_468;
     const DAYS_IN_400_YEARS: i64 = 146_097;
+    /// 9999-12-30T22:00:00Z: what is later is no time for the parser of all of RFC 3339, nor for
+    /// nodes that have no other.
+    const LAST: i64 = 253_402_207_200_000;
 
     /// `None` outside the years 0 to 9999.
     pub(super) fn write(millis: i64) -> Option<[u8; 24]> {
@@ -109,6 +114,11 @@ mod plain {
         Some(text)
     }
 
+    /// Digits and marks are text.
+    pub(super) fn as_str(text: &[u8; 24]) -> &str {
+        str::from_utf8(text).unwrap_or_default()
+    }
+
     /// `None` for whatever is not exactly of this shape: it may still be a time.
     pub(super) fn read(text: &[u8]) -> Option<i64> {
         let text: &[u8; 24] = text.try_into().ok()?;
@@ -128,10 +138,9 @@ mod plain {
         let days = days_to(year, month, day);
         let exists = date_of(days) == (year, month, day);
         let in_day = hour < 24 && minute < 60 && second < 60;
-        (exists && in_day).then(|| {
-            let seconds = (hour * 60 + minute) * 60 + second;
-            days * DAY_MS + seconds * 1_000 + get(20, 3)
-        })
+        let seconds = (hour * 60 + minute) * 60 + second;
+        let millis = days * DAY_MS + seconds * 1_000 + get(20, 3);
+        (exists && in_day && millis <= LAST).then_some(millis)
     }
 
     // Years are counted from March here, so that the day that comes and goes is their last.
@@ -180,8 +189,8 @@ mod tests {
         let (first, last) = (-62_167_219_200_000, 253_402_207_200_000);
         // A step that meets every hour, minute and day of the year sooner or later.
         for millis in (first..=last).step_by(9_876_543_217) {
-            let time = Timestamp::from_millis(millis);
-            let text = time.to_string();
+            let time = jiff::Timestamp::from_millisecond(millis).unwrap();
+            let text = PRINTER.timestamp_to_string(&time);
             assert_eq!(
                 plain::write(millis).as_ref().map(<[u8; 24]>::as_slice),
                 Some(text.as_bytes())
@@ -208,8 +217,12 @@ mod tests {
             "2026-01-00T00:00:00.000Z",
             "2026-01-01T24:00:00.000Z",
             "2026-01-01T00:60:00.000Z",
+            "9999-12-31T23:59:59.999Z",
         ] {
             assert!(read(wrong).is_err(), "{wrong}");
+        }
+        for taken in ["9999-12-30T22:00:00.999Z", "-009998-01-01T00:00:00.000Z"] {
+            assert_eq!(read(taken).unwrap().to_string(), taken);
         }
     }
 }
