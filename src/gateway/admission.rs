@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 
+use super::listener::Place;
 use super::rate_limit::TokenBucket;
 
 /// Sockets whose client has yet to show who it is: they cost a descriptor each and nobody answers
@@ -101,6 +102,7 @@ impl Admission {
             admission: Arc::clone(self),
             address: None,
             stage: Stage::Open,
+            place: None,
         };
         let before = self.sockets.fetch_add(1, Ordering::AcqRel);
         if before >= self.options.sockets {
@@ -138,9 +140,15 @@ pub struct Permit {
     admission: Arc<Admission>,
     address: Option<IpAddr>,
     stage: Stage,
+    place: Option<Place>,
 }
 
 impl Permit {
+    /// The socket is a connection, too: it keeps its place for as long.
+    pub fn keep(&mut self, place: Place) {
+        self.place = Some(place);
+    }
+
     /// The client has shown who it is.
     ///
     /// # Errors

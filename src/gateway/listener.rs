@@ -11,7 +11,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt;
 
 use crate::lifecycle::Tasks;
@@ -27,6 +27,13 @@ const HEADER_BYTES: usize = 16 * 1024;
 const SEND_BUFFER: u32 = 256 * 1024;
 /// How long nothing is accepted when the process has no descriptor left.
 const BREATH: Duration = Duration::from_millis(50);
+
+/// A connection's place among those that its port may have. Each request carries it; a connection
+/// that becomes a socket keeps it, since it goes on to be an open file.
+#[derive(Clone, Debug)]
+pub struct Place {
+    _permit: Arc<OwnedSemaphorePermit>,
+}
 
 /// Binds an address for many connections.
 ///
@@ -53,7 +60,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// `connections`: how many may be open at once.
+    /// `connections`: how many may be open at once, those that became sockets included.
     #[must_use]
     pub fn new(listener: TcpListener, router: Router, connections: usize) -> Self {
         let connections = Arc::new(Semaphore::new(connections));
@@ -89,6 +96,10 @@ impl Listener {
         let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
             return;
         };
+        let place = Place {
+            _permit: Arc::new(permit),
+        };
+        let carried = place.clone();
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection was gone at once");
             return;
@@ -98,6 +109,7 @@ impl Listener {
             .clone()
             .map_request(move |mut request: hyper::Request<_>| {
                 request.extensions_mut().insert(ConnectInfo(peer));
+                request.extensions_mut().insert(carried.clone());
                 request.map(axum::body::Body::new)
             });
         let stopping = tasks.stopping().clone();
@@ -122,7 +134,7 @@ impl Listener {
             if let Err(error) = served {
                 tracing::trace!(%error, "a connection ended early");
             }
-            drop(permit);
+            drop(place);
         });
     }
 }

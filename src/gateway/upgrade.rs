@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use url::{Host, Url};
 
 use super::admission::Refused;
+use super::listener::Place;
 use super::open::{Credentials, Opening};
 use super::{Gateway, connection};
 use crate::error::AppError;
@@ -33,7 +34,7 @@ pub async fn upgrade(
     let address = client_ip(peer, request.headers(), &gateway.options.trusted_proxies);
     let shows_token =
         bearer(request.headers()).is_some() || query(request.uri(), "token").is_some();
-    let permit = match gateway.admission.admit(address, shows_token) {
+    let mut permit = match gateway.admission.admit(address, shows_token) {
         Ok(permit) => permit,
         Err(refused) => {
             match refused {
@@ -54,6 +55,9 @@ pub async fn upgrade(
         return malformed("Connection", "cannot be upgraded", "HTTP/1.1")
             .answer(gateway.clock.now());
     };
+    if let Some(place) = request.extensions_mut().remove::<Place>() {
+        permit.keep(place);
+    }
     let protocol = opening
         .asked_for_protocol
         .then(|| opening.format.subprotocol());

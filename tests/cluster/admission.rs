@@ -1,10 +1,13 @@
 //! More clients at once than a node takes: those it cannot take are told when to come back, before
 //! any work is done for them, and those it has notice nothing.
 
+use std::os::unix::fs::PermissionsExt;
+
 use futures_util::future::join_all;
 use rookery_test_support::wire::{Answer, Handshake};
 use rookery_test_support::{TestCluster, eventually};
 use serde_json::json;
+use tokio::net::TcpStream;
 
 use crate::ROOKERY;
 
@@ -74,4 +77,41 @@ async fn those_who_do_not_say_who_they_are_keep_nobody_else_out() {
     );
     next.json(&json!({"type": "auth", "token": token})).await;
     next.expect("ready").await;
+}
+
+/// Sockets and requests share the files that a process may open. Whoever connects, some are left for
+/// the database, for Redis and for those who look after the node.
+#[tokio::test]
+async fn files_never_run_out_whoever_connects() {
+    const FILES: usize = 700;
+    let folder = tempfile::tempdir().unwrap();
+    let limited = folder.path().join("limited");
+    let script = format!("#!/bin/sh\nulimit -n {FILES}\nexec '{ROOKERY}' \"$@\"\n");
+    std::fs::write(&limited, script).unwrap();
+    std::fs::set_permissions(&limited, PermissionsExt::from_mode(0o755)).unwrap();
+    let cluster = TestCluster::builder(limited.to_str().unwrap())
+        .set("ROOKERY_LIMITS_SOCKETS_PER_USER", "1000")
+        .start()
+        .await;
+    let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
+    let (node, token) = (cluster.node(0), &bob.tokens.access_token);
+    let [anns, bobs] = [ann.connect(node).await, bob.connect(node).await];
+    let handshake = Handshake::to(&node.url()).token(token);
+    let answers = join_all((0..250).map(|_| handshake.send())).await;
+    let put_off = answers.iter().filter(|answer| is_put_off(answer)).count();
+    assert!(
+        (1..150).contains(&put_off),
+        "full is {put_off} short of 250"
+    );
+
+    let address = node.url();
+    let address = address.trim_start_matches("http://");
+    let idle = join_all((0..FILES).map(|_| TcpStream::connect(address))).await;
+    anns.send(&bob, "among many").await;
+    bobs.expect_message("among many").await;
+    let open = cluster.metrics(0).await.get("process_open_fds");
+    assert!(open < FILES as f64, "{open} of {FILES} files are open");
+    let lacked = node.log().contains("a connection could not be accepted");
+    assert!(!lacked, "the node ran out of files");
+    drop(idle);
 }
