@@ -19,7 +19,7 @@ finish() {
     local pid
     for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
     for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
-    rm -rf "$work" deploy/k8s/.check-*
+    rm -rf "$work" "${cluster:-}" deploy/k8s/.check-*
 }
 trap finish EXIT
 

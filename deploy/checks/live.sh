@@ -73,4 +73,3 @@ for _ in $(seq 60); do
 done
 kill -0 "$load" 2>/dev/null || { cat "$work/load.log"; fail "the load ended early"; }
 echo "RookeryRedisAway fires, and nothing else"
-rm -rf "$cluster"

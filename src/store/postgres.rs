@@ -136,7 +136,7 @@ impl PostgresStore {
 fn pool(
     options: &StoreOptions,
     acquire_within: Duration,
-    // Which has the pool.
+    // Weak, since it has the pool in turn; empty for a replica.
     reach: Weak<Reach>,
 ) -> PgPoolOptions {
     PgPoolOptions::new()

@@ -1,12 +1,10 @@
 //! The key that signs tokens is changed in a cluster that is in use.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use rookery_protocol::ConversationId;
-use rookery_test_support::{Device, Person, TestCluster};
+use rookery_test_support::{Person, TestCluster};
 
-use super::kit::Pair;
+use super::kit::{Pair, talks};
 use crate::ROOKERY;
 
 const OLD: &str = "the old key: thirty-two bytes or more";
@@ -34,13 +32,14 @@ async fn a_key_is_changed_under_load() {
     assert_ne!(changed[0], first, "it is the new one");
     pair.all_is_well().await;
 
+    let mut tokens = pair.bob.tokens.clone();
     for node in pair.cluster.nodes() {
         assert_eq!(node.stop().await, 0);
         node.restart_with(&[("JWT_SECRETS_PREVIOUS", "")]).await;
         let refused = pair.ann.at(node).me().await.unwrap_err();
         assert_eq!(refused.status, 401, "the old key is gone: {refused}");
-        let renewed = node.api().refresh(&pair.bob.tokens.refresh_token).await;
-        assert!(renewed.is_ok(), "a session outlives the key: {renewed:?}");
+        let renewed = node.api().refresh(&tokens.refresh_token).await;
+        tokens = renewed.expect("a session outlives the key");
     }
 }
 
@@ -64,16 +63,6 @@ async fn roll(pair: &Pair, round: &str, settings: &[(&str, &str)]) {
         };
         let name = format!("{round} {number}");
         tokio::join!(roll, talks(staying, pair.room, &name, &rolled));
-    }
-}
-
-async fn talks(device: &Device, room: ConversationId, name: &str, stop: &AtomicBool) {
-    let mut number = 0;
-    while !stop.load(Ordering::SeqCst) {
-        number += 1;
-        device.send(room, &format!("{name}: {number}")).await;
-        // A pace, not a wait: more than this would only fill the log.
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

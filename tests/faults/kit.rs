@@ -95,13 +95,7 @@ impl Pair {
 
     /// Ann talks until told to stop.
     pub(super) async fn ann_talks(&self, stop: &AtomicBool) {
-        let mut number = 0;
-        while !stop.load(Ordering::SeqCst) {
-            number += 1;
-            self.anns.send(self.room, &format!("ann {number}")).await;
-            // A pace, not a wait: more than this would only fill the log.
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        talks(&self.anns, self.room, "ann", stop).await;
     }
 
     /// Everybody has the whole log, in its order and once, and the oracle finds nothing wrong with
@@ -138,6 +132,17 @@ impl Pair {
         }
         let history = History::of_lines("story", lines);
         check(&[history], &state, &Options::default()).expect("lines in memory can be read")
+    }
+}
+
+/// Somebody talks until told to stop.
+pub(super) async fn talks(device: &Device, room: ConversationId, name: &str, stop: &AtomicBool) {
+    let mut number = 0;
+    while !stop.load(Ordering::SeqCst) {
+        number += 1;
+        device.send(room, &format!("{name} {number}")).await;
+        // A pace, not a wait: more than this would only fill the log.
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
