@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
+use crate::direct::Load;
 use crate::machine::Machine;
 use crate::meter::{self, GATEWAY, Meter};
 use crate::options::{Common, DirectOptions, GroupOptions, IdleOptions, Kind, MixedOptions};
 use crate::population::Population;
-use crate::report::{Load, Report, Run, SCHEMA};
+use crate::report::{Report, Run, SCHEMA};
 use crate::sampler::Sampler;
 use crate::scenario::{Planned, Scenario};
 use crate::spawn::{Rig, SpawnOptions};
@@ -245,13 +246,13 @@ impl Cluster {
             watch: Duration::from_secs(options.watch),
             format: common.format.into(),
         };
-        Ok(idle::run(&plan, &self.meter).await?.into())
+        idle::run(&plan, &self.meter).await
     }
 
     async fn group(&mut self, options: &GroupOptions) -> anyhow::Result<Run> {
         let run = Duration::from_secs(options.warmup + options.seconds);
         self.population.outlives(run)?;
-        let count = (options.groups * options.members) as usize;
+        let count = options.groups as usize * options.members as usize;
         let plan = group::Plan {
             targets: self.targets.clone(),
             people: self.population.people(count).await?.to_vec(),
@@ -261,7 +262,7 @@ impl Cluster {
             measure: Duration::from_secs(options.seconds),
             content_bytes: options.bytes as usize,
         };
-        Ok(group::run(&plan, &self.meter).await?.into())
+        group::run(&plan, &self.meter).await
     }
 
     async fn direct(
@@ -271,7 +272,7 @@ impl Cluster {
         common: &Common,
     ) -> anyhow::Result<Run> {
         let plan = self.direct_plan(options, rate, common).await?;
-        Ok(direct::run(plan, &self.meter).await?.into())
+        direct::run(plan, &self.meter).await
     }
 
     /// Those beside the pairs, as many as their rates need.
@@ -301,17 +302,13 @@ impl Cluster {
         common: &Common,
     ) -> anyhow::Result<direct::Plan> {
         self.population.outlives(options.whole_run())?;
-        let (name, load) = match rate {
-            None => (
-                "saturated",
-                Load::Window {
-                    messages: options.window as usize,
-                },
-            ),
-            Some(per_second) => ("at a rate", Load::Rate { per_second }),
+        let load = match rate {
+            None => Load::Window {
+                messages: options.window as usize,
+            },
+            Some(per_second) => Load::Rate { per_second },
         };
         Ok(direct::Plan {
-            name: name.to_owned(),
             targets: self.targets.clone(),
             couples: self.population.couples(options.users as usize / 2).await?,
             load,

@@ -23,7 +23,7 @@ use crate::latency::Latencies;
 use crate::meter::{CpuTimes, Meter};
 use crate::population::Couple;
 use crate::progress;
-use crate::report::{Direct, Load};
+use crate::report::Run;
 use crate::schedule::{Counters, Counts, Schedule};
 use pacer::Due;
 use pair::Pair;
@@ -31,10 +31,18 @@ use pair::Pair;
 /// Connections that one thread opens at a time: quick, and far from a node's admission limit.
 const CONNECTING: usize = 32;
 
+/// How hard pairs are driven.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Load {
+    /// Closed loop: each pair keeps this many messages in flight.
+    Window { messages: usize },
+    /// Open loop: this many messages a second over all pairs, at fixed times.
+    Rate { per_second: f64 },
+}
+
 /// One run.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub name: String,
     pub targets: Vec<String>,
     pub couples: Vec<Couple>,
     pub load: Load,
@@ -103,7 +111,7 @@ impl Tally {
 /// # Errors
 /// No connection, or an open loop that this machine cannot keep up with. A broken promise is no
 /// error: it stands in the report's verdict.
-pub(crate) async fn run(plan: Plan, meter: &Meter) -> anyhow::Result<Direct> {
+pub(crate) async fn run(plan: Plan, meter: &Meter) -> anyhow::Result<Run> {
     run_with(plan, meter, |_| {}).await
 }
 
@@ -115,7 +123,7 @@ pub(crate) async fn run_with(
     plan: Plan,
     meter: &Meter,
     begins: impl FnOnce(Schedule),
-) -> anyhow::Result<Direct> {
+) -> anyhow::Result<Run> {
     let threads = plan.threads.clamp(1, plan.couples.len().max(1));
     let counters = (0..threads).map(|_| Counters::default()).collect();
     let run = u64::try_from(std::time::UNIX_EPOCH.elapsed()?.as_millis())?;
@@ -197,7 +205,8 @@ async fn all_connected(
 struct Measured {
     seconds: f64,
     counts: Counts,
-    cpu: BTreeMap<String, Duration>,
+    /// At its begin and its end.
+    cpu: [CpuTimes; 2],
 }
 
 /// Shows progress, and takes the measures at their times.
@@ -220,37 +229,42 @@ async fn measure(shared: &Shared, schedule: &Schedule, meter: &Meter) -> Measure
             acked: after.acked - before.acked,
             delivered: after.delivered - before.delivered,
         },
-        cpu: cpu_after.since(&cpu_before),
+        cpu: [cpu_before, cpu_after],
     }
 }
 
-fn report(plan: &Plan, measured: &Measured, tally: Tally, books: &Books, meter: &Meter) -> Direct {
-    let rate = |count: u64| count as f64 / measured.seconds;
-    let messages = measured.counts.delivered.max(1) as f64;
-    let per_message = |(role, time): (&String, &Duration)| {
-        (role.clone(), time.as_secs_f64() * 1_000_000.0 / messages)
+fn report(plan: &Plan, measured: &Measured, tally: Tally, books: &Books, meter: &Meter) -> Run {
+    let mut run = Run::new("direct", "direct");
+    let load = match plan.load {
+        Load::Window { messages } => format!("{messages} in flight each"),
+        Load::Rate { per_second } => format!("{per_second:.0} messages/s in all"),
     };
-    let cores =
-        |(role, time): (&String, &Duration)| (role.clone(), time.as_secs_f64() / measured.seconds);
-    Direct {
-        name: plan.name.clone(),
-        load: plan.load,
-        pairs: plan.couples.len(),
-        both_ways: plan.both_ways,
-        content_bytes: plan.content_bytes,
-        format: plan.format.subprotocol().to_owned(),
-        seconds: measured.seconds,
-        sent_per_second: rate(measured.counts.sent),
-        acked_per_second: rate(measured.counts.acked),
-        delivered_per_second: rate(measured.counts.delivered),
-        to_ack: books.to_ack.quantiles(),
-        to_delivery: books.to_delivery.quantiles(),
-        cpu_us_per_message: measured.cpu.iter().map(per_message).collect(),
-        cpu_cores: measured.cpu.iter().map(cores).collect(),
-        memory_bytes: meter.memory(),
-        verdict: tally.verdict,
-        closed: tally.closed,
+    run.about = format!(
+        "{} pairs {}, {load}, {} bytes, {}",
+        plan.couples.len(),
+        if plan.both_ways {
+            "both ways"
+        } else {
+            "one way"
+        },
+        plan.content_bytes,
+        plan.format.subprotocol(),
+    );
+    run.seconds = measured.seconds;
+    for (name, count) in measured.counts.named() {
+        run.put(&format!("{name}_per_s"), count as f64 / measured.seconds);
     }
+    let [before, after] = &measured.cpu;
+    let messages = measured.counts.delivered.max(1) as f64;
+    run.put_roles("cpu_us_per_message", after.micros_per(before, messages));
+    run.put_roles("cores", after.cores(before, measured.seconds));
+    let mib = |(role, bytes)| (role, bytes as f64 / 1_048_576.0);
+    run.put_roles("memory_mib", meter.memory().into_iter().map(mib));
+    run.put_latency("ack", books.to_ack.quantiles());
+    run.put_latency("deliver", books.to_delivery.quantiles());
+    run.judge(tally.verdict);
+    run.put_closed(tally.closed);
+    run
 }
 
 /// One thread with a runtime of its own, and its share of the pairs.

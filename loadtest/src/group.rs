@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use rookery_client::{Api, ClientCommand, Connect, Socket};
+use rookery_client::{Api, ClientCommand, Socket};
 use rookery_protocol::command::MessageSend;
 use rookery_protocol::{ConversationId, Format, MessageId};
 use tokio::sync::Notify;
@@ -22,8 +22,8 @@ use crate::latency::Latencies;
 use crate::meter::Meter;
 use crate::population::Person;
 use crate::progress;
-use crate::report::Group;
-use crate::source::{self, READ_BUFFER_BYTES};
+use crate::report::Run;
+use crate::source;
 
 /// Connections that are opened at a time.
 const CONNECTING: usize = 64;
@@ -103,7 +103,7 @@ impl Board {
 ///
 /// # Errors
 /// A group is not made, or a connection refused.
-pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Group> {
+pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Run> {
     let members = plan.people.len() / plan.groups;
     let mut tasks = JoinSet::new();
     let mut boards = Vec::new();
@@ -132,25 +132,22 @@ pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Group> {
         closed += board.closed;
     }
     let deliveries = (after.1 - before.1) as f64;
-    let per_delivery = |(role, time): (String, Duration)| {
-        (role, time.as_secs_f64() * 1_000_000.0 / deliveries.max(1.0))
-    };
-    let used = cpu.since(&cpu_before);
-    let cores = |(role, time): (&String, &Duration)| (role.clone(), time.as_secs_f64() / seconds);
-    Ok(Group {
-        groups: plan.groups,
-        members,
-        window: plan.window,
-        seconds,
-        messages_per_second: (after.0 - before.0) as f64 / seconds,
-        deliveries_per_second: deliveries / seconds,
-        to_last_delivery: to_last.quantiles(),
-        cpu_cores: used.iter().map(cores).collect(),
-        cpu_us_per_delivery: used.into_iter().map(per_delivery).collect(),
-        incomplete,
-        disorder,
-        closed,
-    })
+    let mut run = Run::new("group", "group");
+    run.about = format!(
+        "{} of {members} members, {} in flight each",
+        plan.groups, plan.window
+    );
+    run.seconds = seconds;
+    run.put("messages_per_s", (after.0 - before.0) as f64 / seconds);
+    run.put("deliveries_per_s", deliveries / seconds);
+    let each = cpu.micros_per(&cpu_before, deliveries.max(1.0));
+    run.put_roles("cpu_us_per_delivery", each);
+    run.put_roles("cores", cpu.cores(&cpu_before, seconds));
+    run.put_latency("last_delivery", to_last.quantiles());
+    run.promise("messages lost to somebody", incomplete);
+    run.promise("messages doubled or out of order", disorder);
+    run.promise("members' sockets closed", closed);
+    Ok(run)
 }
 
 /// Makes one group, connects its members and lets the first of them write.
@@ -218,15 +215,8 @@ async fn found(plan: &Plan, people: &[Person]) -> anyhow::Result<(ConversationId
 async fn connect(plan: &Plan, people: &[Person]) -> anyhow::Result<Vec<Socket>> {
     let open = async |(index, person): (usize, &Person)| -> anyhow::Result<Socket> {
         let url = &plan.targets[index % plan.targets.len()];
-        let how = Connect {
-            format: Format::Json,
-            source: source::address(url, index),
-            read_buffer_bytes: READ_BUFFER_BYTES,
-            ..Connect::with_token(&person.token)
-        };
-        let mut socket = Socket::connect(url, &how).await.context("connecting")?;
-        socket.ready().await.context("waiting for ready")?;
-        Ok(socket)
+        let how = source::connect(url, index, &person.token, Format::Json);
+        source::open(url, &how).await
     };
     let sockets = stream::iter(people.iter().enumerate()).map(open);
     sockets.buffered(CONNECTING).try_collect().await

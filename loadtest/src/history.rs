@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use rookery_client::rest::{PageRequest, Span};
-use rookery_client::{Api, ClientCommand, Connect, ServerEvent, Socket};
+use rookery_client::{Api, ClientCommand, ServerEvent, Socket};
 use rookery_protocol::command::Sync;
-use rookery_protocol::{ConversationId, Seq};
+use rookery_protocol::{ConversationId, Format, Seq};
 use tokio::sync::Mutex;
 
 use crate::meter::Meter;
@@ -17,11 +17,12 @@ use crate::options::HistoryOptions;
 use crate::pace::Pace;
 use crate::population::Library;
 use crate::report::Run;
+use crate::source;
 
 /// What a page, a list and a sync are asked for.
 const PAGE: usize = 50;
 /// Sockets that syncs take turns on.
-const SOCKETS: usize = 8;
+pub(crate) const SOCKETS: u32 = 8;
 /// No answer within this is none.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Steps through the log so that any number of pages is spread over all of it: the golden ratio.
@@ -70,7 +71,7 @@ pub(crate) async fn run(
     page.put(&mut run, "page");
     list.put(&mut run, "list");
     sync.put(&mut run, "sync");
-    run.put_roles("cores", meter.cores(&meter.cpu(), &cpu, seconds));
+    run.put_roles("cores", meter.cpu().cores(&cpu, seconds));
     Ok(run)
 }
 
@@ -94,13 +95,10 @@ impl<'a> Reader<'a> {
         let end = Seq(i64::from(library.messages) - PAGE as i64);
         cursors.insert(library.long, end);
         let mut sockets = Vec::new();
-        for index in 0..SOCKETS {
+        for index in 0..SOCKETS as usize {
             let target = &targets[index % targets.len()];
-            let connecting = || format!("connecting to {target}");
-            let socket = Socket::connect(target, &Connect::with_token(token)).await;
-            let mut socket = socket.with_context(connecting)?;
-            socket.ready().await.with_context(connecting)?;
-            sockets.push(Mutex::new(socket));
+            let how = source::connect(target, index, token, Format::Json);
+            sockets.push(Mutex::new(source::open(target, &how).await?));
         }
         Ok(Self {
             apis,

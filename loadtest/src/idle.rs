@@ -8,18 +8,17 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use rookery_client::{ClientCommand, Connect, ServerEvent, Socket};
+use rookery_client::{ClientCommand, ServerEvent, Socket};
 use rookery_protocol::Format;
 use rookery_protocol::command::Ping;
 use tokio::task::JoinSet;
 
-use crate::meter::{CpuTimes, GATEWAY, Meter};
+use crate::meter::{GATEWAY, Meter};
 use crate::population::Person;
 use crate::progress;
-use crate::report::Idle;
-use crate::source::{self, READ_BUFFER_BYTES};
+use crate::report::Run;
+use crate::source;
 
 /// Connections that are opened at a time.
 const CONNECTING: usize = 64;
@@ -52,7 +51,7 @@ struct Crowd {
 ///
 /// # Errors
 /// A connection is refused.
-pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Idle> {
+pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Run> {
     let count = plan.people.len();
     let first = (count / FIRST_SHARE).max(1);
     let mut crowd = Crowd {
@@ -72,7 +71,7 @@ pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Idle> {
     crowd.grow(plan, first..count).await?;
     let connecting = begun.elapsed().as_secs_f64();
     let added = (count - first) as f64;
-    let cpu_us_per_connect = micros_per(&meter.cpu(), &cpu_before, added);
+    let cpu_us_per_connect = meter.cpu().micros_per(&cpu_before, added);
     progress::wait(SETTLE, "settling").await;
     let resident_bytes = meter.resident(GATEWAY);
 
@@ -80,26 +79,27 @@ pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Idle> {
     progress::wait(plan.watch, "idle").await;
     let idle_seconds = begun.elapsed().as_secs_f64();
     let cpu = meter.cpu();
-    let grown = resident_bytes.saturating_sub(first_resident_bytes);
-    Ok(Idle {
-        connections: count,
-        first_connections: first,
-        conversations_each: plan.conversations_each,
-        first_resident_bytes,
-        resident_bytes,
-        resident_bytes_per_connection: grown as f64 / added,
-        connects_per_second: added / connecting,
-        cpu_us_per_connect,
-        idle_seconds,
-        cpu_cores: micros_per(&cpu, &cpu_before, idle_seconds * 1_000_000.0),
-        cpu_us_per_connection_second: micros_per(&cpu, &cpu_before, idle_seconds * count as f64),
-        closed: crowd.closed(),
-    })
-}
-
-fn micros_per(now: &CpuTimes, before: &CpuTimes, parts: f64) -> BTreeMap<String, f64> {
-    let share = |(role, time): (String, Duration)| (role, time.as_secs_f64() * 1_000_000.0 / parts);
-    now.since(before).into_iter().map(share).collect()
+    let mut run = Run::new("idle", "idle");
+    run.about = format!(
+        "{count} connections, {} conversations each",
+        plan.conversations_each
+    );
+    run.seconds = idle_seconds;
+    let grown = resident_bytes.saturating_sub(first_resident_bytes) as f64;
+    run.put("kib_per_connection", grown / added / 1_024.0);
+    run.put("resident_mib", resident_bytes as f64 / 1_048_576.0);
+    run.put("connects_per_s", added / connecting);
+    run.put_roles("cpu_us_per_connect", cpu_us_per_connect);
+    let connection_seconds = idle_seconds * count as f64;
+    let idle = cpu.micros_per(&cpu_before, connection_seconds);
+    run.put_roles("cpu_us_per_connection_s", idle);
+    run.put_roles("cores", cpu.cores(&cpu_before, idle_seconds));
+    run.memory_by_connections = vec![(first, first_resident_bytes), (count, resident_bytes)];
+    for (code, count) in crowd.closed() {
+        let closed = format!("{count} idle sockets closed with {code}");
+        run.broken.push(closed);
+    }
+    Ok(run)
 }
 
 impl Crowd {
@@ -130,19 +130,8 @@ impl Crowd {
 /// Connects, and asks once: a connection that was never used would look cheaper than it is.
 async fn open(plan: &Plan, index: usize) -> anyhow::Result<Socket> {
     let url = &plan.targets[index % plan.targets.len()];
-    let how = Connect {
-        format: plan.format,
-        source: source::address(url, index),
-        read_buffer_bytes: READ_BUFFER_BYTES,
-        ..Connect::with_token(&plan.people[index].token)
-    };
-    let mut socket = Socket::connect(url, &how)
-        .await
-        .with_context(|| format!("connecting to {url}"))?;
-    socket
-        .ready()
-        .await
-        .with_context(|| format!("waiting for ready from {url}"))?;
+    let how = source::connect(url, index, &plan.people[index].token, plan.format);
+    let mut socket = source::open(url, &how).await?;
     socket.send(&ClientCommand::Ping(Ping::default())).await?;
     while !matches!(socket.recv().await?, ServerEvent::Pong(_)) {}
     Ok(socket)

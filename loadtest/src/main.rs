@@ -5,12 +5,10 @@
 //! - `direct`, `group`, `idle`, `storm`, `history`, `presence`, `mixed`: the kinds of runs. `wire`:
 //!   frames, with as little work as possible; `pace`: when something is due.
 //! - `rookery_oracle::pair`: what was acknowledged must arrive once and in order.
-//! - `meter`, `sampler`: CPU and memory by role; `latency`; `found`, `report`, `threshold`: what was
-//!   found.
+//! - `meter`, `sampler`: CPU and memory by role; `latency`; `report`, `threshold`: what was found.
 
 mod bench;
 mod direct;
-mod found;
 mod group;
 mod history;
 mod idle;

@@ -55,13 +55,19 @@ pub(crate) struct Meter {
 pub(crate) struct CpuTimes(BTreeMap<String, Duration>);
 
 impl CpuTimes {
-    /// What each role used since `earlier`.
-    pub(crate) fn since(&self, earlier: &Self) -> BTreeMap<String, Duration> {
-        let used = |(name, now): (&String, &Duration)| {
+    /// Microseconds that each role used since `earlier` for each of so many parts.
+    pub(crate) fn micros_per(&self, earlier: &Self, parts: f64) -> BTreeMap<String, f64> {
+        let share = |(name, now): (&String, &Duration)| {
             let before = earlier.0.get(name).copied().unwrap_or_default();
-            (name.clone(), now.saturating_sub(before))
+            let used = now.saturating_sub(before).as_secs_f64();
+            (name.clone(), used * 1_000_000.0 / parts)
         };
-        self.0.iter().map(used).collect()
+        self.0.iter().map(share).collect()
+    }
+
+    /// Cores that each role used since `earlier`.
+    pub(crate) fn cores(&self, earlier: &Self, seconds: f64) -> BTreeMap<String, f64> {
+        self.micros_per(earlier, seconds * 1_000_000.0)
     }
 }
 
@@ -114,17 +120,6 @@ impl Meter {
                 .map(|role| (role.name.clone(), time(role)))
                 .collect(),
         )
-    }
-
-    /// Cores that each role used between two looks.
-    pub(crate) fn cores(
-        &self,
-        now: &CpuTimes,
-        before: &CpuTimes,
-        seconds: f64,
-    ) -> BTreeMap<String, f64> {
-        let cores = |(role, time): (String, Duration)| (role, time.as_secs_f64() / seconds);
-        now.since(before).into_iter().map(cores).collect()
     }
 
     /// Memory in bytes by role, cheap enough for every second: what is each process's own, and once
@@ -283,7 +278,7 @@ mod tests {
         assert!(meter.resident(GENERATOR) > 100_000);
         let before = meter.cpu();
         let started = std::time::Instant::now();
-        while meter.cpu().since(&before)[GENERATOR] < Duration::from_millis(30) {
+        while meter.cpu().micros_per(&before, 1.0)[GENERATOR] < 30_000.0 {
             assert!(
                 started.elapsed() < Duration::from_secs(30),
                 "work that costs nothing"

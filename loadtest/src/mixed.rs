@@ -86,8 +86,7 @@ pub(crate) async fn run(
         // Fails only when those beside have failed, which ends the run.
         let _ = begins.send(schedule);
     });
-    let (direct, beside) = tokio::try_join!(direct, beside)?;
-    let mut run = Run::from(direct);
+    let (mut run, beside) = tokio::try_join!(direct, beside)?;
     for (name, outcome) in beside {
         let Some(outcome) = outcome else { continue };
         match name {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rookery_protocol::Format;
 
+use crate::history;
 use crate::meter::Role;
 use crate::report::Run;
 use crate::spawn::SpawnOptions;
@@ -90,16 +91,14 @@ impl Kind {
         match self {
             Self::Direct { direct, .. } => direct.users,
             Self::Idle(idle) => idle.connections,
-            Self::Group(group) => group.groups * group.members,
-            Self::History(_) => 1,
-            Self::Presence(presence) => presence.groups * (presence.watchers + 1),
+            Self::Group(group) => group.groups.saturating_mul(group.members),
+            Self::History(_) => history::SOCKETS,
+            Self::Presence(presence) => presence.groups.saturating_mul(presence.watchers + 1),
             Self::Storm(storm) => storm.connections,
-            Self::Mixed { direct, .. } => direct.users + MixedOptions::SOCKETS,
+            Self::Mixed { direct, .. } => direct.users.saturating_add(MixedOptions::SOCKETS),
         }
     }
-}
 
-impl Kind {
     /// The same at half of the rate that an earlier run reached, where it is to have that.
     pub(crate) fn at_half_of(&self, earlier: Option<&str>, runs: &[Run]) -> Self {
         let mut kind = self.clone();

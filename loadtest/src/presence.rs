@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use rookery_client::{ClientCommand, Connect, ServerEvent, Socket};
+use rookery_client::{ClientCommand, ServerEvent, Socket};
 use rookery_protocol::command::{PresenceSet, PresenceWatch, Typing};
 use rookery_protocol::user::{ChosenStatus, PresenceStatus};
-use rookery_protocol::{ConversationId, UserId};
+use rookery_protocol::{ConversationId, Format, UserId};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
@@ -19,7 +19,7 @@ use crate::pace::{Outcome, Pace};
 use crate::population::{Circle, Person};
 use crate::progress::Line;
 use crate::report::Run;
-use crate::source::{self, READ_BUFFER_BYTES};
+use crate::source;
 
 /// A change that no watcher has seen by then is lost.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -54,9 +54,8 @@ pub(crate) async fn run(
     run.seconds = seconds;
     seen.put(&mut run, "seen");
     let sightings = pace.answered.load(Relaxed) as f64 * f64::from(options.watchers);
-    let micros = meter.cores(&used, &cpu, sightings / 1_000_000.0);
-    run.put_roles("cpu_us_per_sighting", micros);
-    run.put_roles("cores", meter.cores(&used, &cpu, seconds));
+    run.put_roles("cpu_us_per_sighting", used.micros_per(&cpu, sightings));
+    run.put_roles("cores", used.cores(&cpu, seconds));
     Ok(run)
 }
 
@@ -190,16 +189,8 @@ impl Subject {
 }
 
 async fn open(target: &str, person: &Person, index: usize) -> anyhow::Result<Socket> {
-    let how = Connect {
-        source: source::address(target, index),
-        read_buffer_bytes: READ_BUFFER_BYTES,
-        ..Connect::with_token(&person.token)
-    };
-    let connecting = || format!("connecting to {target}");
-    let socket = Socket::connect(target, &how).await;
-    let mut socket = socket.with_context(connecting)?;
-    socket.ready().await.with_context(connecting)?;
-    Ok(socket)
+    let how = source::connect(target, index, &person.token, Format::Json);
+    source::open(target, &how).await
 }
 
 async fn subscribe(socket: &mut Socket, person: &Person) -> anyhow::Result<()> {

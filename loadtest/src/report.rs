@@ -13,7 +13,6 @@ use anyhow::{Context, ensure};
 use rookery_oracle::pair::Verdict;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use crate::found::{Direct, Group, Idle, Load};
 use crate::latency::Quantiles;
 use crate::machine::Machine;
 use crate::sampler::Sample;
@@ -36,7 +35,7 @@ pub(crate) struct Run {
     /// ends the name before.
     pub metrics: BTreeMap<String, f64>,
     pub latencies: BTreeMap<String, Quantiles>,
-    /// Promises that were counted, by name; all but these are zero in `broken`.
+    /// Promises, by name, and how often each was broken.
     pub oracle: BTreeMap<String, u64>,
     /// Promises that were not kept, in words.
     pub broken: Vec<String>,
@@ -149,6 +148,16 @@ impl Run {
 }
 
 impl Report {
+    /// What to make of it, in a sentence.
+    pub(super) fn verdict(&self) -> &'static str {
+        match (self.is_clean(), &self.problem) {
+            (false, _) => "NOT CLEAN: promises were broken",
+            (true, _) if self.runs.iter().all(|run| run.oracle.is_empty()) => "nothing was judged",
+            (true, Some(_)) => "incomplete: what was judged kept every promise",
+            (true, None) => "clean: every promise was kept",
+        }
+    }
+
     /// Whether every promise was kept.
     pub(crate) fn is_clean(&self) -> bool {
         self.runs.iter().all(|run| run.broken.is_empty())

@@ -80,7 +80,7 @@ impl Sampler {
                 samples.push(Sample {
                     at_s: (now - begun).as_secs_f64(),
                     rates: rates(&counted, &counted_now, seconds),
-                    cpu_cores: meter.cores(&cpu_now, &cpu, seconds),
+                    cpu_cores: cpu_now.cores(&cpu, seconds),
                     memory_bytes: meter.memory_at_a_glance(),
                 });
                 (at, cpu, counted) = (now, cpu_now, counted_now);

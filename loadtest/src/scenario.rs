@@ -85,9 +85,10 @@ impl Scenario {
         }
         let path = Path::new(name);
         if !path.is_file() {
+            let known: Vec<&str> = EMBEDDED.iter().map(|(known, _)| *known).collect();
             bail!(
-                "there is no scenario {name}, and no such file; there are:\n{}",
-                list()
+                "there is no scenario {name}, and no such file; there are {}",
+                known.join(", ")
             );
         }
         let text = std::fs::read_to_string(path).with_context(|| format!("reading {name}"))?;

@@ -1,15 +1,38 @@
-//! Where connections come from.
+//! Connections: where they come from, and until they are ready.
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use anyhow::Context;
+use rookery_client::{Connect, Socket};
+use rookery_protocol::Format;
+
 /// Small: events of a chat are short, and tungstenite zero-fills this at every poll.
-pub(crate) const READ_BUFFER_BYTES: usize = 2 * 1_024;
+const READ_BUFFER_BYTES: usize = 2 * 1_024;
 /// Connections from one address: Linux has 28,232 ports for them by default.
 const PER_ADDRESS: usize = 20_000;
 
+/// How the connection of this number is made.
+pub(crate) fn connect(url: &str, index: usize, token: &str, format: Format) -> Connect {
+    Connect {
+        format,
+        source: address(url, index),
+        read_buffer_bytes: READ_BUFFER_BYTES,
+        ..Connect::with_token(token)
+    }
+}
+
+/// A socket that is ready.
+pub(crate) async fn open(url: &str, how: &Connect) -> anyhow::Result<Socket> {
+    let connecting = || format!("connecting to {url}");
+    let mut socket = Socket::connect(url, how).await.with_context(connecting)?;
+    let waiting = || format!("waiting for ready from {url}");
+    socket.ready().await.with_context(waiting)?;
+    Ok(socket)
+}
+
 /// The source address of a connection: the usual one for the first 20,000, then 127.0.0.2 and on.
 /// Only the loopback network has so many addresses by itself.
-pub(crate) fn address(url: &str, index: usize) -> Option<IpAddr> {
+fn address(url: &str, index: usize) -> Option<IpAddr> {
     let number = u8::try_from(index / PER_ADDRESS).ok()?;
     let loopback = ["://127.", "://localhost"]
         .iter()

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use futures_util::{StreamExt, stream};
-use rookery_client::{Connect, ConnectError, Socket};
+use rookery_client::{ConnectError, Socket};
 use rookery_protocol::Format;
 use tokio::task::JoinSet;
 
@@ -17,7 +17,7 @@ use crate::meter::{GATEWAY, Meter};
 use crate::population::Person;
 use crate::progress::{self, Line};
 use crate::report::Run;
-use crate::source::{self, READ_BUFFER_BYTES};
+use crate::source;
 
 /// Until what is left of the connections is put away.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -98,10 +98,7 @@ pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Run> {
     run.put("ready_seconds", seconds);
     run.put("connects_per_s", ready as f64 / seconds);
     run.put("put_off", seen.put_off.load(Relaxed) as f64);
-    run.put_roles(
-        "cpu_us_per_connect",
-        meter.cores(&used, &cpu, ready as f64 / 1_000_000.0),
-    );
+    run.put_roles("cpu_us_per_connect", used.micros_per(&cpu, ready as f64));
     if meter.has(GATEWAY) {
         memory(&mut run, ready, [fresh, peak, after]);
     }
@@ -125,12 +122,7 @@ fn memory(run: &mut Run, ready: u64, [fresh, peak, after]: [u64; 3]) {
 /// A socket that is ready, and how long that took from the first attempt.
 async fn open(plan: &Plan, index: usize, seen: &Seen) -> anyhow::Result<(Socket, Duration)> {
     let url = &plan.targets[index % plan.targets.len()];
-    let how = Connect {
-        format: plan.format,
-        source: source::address(url, index),
-        read_buffer_bytes: READ_BUFFER_BYTES,
-        ..Connect::with_token(&plan.people[index].token)
-    };
+    let how = source::connect(url, index, &plan.people[index].token, plan.format);
     let begun = Instant::now();
     loop {
         match Socket::connect(url, &how).await {

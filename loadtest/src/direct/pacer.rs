@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use tokio::sync::mpsc;
 
+use super::Load;
 use super::Plan;
-use crate::report::Load;
 use crate::schedule::Schedule;
 
 /// When messages of one pair are due. Ends with the run.

@@ -9,18 +9,17 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use rookery_client::socket::RawMessage;
 use rookery_client::{ClientCommand, Connect, Socket, SocketError};
 use rookery_oracle::pair::{Conversation, Side};
 use rookery_protocol::command::{Mark, Sync};
 use rookery_protocol::{CloseCode, ConversationId, Seq};
 
+use super::Load;
 use super::pacer::Due;
 use super::{Books, Shared, Tally};
-use crate::report::Load;
 use crate::schedule::Schedule;
-use crate::source::{self, READ_BUFFER_BYTES};
+use crate::source;
 use crate::wire::{self, LightMessage, Payload, Tag, Writer};
 
 /// Between two attempts to come back.
@@ -376,18 +375,8 @@ async fn open(
 ) -> anyhow::Result<Socket> {
     let url = &shared.plan.targets[target];
     let how = Connect {
-        format: shared.plan.format,
         resume,
-        source: source::address(url, index),
-        read_buffer_bytes: READ_BUFFER_BYTES,
-        ..Connect::with_token(token)
+        ..source::connect(url, index, token, shared.plan.format)
     };
-    let mut socket = Socket::connect(url, &how)
-        .await
-        .with_context(|| format!("connecting to {url}"))?;
-    socket
-        .ready()
-        .await
-        .with_context(|| format!("waiting for ready from {url}"))?;
-    Ok(socket)
+    source::open(url, &how).await
 }

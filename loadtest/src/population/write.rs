@@ -1,13 +1,14 @@
 //! A long conversation on a server that the load test did not start: written the ordinary way.
 
-use anyhow::{Context, bail};
-use rookery_client::{Api, ClientCommand, Connect, ServerEvent, Socket};
+use anyhow::bail;
+use rookery_client::{Api, ClientCommand, ServerEvent};
 use rookery_protocol::command::MessageSend;
-use rookery_protocol::{ConversationId, MessageId};
+use rookery_protocol::{ConversationId, Format, MessageId};
 use uuid::Uuid;
 
 use super::Person;
 use crate::progress::Line;
+use crate::source;
 
 /// Messages under way: many enough for large commits, few enough for a socket's limits.
 const WINDOW: u32 = 100;
@@ -18,10 +19,8 @@ pub(super) async fn messages(
     sender: &Person,
     count: u32,
 ) -> anyhow::Result<()> {
-    let connecting = || format!("connecting to {}", api.base());
-    let socket = Socket::connect(api.base(), &Connect::with_token(&sender.token)).await;
-    let mut socket = socket.with_context(connecting)?;
-    socket.ready().await.with_context(connecting)?;
+    let how = source::connect(api.base(), 0, &sender.token, Format::Json);
+    let mut socket = source::open(api.base(), &how).await?;
     let mut line = Line::new("messages", u64::from(count));
     let (mut sent, mut acked) = (0, 0);
     while acked < count {

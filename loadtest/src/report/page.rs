@@ -50,10 +50,8 @@ pub(super) fn page(report: &Report) -> String {
     if let Some(problem) = &report.problem {
         let _ = writeln!(out, "<p class=\"bad\">Incomplete: {}</p>", escape(problem));
     }
-    let _ = match report.is_clean() {
-        true => writeln!(out, "<p class=\"good\">Every promise was kept.</p>"),
-        false => writeln!(out, "<p class=\"bad\">Promises were broken, see below.</p>"),
-    };
+    let class = if report.is_clean() { "good" } else { "bad" };
+    let _ = writeln!(out, "<p class=\"{class}\">{}</p>", report.verdict());
     bounds(&mut out, report);
     growth(&mut out, report);
     for run in &report.runs {

@@ -28,12 +28,7 @@ pub(crate) fn text(report: &Report) -> String {
     if let Some(problem) = &report.problem {
         line!(out, "INCOMPLETE: {problem}");
     }
-    let verdict = match (report.is_clean(), report.runs.is_empty()) {
-        (_, true) => "nothing was measured",
-        (true, _) => "clean: every promise was kept",
-        (false, _) => "NOT CLEAN",
-    };
-    line!(out, "{verdict}");
+    line!(out, "{}", report.verdict());
     out
 }
 
@@ -136,11 +131,22 @@ mod tests {
             "OVER saturated.cpu_us_per_message.gateway<=30 (31.0)",
             "3 lost",
             "2 SOCKETS CLOSED with 4101",
-            "NOT CLEAN",
+            "NOT CLEAN: promises were broken",
             "delivered_per_s             1,000",
         ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn what_was_not_judged_is_not_called_clean() {
+        let mut report = sample();
+        report.runs[0].broken.clear();
+        assert_eq!(report.verdict(), "clean: every promise was kept");
+        report.problem = Some("interrupted".to_owned());
+        assert!(report.verdict().starts_with("incomplete"));
+        report.runs.clear();
+        assert_eq!(report.verdict(), "nothing was judged");
     }
 
     #[test]
