@@ -225,7 +225,8 @@ async fn a_member_who_comes_and_goes_under_traffic_sees_only_what_is_hers() {
     let anns = ann.connect(cluster.node(0)).await;
     let bobs = bob.connect(cluster.node(1)).await;
     let carols = carol.connect(cluster.node(2)).await;
-    let room = ann.group("room", &[&bob]).await;
+    // Of an open group somebody who came back may be told what was said meanwhile.
+    let room = ann.secretive_group("room", &[&bob]).await;
     let stop = AtomicBool::new(false);
     let chatter = async {
         let mut number = 0;
@@ -276,6 +277,45 @@ async fn a_member_who_comes_and_goes_under_traffic_sees_only_what_is_hers() {
         device.seen_once_in_order(room);
     }
     assert!(!carols.has("carol is out"));
+}
+
+/// The removal is lost on the way, and the return is not: the node reads both at once.
+#[tokio::test]
+async fn one_who_is_back_before_the_removal_was_told_sees_between_only_what_is_open() {
+    let builder = TestCluster::builder(ROOKERY).nodes(2).lossy(1);
+    // A look between the two would tell the one before the other.
+    let builder = builder.set("FAILPOINTS", "reconcile-off=return");
+    let cluster = builder.start().await;
+    let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
+    cluster.proxy(1).lose("ann removed bob");
+    for is_open in [true, false] {
+        let room = if is_open {
+            ann.group("room", &[&bob]).await
+        } else {
+            ann.secretive_group("room", &[&bob]).await
+        };
+        let bobs = bob.connect(cluster.node(1)).await;
+        ann.send_text(room, "before").await.expect("sent");
+        bobs.expect_message("before").await;
+        ann.remove_member(room, bob.id()).await.expect("ann may");
+        ann.send_text(room, "between").await.expect("sent");
+        ann.add_members(room, &[bob.id()]).await.expect("ann may");
+        if is_open {
+            bobs.expect_all(room, Seq(2), Seq(5)).await;
+            assert_eq!(seqs(&bobs, room), [2, 3, 4, 5].map(Seq), "the whole log");
+        } else {
+            assert_eq!(bobs.expect_close().await, 4102);
+            bobs.resume_on(cluster.node(1)).await;
+            bobs.expect_all(room, Seq(5), Seq(5)).await;
+            assert_eq!(seqs(&bobs, room), [2, 5].map(Seq), "nothing from between");
+        }
+        ann.send_text(room, "after").await.expect("sent");
+        bobs.expect_message("after").await;
+        bobs.seen_once_in_order(room);
+        assert_eq!(bobs.has("between"), is_open);
+        bobs.cut().await;
+    }
+    assert_eq!(cluster.proxy(1).lost(), 2, "both removals");
 }
 
 /// Waits for an entry. A socket whose user was removed and added again before it was told of the
