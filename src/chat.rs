@@ -7,6 +7,7 @@
 //! What does not exist and what is not yours look the same here (`NOT_FOUND`).
 
 pub mod accounts;
+mod answers;
 mod changes;
 pub mod conversations;
 pub mod fanout;

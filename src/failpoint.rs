@@ -21,6 +21,8 @@ pub enum Failpoint {
     AfterCommit,
     /// Seam: the senders were acked, the bus was not told.
     BeforePublish,
+    /// Seam: the members of some messages have to be read before they can be told.
+    BeforeLists,
     /// Seam: a socket's channels are subscribed, its base is not yet read.
     BeforeBase,
     /// Seam: a socket's base is read, its positions do not have it yet.
@@ -50,6 +52,7 @@ impl Failpoint {
         ("before-commit", Self::BeforeCommit),
         ("after-commit", Self::AfterCommit),
         ("before-publish", Self::BeforePublish),
+        ("before-lists", Self::BeforeLists),
         ("before-base", Self::BeforeBase),
         ("after-base", Self::AfterBase),
         ("before-sync-done", Self::BeforeSyncDone),

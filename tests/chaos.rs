@@ -35,3 +35,19 @@ async fn a_short_run_is_clean() {
     );
     assert!(run.faults() > 0 && run.acked() > 0, "{written}");
 }
+
+#[tokio::test]
+async fn a_cluster_that_does_not_start_is_said_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().to_str().unwrap();
+    let options = [
+        "rookery-chaos",
+        "--binary",
+        "/bin/false",
+        "--report",
+        report,
+    ];
+    let run = rookery_chaos::run(Options::parse_from(options)).await;
+    let error = format!("{:#}", run.err().expect("nothing to run"));
+    assert!(error.contains("the cluster does not start"), "{error}");
+}

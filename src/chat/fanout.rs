@@ -83,9 +83,14 @@ impl Fanout {
         self.lists.clear();
     }
 
-    /// Tells the members of stored messages, in the order given.
-    pub async fn messages(&self, outgoing: Vec<Outgoing>) {
-        self.load_lists(&outgoing).await;
+    /// Whether [`Self::messages`] can tell of this one.
+    pub(super) fn knows_list(&self, outgoing: &Outgoing) -> bool {
+        let (id, version) = (outgoing.message.conversation_id, outgoing.member_version);
+        self.list(id, version).is_some()
+    }
+
+    /// Tells the members of stored messages, in the order given, where the lists are known.
+    pub(super) fn messages(&self, outgoing: Vec<Outgoing>) {
         for Outgoing {
             message,
             member_version,
@@ -310,11 +315,8 @@ impl Fanout {
     }
 
     /// Reads the lists that are not known in the version needed, all at once.
-    async fn load_lists(&self, outgoing: &[Outgoing]) {
-        let unknown = |o: &&Outgoing| {
-            self.list(o.message.conversation_id, o.member_version)
-                .is_none()
-        };
+    pub(super) async fn load_lists(&self, outgoing: &[Outgoing]) {
+        let unknown = |o: &&Outgoing| !self.knows_list(o);
         let mut ids: Vec<ConversationId> = outgoing
             .iter()
             .filter(unknown)

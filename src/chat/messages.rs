@@ -3,33 +3,25 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt;
 use quick_cache::sync::Cache;
 use rookery_protocol::event::ErrorDetail;
-use rookery_protocol::message::{Message, MessageKind, MessageStatus};
+use rookery_protocol::message::Message;
 use rookery_protocol::rest::History;
 use rookery_protocol::{ConversationId, MessageId, Seq, UserId, limits, validate};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use super::fanout::{Fanout, Outgoing};
-use super::mentions;
+use super::fanout::Fanout;
 use super::receipts::set_statuses;
+use super::{answers, mentions};
 use crate::clock::Clock;
 use crate::error::AppError;
-use crate::failpoint::{self, Failpoint};
 use crate::lifecycle::Tasks;
-use crate::metrics;
-use crate::store::{
-    CommitError, Committed, Direction, GroupCommit, HistoryPage, NewMessage, Store, Stored, Ticket,
-};
+use crate::store::{Direction, GroupCommit, HistoryPage, NewMessage, Store, Ticket};
 
 /// Direct conversations known to exist, so that only the first message to somebody looks.
 const DIRECTS_MAX: usize = 200_000;
-
-/// Repeats looked up at once: they come in swarms, and others need the database, too.
-const LOOKS_AT_ONCE: usize = 8;
 
 /// A wish to send, from a socket or over REST.
 #[derive(Clone, Debug)]
@@ -55,9 +47,9 @@ pub type Answer = Box<dyn FnOnce(Result<&Sent, AppError>) + Send>;
 
 /// What travels with a send through the group commit.
 pub struct Reply {
-    answer: Answer,
+    pub(super) answer: Answer,
     /// The socket that gets its ack and need not be told again.
-    skip: Option<u64>,
+    pub(super) skip: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -81,8 +73,7 @@ impl Messages {
     #[must_use]
     pub fn start(store: Arc<dyn Store>, fanout: Arc<Fanout>, clock: Clock, tasks: &Tasks) -> Self {
         let (commits, outcomes) = GroupCommit::start(Arc::clone(&store), clock.clone(), tasks);
-        let answers = answer_and_publish(outcomes, Arc::clone(&store), Arc::clone(&fanout));
-        tasks.spawn("answers", answers);
+        answers::start(outcomes, &store, &fanout, tasks);
         Self {
             store,
             fanout,
@@ -300,114 +291,4 @@ fn request_hash(id: ConversationId, request: &SendRequest) -> [u8; 16] {
     let mut hash = [0; 16];
     hash.copy_from_slice(&digest[..16]);
     hash
-}
-
-/// Answers each committed batch, then publishes it: an ack never waits for the bus. Repeats come
-/// last, since how far their messages got by now has to be looked up.
-async fn answer_and_publish(
-    mut outcomes: mpsc::Receiver<Vec<Committed<Reply>>>,
-    store: Arc<dyn Store>,
-    fanout: Arc<Fanout>,
-) {
-    let repeated = |one: &Committed<Reply>| one.result.as_ref().is_ok_and(|r| r.duplicate);
-    while let Some(batch) = outcomes.recv().await {
-        let (repeats, others): (Vec<_>, Vec<_>) = batch.into_iter().partition(repeated);
-        let sent = |committed| answer(committed, MessageStatus::Sent);
-        let outgoing: Vec<Outgoing> = others.into_iter().filter_map(sent).collect();
-        if !outgoing.is_empty() {
-            failpoint::pass(Failpoint::BeforePublish).await;
-            fanout.messages(outgoing).await;
-        }
-        let looks: Vec<_> = repeats
-            .iter()
-            .map(|r| status_of(store.as_ref(), r))
-            .collect();
-        let looks = futures_util::stream::iter(looks).buffered(LOOKS_AT_ONCE);
-        let statuses: Vec<MessageStatus> = looks.collect().await;
-        for (repeat, status) in repeats.into_iter().zip(statuses) {
-            answer(repeat, status);
-        }
-    }
-}
-
-/// Looks up how far a message that had been stored before got by now.
-fn status_of<'a>(
-    store: &'a dyn Store,
-    repeat: &Committed<Reply>,
-) -> impl Future<Output = MessageStatus> + Send + use<'a> {
-    let message = &repeat.ticket.message;
-    let (id, sender) = (message.conversation_id, message.sender_id);
-    let seq = repeat
-        .result
-        .as_ref()
-        .map_or(Seq::ZERO, |stored| stored.seq);
-    async move {
-        match store.furthest_marks(id, sender, seq).await {
-            Ok(furthest) => furthest.status(seq),
-            // It is stored, which is what its sender waits to hear.
-            Err(_) => MessageStatus::Sent,
-        }
-    }
-}
-
-fn answer(committed: Committed<Reply>, status: MessageStatus) -> Option<Outgoing> {
-    let Committed {
-        ticket: Ticket { message, reply },
-        result,
-    } = committed;
-    match result {
-        Ok(stored) => {
-            let results = metrics::messages_total();
-            if stored.duplicate {
-                &results.duplicate
-            } else {
-                &results.stored
-            }
-            .increment(1);
-            let sent = Sent {
-                message: stored_message(message, &stored, status),
-                duplicate: stored.duplicate,
-            };
-            (reply.answer)(Ok(&sent));
-            let mut message = sent.message;
-            message.status = None;
-            let member_version = stored.member_version;
-            (!stored.duplicate).then_some(Outgoing {
-                message,
-                member_version,
-                skip: reply.skip,
-            })
-        }
-        Err(error) => {
-            let results = metrics::messages_total();
-            let (result, error) = match error {
-                CommitError::Refused(refusal) => (&results.refused, refusal.into()),
-                CommitError::Unavailable => (&results.unavailable, AppError::unavailable()),
-                CommitError::Internal => (&results.refused, AppError::internal()),
-            };
-            result.increment(1);
-            (reply.answer)(Err(error));
-            None
-        }
-    }
-}
-
-/// The message as its sender sees it.
-fn stored_message(message: NewMessage, stored: &Stored, status: MessageStatus) -> Message {
-    Message {
-        message_id: message.message_id,
-        conversation_id: message.conversation_id,
-        seq: stored.seq,
-        sender_id: message.sender_id,
-        kind: MessageKind::Text,
-        content: message.content,
-        metadata: message.metadata,
-        created_at: stored.created_at,
-        edited_at: None,
-        deleted_at: None,
-        reply_to: message.reply_to,
-        mentions: message.mentions,
-        reactions: Vec::new(),
-        status: Some(status),
-    }
 }

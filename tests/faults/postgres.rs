@@ -52,6 +52,29 @@ async fn a_slow_database_only_slows_down() {
     pair.all_is_well().await;
 }
 
+/// F8: who the members of a conversation are is read late. Its messages are told late, those of
+/// others are not, and no ack waits.
+#[tokio::test]
+async fn a_list_of_members_that_is_read_late_holds_up_no_ack() {
+    let pair = Pair::on(TestCluster::builder(ROOKERY)).await;
+    for node in pair.cluster.nodes() {
+        node.set_failpoint("reconcile-off", "return").await;
+    }
+    // Made by the other node: this one has not read who is in it.
+    let elsewhere = pair.ann.at(pair.cluster.node(1));
+    let other = elsewhere.create_group("other", &[pair.bob.id()]).await;
+    let other = other.expect("a group").conversation_id;
+    let node = pair.cluster.node(0);
+    // As long as the longest wait of a test: nothing here may wait for it.
+    node.set_failpoint("before-lists", "1*return(wait 60000)")
+        .await;
+    pair.anns.send(other, "its members are not known").await;
+    pair.anns.send(other, "nor are they now").await;
+    pair.anns.send(pair.room, "told at once").await;
+    pair.bobs.expect_message("told at once").await;
+    assert!(!pair.bobs.has("its members are not known"));
+}
+
 /// F8: PostgreSQL has no connection left, and an operator ends those that there are. A send may be
 /// refused for a while, and then it is stored.
 #[tokio::test]

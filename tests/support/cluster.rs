@@ -347,12 +347,18 @@ impl Builder {
     /// # Panics
     /// With the reason, when something does not start.
     pub async fn start(self) -> TestCluster {
-        let started = if self.alone {
+        let started = self.try_start().await;
+        started.unwrap_or_else(|error| panic!("no cluster for the test: {error:#}"))
+    }
+
+    /// # Errors
+    /// Something does not start; says what.
+    pub async fn try_start(self) -> Result<TestCluster> {
+        if self.alone {
             self.start_alone().await
         } else {
             self.start_cluster().await
-        };
-        started.unwrap_or_else(|error| panic!("no cluster for the test: {error:#}"))
+        }
     }
 
     async fn start_alone(self) -> Result<TestCluster> {

@@ -48,7 +48,8 @@ impl World {
         for (name, value) in SETTINGS {
             builder = builder.set(name, value);
         }
-        let cluster = builder.start().await;
+        let cluster = builder.try_start().await;
+        let cluster = cluster.context("the cluster does not start")?;
         let mut accounts = Vec::new();
         for numbers in (0..people).collect::<Vec<_>>().chunks(AT_A_TIME) {
             let made = numbers
