@@ -48,6 +48,9 @@ async fn a_cluster_that_does_not_start_is_said_so() {
         report,
     ];
     let run = rookery_chaos::run(Options::parse_from(options)).await;
-    let error = format!("{:#}", run.err().expect("nothing to run"));
+    let Err(error) = run else {
+        panic!("there is nothing to run");
+    };
+    let error = format!("{error:#}");
     assert!(error.contains("the cluster does not start"), "{error}");
 }
