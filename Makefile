@@ -1,5 +1,6 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test random chaos autobahn cluster bench load growth check-deploy check-compose fmt lint
+comma := ,
+.PHONY: help run test random chaos autobahn cluster bench load growth compare check-deploy check-compose fmt lint
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
@@ -44,6 +45,13 @@ load: ## Run one scenario against a cluster of its own, or TARGET
 growth: ## Measure how costs grow with users, nodes, groups and logs (QUICK=1: in a few minutes)
 	cargo build --release --locked -p rookery -p rookery-loadtest
 	target/release/rookery-loadtest run growth$(if $(QUICK),-quick) --report loadtest/results/growth.json
+
+# A few minutes each, on a machine that does nothing else: make compare ONLY=ws,socketio QUICK=1
+compare: ## Drive Rookery and other servers through the same work, side by side
+	scripts/install-peers.sh $(subst $(comma), ,$(ONLY))
+	cargo build --release --locked -p rookery -p rookery-loadtest
+	target/release/rookery-loadtest compare $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--scenario compare-quick) \
+	--report loadtest/results/compare.json $(ARGS)
 
 # LIVE=no leaves out the part with a running cluster; what it installs on Debian needs root
 check-deploy: ## Check manifests, images, proxy, alerts, dashboard and service unit

@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rookery_oracle::pair::Verdict;
-use rookery_protocol::Format;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::LocalSet;
 
+use crate::dialect::Dialect;
 use crate::latency::Latencies;
 use crate::meter::{CpuTimes, Meter};
 use crate::population::Couple;
@@ -52,7 +52,9 @@ pub(crate) struct Plan {
     pub marks: bool,
     pub warmup: Duration,
     pub measure: Duration,
-    pub format: Format,
+    pub dialect: Dialect,
+    /// Whether a socket that ends comes back to another node and resumes: not all servers can.
+    pub returns: bool,
     pub content_bytes: usize,
     pub threads: usize,
 }
@@ -248,7 +250,7 @@ fn report(plan: &Plan, measured: &Measured, tally: Tally, books: &Books, meter: 
             "one way"
         },
         plan.content_bytes,
-        plan.format.subprotocol(),
+        plan.dialect.name(),
     );
     run.seconds = measured.seconds;
     for (name, count) in measured.counts.named() {

@@ -11,33 +11,29 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use rookery_client::{Api, ClientCommand, Socket};
-use rookery_protocol::command::MessageSend;
-use rookery_protocol::{ConversationId, Format, MessageId};
+use rookery_client::Socket;
+use rookery_oracle::pair::Side;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
+use crate::dialect::Dialect;
 use crate::latency::Latencies;
 use crate::meter::Meter;
-use crate::population::Person;
+use crate::population::{Circle, Person};
 use crate::progress;
 use crate::report::Run;
-use crate::source;
+use crate::wire::{Tag, Writer};
 
 /// Connections that are opened at a time.
 const CONNECTING: usize = 64;
-/// Members named in one call.
-const PER_CALL: usize = 999;
 /// How long messages under way may take to arrive in the end.
 const DRAIN: Duration = Duration::from_secs(15);
 
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub targets: Vec<String>,
-    /// As many for each group.
-    pub people: Vec<Person>,
-    pub groups: usize,
+    pub dialect: Dialect,
+    pub circles: Vec<Circle>,
     pub window: usize,
     pub warmup: Duration,
     pub measure: Duration,
@@ -104,11 +100,11 @@ impl Board {
 /// # Errors
 /// A group is not made, or a connection refused.
 pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Run> {
-    let members = plan.people.len() / plan.groups;
+    let members = plan.circles.first().map_or(0, |circle| circle.people.len());
     let mut tasks = JoinSet::new();
     let mut boards = Vec::new();
-    for people in plan.people.chunks_exact(members) {
-        boards.push(begin(plan, people, &mut tasks).await?);
+    for (index, circle) in plan.circles.iter().enumerate() {
+        boards.push(begin(plan, index, circle, &mut tasks).await?);
     }
     let counted = boards.clone();
     meter.gauges.set(move || {
@@ -135,7 +131,8 @@ pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Run> {
     let mut run = Run::new("group", "group");
     run.about = format!(
         "{} of {members} members, {} in flight each",
-        plan.groups, plan.window
+        plan.circles.len(),
+        plan.window
     );
     run.seconds = seconds;
     run.put("messages_per_s", (after.0 - before.0) as f64 / seconds);
@@ -150,12 +147,16 @@ pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Run> {
     Ok(run)
 }
 
-/// Makes one group, connects its members and lets the first of them write.
-async fn begin(plan: &Plan, people: &[Person], tasks: &mut JoinSet<()>) -> anyhow::Result<Shared> {
-    let (id, base) = found(plan, people).await?;
+/// Connects the members of one group and lets the first of them write.
+async fn begin(
+    plan: &Plan,
+    index: usize,
+    circle: &Circle,
+    tasks: &mut JoinSet<()>,
+) -> anyhow::Result<Shared> {
     let board = Arc::new(Mutex::new(Board {
-        base,
-        others: people.len() - 1,
+        base: circle.base,
+        others: circle.people.len() - 1,
         sent: Vec::new(),
         complete: 0,
         deliveries: 0,
@@ -166,13 +167,26 @@ async fn begin(plan: &Plan, people: &[Person], tasks: &mut JoinSet<()>) -> anyho
         over: false,
         room: Arc::new(Notify::new()),
     }));
-    let mut sockets = connect(plan, people).await?.into_iter();
+    let mut sockets = connect(plan, &circle.people).await?.into_iter();
     let writer = sockets.next().context("a group without members")?;
     for socket in sockets {
-        tasks.spawn(read(socket, Arc::clone(&board)));
+        tasks.spawn(read(socket, plan.dialect, Arc::clone(&board)));
     }
-    let window = (plan.window, plan.content_bytes);
-    tasks.spawn(write(writer, id, Arc::clone(&board), window));
+    let tag = Tag {
+        run: u64::try_from(std::time::UNIX_EPOCH.elapsed()?.as_millis())?,
+        pair: u32::try_from(index)?,
+        from: Side::A,
+        counter: 0,
+    };
+    let frames = plan
+        .dialect
+        .writer(circle.conversation, plan.content_bytes, tag);
+    tasks.spawn(write(
+        (writer, frames),
+        plan.dialect,
+        Arc::clone(&board),
+        plan.window,
+    ));
     Ok(board)
 }
 
@@ -197,37 +211,21 @@ async fn drain(boards: &[Shared]) {
     }
 }
 
-/// Makes a group over REST, so that the server decides how it is told. Returns its end.
-async fn found(plan: &Plan, people: &[Person]) -> anyhow::Result<(ConversationId, i64)> {
-    let api = Api::new(&plan.targets[0]).with_token(&people[0].token);
-    let ids: Vec<_> = people[1..].iter().map(|person| person.user_id).collect();
-    let mut chunks = ids.chunks(PER_CALL);
-    let first = chunks.next().unwrap_or_default();
-    let group = api.create_group("load test", first).await;
-    let id = group.context("making a group")?.conversation_id;
-    for more in chunks {
-        api.add_members(id, more).await.context("adding members")?;
-    }
-    let group = api.conversation(id).await.context("reading the group")?;
-    Ok((id, group.last_seq.0))
-}
-
 async fn connect(plan: &Plan, people: &[Person]) -> anyhow::Result<Vec<Socket>> {
     let open = async |(index, person): (usize, &Person)| -> anyhow::Result<Socket> {
         let url = &plan.targets[index % plan.targets.len()];
-        let how = source::connect(url, index, &person.token, Format::Json);
-        source::open(url, &how).await
+        plan.dialect.open(url, index, &person.token, false).await
     };
     let sockets = stream::iter(people.iter().enumerate()).map(open);
     sockets.buffered(CONNECTING).try_collect().await
 }
 
 /// Reads to the end of the connection; every message has to be the next one.
-async fn read(mut socket: Socket, board: Shared) {
+async fn read(mut socket: Socket, dialect: Dialect, board: Shared) {
     let mut last = None;
     while let Ok(frame) = socket.recv_raw().await {
         let data = frame.into_data();
-        let Some(seq) = seq_of(&data, b"{\"type\":\"message.new\"") else {
+        let Some(seq) = dialect.delivered(&data) else {
             continue;
         };
         let mut board = lock(&board);
@@ -241,62 +239,27 @@ async fn read(mut socket: Socket, board: Shared) {
 }
 
 async fn write(
-    mut socket: Socket,
-    id: ConversationId,
+    (mut socket, frames): (Socket, Writer),
+    dialect: Dialect,
     board: Shared,
-    (window, content_bytes): (usize, usize),
+    window: usize,
 ) {
-    let content = "x".repeat(content_bytes);
     let room = Arc::clone(&lock(&board).room);
-    loop {
-        while lock(&board).wants_more(window) {
-            lock(&board).sent.push((Instant::now(), 0));
-            let send = ClientCommand::MessageSend(MessageSend {
-                reference: None,
-                message_id: MessageId::from_uuid(Uuid::now_v7()),
-                content: content.clone(),
-                conversation_id: Some(id),
-                recipient_id: None,
-                reply_to: None,
-                metadata: None,
-            });
-            if socket.send(&send).await.is_err() {
-                return;
-            }
-        }
-        tokio::select! {
-            () = room.notified() => {}
-            frame = socket.recv_raw() => {
-                let Ok(frame) = frame else { return };
-                let data = frame.into_data();
-                if let Some(seq) = seq_of(&data, b"{\"type\":\"message.ack\"") {
-                    lock(&board).has(seq);
+    for counter in 0.. {
+        while !lock(&board).wants_more(window) {
+            tokio::select! {
+                () = room.notified() => {}
+                frame = socket.recv_raw() => {
+                    let Ok(frame) = frame else { return };
+                    if let Some(seq) = dialect.acked(&frame.into_data()) {
+                        lock(&board).has(seq);
+                    }
                 }
             }
         }
-    }
-}
-
-/// The first `seq` of a frame that starts like this.
-fn seq_of(frame: &[u8], start: &[u8]) -> Option<i64> {
-    const NAME: &[u8] = b"\"seq\":";
-    let rest = frame.strip_prefix(start)?;
-    let at = rest.windows(NAME.len()).position(|part| part == NAME)?;
-    let digits = rest[at + NAME.len()..]
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit());
-    Some(digits.fold(0, |number, digit| number * 10 + i64::from(digit - b'0')))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_seq_of_a_message_is_found_without_parsing() {
-        let new = br#"{"type":"message.new","message":{"message_id":"a","seq":417,"x":1}}"#;
-        assert_eq!(seq_of(new, b"{\"type\":\"message.new\""), Some(417));
-        assert_eq!(seq_of(new, b"{\"type\":\"message.ack\""), None);
-        assert_eq!(seq_of(b"{}", b"{\"type\":\"message.new\""), None);
+        lock(&board).sent.push((Instant::now(), 0));
+        if socket.send_raw(frames.send(counter)).await.is_err() {
+            return;
+        }
     }
 }

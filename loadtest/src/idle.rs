@@ -9,16 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use rookery_client::{ClientCommand, ServerEvent, Socket};
-use rookery_protocol::Format;
-use rookery_protocol::command::Ping;
+use rookery_client::Socket;
 use tokio::task::JoinSet;
 
+use crate::dialect::Dialect;
 use crate::meter::{GATEWAY, Meter};
 use crate::population::Person;
 use crate::progress;
 use crate::report::Run;
-use crate::source;
 
 /// Connections that are opened at a time.
 const CONNECTING: usize = 64;
@@ -34,7 +32,7 @@ pub(crate) struct Plan {
     pub conversations_each: usize,
     /// How long to watch them idle: longer than a heartbeat, 25 s.
     pub watch: Duration,
-    pub format: Format,
+    pub dialect: Dialect,
 }
 
 /// Sockets that ended, by close code.
@@ -130,10 +128,9 @@ impl Crowd {
 /// Connects, and asks once: a connection that was never used would look cheaper than it is.
 async fn open(plan: &Plan, index: usize) -> anyhow::Result<Socket> {
     let url = &plan.targets[index % plan.targets.len()];
-    let how = source::connect(url, index, &plan.people[index].token, plan.format);
-    let mut socket = source::open(url, &how).await?;
-    socket.send(&ClientCommand::Ping(Ping::default())).await?;
-    while !matches!(socket.recv().await?, ServerEvent::Pong(_)) {}
+    let token = &plan.people[index].token;
+    let mut socket = plan.dialect.open(url, index, token, false).await?;
+    plan.dialect.ask(&mut socket).await?;
     Ok(socket)
 }
 

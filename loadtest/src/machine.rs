@@ -81,7 +81,7 @@ fn commit() -> String {
 const UNKNOWN: &str = "unknown";
 
 /// The first line that a program writes.
-fn said(command: &[&str]) -> String {
+pub(crate) fn said(command: &[&str]) -> String {
     let output = Command::new(command[0]).args(&command[1..]).output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
     let line = text

@@ -1,13 +1,17 @@
 //! `rookery-loadtest`: drives nodes hard, and checks that they keep their promises meanwhile.
 //!
 //! - `options`: the command line; `scenario`: files that name runs; `bench`: runs them in order.
-//! - `spawn`: a cluster of one's own; `population`: the people, their tokens and conversations.
+//! - `cluster`: what is driven; `spawn`: one of one's own; `population`: the people, their tokens and
+//!   conversations. `compare`, `peer`, `dialect`: other servers, through the same runs.
 //! - `direct`, `group`, `idle`, `storm`, `history`, `presence`, `mixed`: the kinds of runs. `wire`:
 //!   frames, with as little work as possible; `pace`: when something is due.
 //! - `rookery_oracle::pair`: what was acknowledged must arrive once and in order.
 //! - `meter`, `sampler`: CPU and memory by role; `latency`; `report`, `threshold`: what was found.
 
 mod bench;
+mod cluster;
+mod compare;
+mod dialect;
 mod direct;
 mod group;
 mod history;
@@ -18,6 +22,7 @@ mod meter;
 mod mixed;
 mod options;
 mod pace;
+mod peer;
 mod population;
 mod presence;
 mod progress;
@@ -73,11 +78,15 @@ fn main() -> ExitCode {
 
 async fn act(cli: Cli) -> anyhow::Result<u8> {
     if let Some(files) = &cli.compare {
-        return compare(files);
+        return reports(files);
     }
     let scenario = match cli.action {
         Some(Action::Run { scenario }) => Scenario::load(&scenario)?,
         Some(Action::Kind(kind)) => Scenario::single(kind),
+        Some(Action::Compare(options)) => {
+            let (report, ending) = compare::run(&options, &cli.common).await?;
+            return Ok(code(&report, ending));
+        }
         Some(Action::List) => {
             print!("{}", scenario::list());
             return Ok(0);
@@ -85,15 +94,19 @@ async fn act(cli: Cli) -> anyhow::Result<u8> {
         None => bail!("what to run is missing: see --help"),
     };
     let (report, ending) = bench::run(&scenario, &cli.common).await?;
-    Ok(match ending {
+    Ok(code(&report, ending))
+}
+
+fn code(report: &Report, ending: Ending) -> u8 {
+    match ending {
         Ending::Failed => FAILED,
         Ending::Interrupted => INTERRUPTED,
         Ending::Complete if report.is_clean() && report.keeps_thresholds() => 0,
         Ending::Complete => NOT_GOOD,
-    })
+    }
 }
 
-fn compare(files: &[PathBuf]) -> anyhow::Result<u8> {
+fn reports(files: &[PathBuf]) -> anyhow::Result<u8> {
     let [before, after] = files else {
         bail!("--compare takes two reports")
     };

@@ -38,8 +38,23 @@ pub(crate) enum Action {
     },
     /// Show the scenarios that come along
     List,
+    /// Drive Rookery and its peers through the same runs, one server after the other
+    Compare(CompareOptions),
     #[command(flatten)]
     Kind(Kind),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareOptions {
+    /// Which runs: a scenario of `list`, or a file
+    #[arg(long, default_value = "compare")]
+    pub scenario: String,
+    /// Peers, in this order; all there are, without
+    #[arg(long, value_name = "PEER,…", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// The folder of the peers
+    #[arg(long, value_name = "FOLDER", default_value = "loadtest/peers")]
+    pub peers: PathBuf,
 }
 
 /// What a run does. Scenario files name these too, with the same options.
@@ -83,6 +98,15 @@ impl Kind {
             Self::Presence(_) => "presence",
             Self::Storm(_) => "storm",
             Self::Mixed { .. } => "mixed",
+        }
+    }
+
+    /// Whether other servers than Rookery can be driven with it.
+    pub(crate) const fn suits_peers(&self) -> bool {
+        match self {
+            Self::Direct { direct, .. } => !direct.marks,
+            Self::Idle(_) | Self::Group(_) => true,
+            Self::History(_) | Self::Presence(_) | Self::Storm(_) | Self::Mixed { .. } => false,
         }
     }
 

@@ -16,7 +16,7 @@ use rookery_protocol::rest::{Login, Register};
 use rookery_protocol::{ConversationId, ErrorCode, UserId};
 
 use crate::progress::Line;
-use bulk::Bulk;
+use bulk::{Bulk, Tables};
 
 /// Calls under way at once: enough for two cores of hashing, too few to trouble a server.
 const CALLS: usize = 8;
@@ -46,10 +46,23 @@ pub(crate) struct Couple {
     pub people: [Person; 2],
 }
 
+impl Couple {
+    fn of(circle: Circle) -> anyhow::Result<Self> {
+        let people = circle.people.try_into();
+        Ok(Self {
+            conversation: circle.conversation,
+            base: circle.base,
+            people: people.map_err(|_| anyhow::anyhow!("two people are a couple"))?,
+        })
+    }
+}
+
 /// Members of a group.
 #[derive(Clone, Debug)]
 pub(crate) struct Circle {
     pub conversation: ConversationId,
+    /// Entries that its log has already.
+    pub base: i64,
     pub people: Vec<Person>,
 }
 
@@ -118,6 +131,10 @@ impl Population {
     /// # Errors
     /// As [`Population::people`].
     pub(crate) async fn couples(&mut self, count: usize) -> anyhow::Result<Vec<Couple>> {
+        if self.is_of_a_peer() {
+            let circles = self.circles(count, 2).await?.into_iter();
+            return circles.map(Couple::of).collect();
+        }
         let people = self.people(count * 2).await?.to_vec();
         let apis = &self.apis;
         let mut line = Line::new("conversations", count as u64);
@@ -184,9 +201,36 @@ impl Population {
         let ids = self.groups(&groups).await?.into_iter();
         let circle = |(conversation, people): (ConversationId, &[Person])| Circle {
             conversation,
+            base: 0,
             people: people.to_vec(),
         };
         Ok(ids.zip(people.chunks(members)).map(circle).collect())
+    }
+
+    /// The same, made by the server where it has calls for that, so that it decides how large groups
+    /// are told.
+    ///
+    /// # Errors
+    /// As [`Population::people`].
+    pub(crate) async fn assemblies(
+        &mut self,
+        count: usize,
+        members: usize,
+    ) -> anyhow::Result<Vec<Circle>> {
+        if self.is_of_a_peer() {
+            return self.circles(count, members).await;
+        }
+        let people = self.people(count * members).await?.to_vec();
+        let mut circles = Vec::with_capacity(count);
+        for people in people.chunks_exact(members) {
+            circles.push(write::assembly(&self.apis[0], people).await?);
+        }
+        Ok(circles)
+    }
+
+    fn is_of_a_peer(&self) -> bool {
+        let bulk = self.bulk.as_ref();
+        bulk.is_some_and(|bulk| bulk.tables != Tables::Rookery)
     }
 
     /// People who can log in with a password, which costs the server its time for each.

@@ -1,6 +1,7 @@
 //! What was found, as a file: versioned, for people (`table`, `page`), and for machines (JSON).
 
 mod chart;
+mod compare;
 pub(crate) mod diff;
 mod markdown;
 mod page;
@@ -48,6 +49,30 @@ pub(crate) struct Run {
     /// Where this run stands among those that differ in one number only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub growth: Option<Growth>,
+    /// Of which of several servers that are compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared: Option<Compared>,
+}
+
+/// A run's place in a comparison.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Compared {
+    /// What was done to all of them.
+    pub run: String,
+    pub server: String,
+}
+
+/// One of several servers that are compared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ServerFacts {
+    pub name: String,
+    pub about: String,
+    /// What it runs on, as it says.
+    pub version: String,
+    /// What an acknowledgement promises.
+    pub persistence: String,
+    /// Why it was not measured, or not to the end.
+    pub problem: Option<String>,
 }
 
 /// A run's place in a series.
@@ -70,6 +95,9 @@ pub(crate) struct Report {
     pub targets: usize,
     /// As it was called.
     pub command: String,
+    /// Those that are compared; the first is Rookery.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<ServerFacts>,
     pub runs: Vec<Run>,
     pub checks: Vec<Check>,
     /// Why it ended early.
@@ -158,9 +186,24 @@ impl Report {
         }
     }
 
-    /// Whether every promise was kept.
+    /// Whether every promise was kept. What peers broke is in the comparison: they never promised.
     pub(crate) fn is_clean(&self) -> bool {
-        self.runs.iter().all(|run| run.broken.is_empty())
+        let ours = |run: &&Run| match (&run.compared, self.servers.first()) {
+            (Some(compared), Some(rookery)) => compared.server == rookery.name,
+            _ => true,
+        };
+        self.runs
+            .iter()
+            .filter(ours)
+            .all(|run| run.broken.is_empty())
+    }
+
+    /// One more reason why it is not complete.
+    pub(crate) fn add_problem(&mut self, problem: String) {
+        self.problem = Some(match self.problem.take() {
+            Some(earlier) => format!("{earlier}; {problem}"),
+            None => problem,
+        });
     }
 
     /// Whether every threshold was kept.

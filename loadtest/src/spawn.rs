@@ -3,6 +3,7 @@
 //! it outlives the load test, however that ends.
 
 mod node;
+mod peer;
 mod postgres;
 mod redis;
 mod server;
@@ -14,7 +15,9 @@ use anyhow::{Context, bail};
 use tempfile::TempDir;
 
 use crate::meter::{GATEWAY, Role};
-use crate::population::bulk::Bulk;
+use crate::peer::Peer;
+use crate::population::bulk::{Bulk, Tables};
+use node::Node;
 use server::Server;
 
 /// Signs tokens of a cluster that lives for one measurement, on the loopback network.
@@ -53,12 +56,15 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// Starts it, and waits until every node is ready.
+    /// Starts it, and waits until every node is ready: nodes of Rookery, or of a peer.
     ///
     /// # Errors
     /// A program is missing, or one does not come up: its last words.
-    pub(crate) async fn start(options: &SpawnOptions) -> anyhow::Result<Self> {
-        let rookery = rookery(options.rookery.as_deref())?;
+    pub(crate) async fn start(options: &SpawnOptions, peer: Option<&Peer>) -> anyhow::Result<Self> {
+        let program = match peer {
+            Some(peer) => peer.start.clone(),
+            None => rookery(options.rookery.as_deref())?,
+        };
         let folder = tempfile::Builder::new()
             .prefix("rookery-loadtest-")
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
@@ -67,49 +73,37 @@ impl Rig {
         eprintln!(
             "starting PostgreSQL, Redis and {} nodes of {}",
             options.nodes,
-            rookery.display()
+            program.display()
         );
         let postgres = postgres::start(folder.path()).await?;
         let redis = redis::start(folder.path()).await?;
-        let mut roles = vec![
-            Role {
-                name: "postgres".into(),
-                pids: vec![postgres.server.pid()],
-            },
-            Role {
-                name: "redis".into(),
-                pids: vec![redis.server.pid()],
-            },
-        ];
-        let (mut targets, mut servers, mut pids) = (Vec::new(), Vec::new(), Vec::new());
-        for number in 1..=options.nodes {
-            let settings = node::Settings {
-                binary: &rookery,
-                number,
-                database_url: &postgres.url,
-                redis_url: &redis.url,
-                jwt_secret: JWT_SECRET,
-                workers: options.workers,
-                extra: &options.extra,
-            };
-            let node = node::start(folder.path(), &settings).await?;
-            pids.push(node.server.pid());
-            targets.push(node.url);
-            servers.push(node.server);
-        }
-        roles.insert(
-            0,
-            Role {
-                name: GATEWAY.into(),
-                pids,
-            },
-        );
-        servers.extend([redis.server, postgres.server]);
         let bulk = Bulk {
             psql: postgres.psql,
             database_url: postgres.url,
             jwt_secret: JWT_SECRET.to_owned(),
+            tables: peer.map_or(Tables::Rookery, |_| Tables::Peer),
         };
+        let nodes = match peer {
+            Some(peer) => peers(folder.path(), peer, options.nodes, &bulk, &redis.url).await?,
+            None => nodes(folder.path(), &program, options, &bulk, &redis.url).await?,
+        };
+        let role = |name: &str, pids| Role {
+            name: name.to_owned(),
+            pids,
+        };
+        let roles = vec![
+            role(
+                GATEWAY,
+                nodes.iter().map(|node| node.server.pid()).collect(),
+            ),
+            role("postgres", vec![postgres.server.pid()]),
+            role("redis", vec![redis.server.pid()]),
+        ];
+        let (targets, mut servers): (_, Vec<Server>) = nodes
+            .into_iter()
+            .map(|node| (node.url, node.server))
+            .unzip();
+        servers.extend([redis.server, postgres.server]);
         Ok(Self {
             targets,
             roles,
@@ -118,6 +112,53 @@ impl Rig {
             _folder: folder,
         })
     }
+}
+
+async fn nodes(
+    folder: &Path,
+    binary: &Path,
+    options: &SpawnOptions,
+    bulk: &Bulk,
+    redis_url: &str,
+) -> anyhow::Result<Vec<Node>> {
+    let mut nodes = Vec::new();
+    for number in 1..=options.nodes {
+        let settings = node::Settings {
+            binary,
+            number,
+            database_url: &bulk.database_url,
+            redis_url,
+            jwt_secret: &bulk.jwt_secret,
+            workers: options.workers,
+            extra: &options.extra,
+        };
+        nodes.push(node::start(folder, &settings).await?);
+    }
+    Ok(nodes)
+}
+
+async fn peers(
+    folder: &Path,
+    peer: &Peer,
+    count: u8,
+    bulk: &Bulk,
+    redis_url: &str,
+) -> anyhow::Result<Vec<Node>> {
+    let schema = std::fs::read_to_string(&peer.schema);
+    let schema = schema.with_context(|| peer.schema.display().to_string())?;
+    bulk.run(&schema).await?;
+    let shared = peer::Shared {
+        peer,
+        database_url: &bulk.database_url,
+        redis_url,
+        jwt_secret: &bulk.jwt_secret,
+        cluster_port: free_port()?,
+    };
+    let mut nodes = Vec::new();
+    for number in 1..=count {
+        nodes.push(peer::start(folder, number, &shared).await?);
+    }
+    Ok(nodes)
 }
 
 fn rookery(named: Option<&Path>) -> anyhow::Result<PathBuf> {

@@ -109,7 +109,6 @@ impl Threshold {
     }
 
     /// The runs that it is about.
-    #[cfg(test)]
     pub(crate) fn runs(&self) -> impl Iterator<Item = &str> {
         let times = self.times.as_ref().map(|metric| metric.run.as_str());
         std::iter::once(self.left.run.as_str()).chain(times)

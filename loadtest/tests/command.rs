@@ -40,6 +40,15 @@ users = 4
 seconds = 600
 ";
 
+/// A peer that no machine has.
+const ABSENT: &str = "about = 'x'
+persistence = 'none'
+dialect = 'rookery'
+schema = 'schema.sql'
+installed = 'no-such-program-anywhere'
+version = ['true']
+";
+
 fn loadtest(arguments: &[&str]) -> Output {
     let started = Command::new(LOADTEST).args(arguments).output();
     started.expect("the program starts")
@@ -80,6 +89,18 @@ fn mistakes_are_named_and_nothing_is_measured() {
         (
             vec!["--compare", &report, &report],
             "is no report of this version",
+        ),
+        (
+            vec!["compare", "--peers", "peers", "--only", "ws,klingon"],
+            "there is no peer klingon",
+        ),
+        (
+            vec!["compare", "--peers", "peers", "--scenario", "mixed"],
+            "direct (without marks), group and idle only",
+        ),
+        (
+            vec!["compare", "--peers", "peers", "--target", down],
+            "leave out --target",
         ),
         (
             vec!["direct", "--rookery", "/no/such/rookery"],
@@ -132,6 +153,49 @@ fn a_scenario_leaves_a_report_and_thresholds_set_the_exit_code() {
     let same = loadtest(&["--compare", path, path]);
     assert_eq!(same.status.code(), Some(0), "{}", text(&same.stdout));
     assert!(text(&same.stdout).contains("0 worse"));
+}
+
+#[test]
+fn a_peer_that_is_not_installed_is_named_and_the_others_are_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let peer = folder.path().join("absent");
+    std::fs::create_dir(&peer).unwrap();
+    std::fs::write(peer.join("peer.toml"), ABSENT).unwrap();
+    let scenario = folder.path().join("tiny.toml");
+    std::fs::write(
+        &scenario,
+        "about = 'x'\n[[run]]\nkind = 'direct'\nusers = 4\nwarmup = 0\nseconds = 1\n\
+         [[run]]\nkind = 'group'\nmembers = 3\nwarmup = 0\nseconds = 1",
+    )
+    .unwrap();
+    let report = folder.path().join("compare.json");
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let (peers, scenario, file) = (path(folder.path()), path(&scenario), path(&report));
+    let output = loadtest(&[
+        "compare",
+        "--peers",
+        &peers,
+        "--scenario",
+        &scenario,
+        "--report",
+        &file,
+    ]);
+    let words = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{words}");
+    let wanted = "absent is not installed: run scripts/install-peers.sh absent";
+    assert!(words.contains(wanted), "{words}");
+
+    let found = read(&report);
+    assert_eq!(found["servers"][1]["problem"], wanted);
+    let names = |run: &Value| run["name"].as_str().map(str::to_owned);
+    let names: Vec<_> = found["runs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(names)
+        .collect();
+    assert_eq!(names, ["direct-rookery", "group-rookery"]);
+    assert_eq!(found["runs"][0]["oracle"]["lost"], 0, "{words}");
 }
 
 #[test]

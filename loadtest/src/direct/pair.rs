@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use rookery_client::socket::RawMessage;
-use rookery_client::{ClientCommand, Connect, Socket, SocketError};
+use rookery_client::{ClientCommand, Socket, SocketError};
 use rookery_oracle::pair::{Conversation, Side};
 use rookery_protocol::command::{Mark, Sync};
 use rookery_protocol::{CloseCode, ConversationId, Seq};
@@ -19,8 +19,7 @@ use super::Load;
 use super::pacer::Due;
 use super::{Books, Shared, Tally};
 use crate::schedule::Schedule;
-use crate::source;
-use crate::wire::{self, LightMessage, Payload, Tag, Writer};
+use crate::wire::{LightMessage, Payload, Tag, Writer};
 
 /// Between two attempts to come back.
 const RETURN: Duration = Duration::from_millis(250);
@@ -78,7 +77,7 @@ impl Pair {
                 from: side,
                 counter: 0,
             };
-            let writer = Writer::new(plan.format, conversation, plan.content_bytes, tag);
+            let writer = plan.dialect.writer(conversation, plan.content_bytes, tag);
             let socket = open(&shared, index * 2 + side as usize, target, &token, false).await?;
             Ok(End {
                 socket,
@@ -107,7 +106,7 @@ impl Pair {
         while let Err((side, error)) = self.exchange(schedule).await {
             let code = error.close_code().unwrap_or(0);
             *self.tally.closed.entry(code).or_default() += 1;
-            if !CloseCode::reconnects(code) {
+            if !self.shared.plan.returns || !CloseCode::reconnects(code) {
                 self.tally.problem = Some(error.to_string());
                 return;
             }
@@ -216,7 +215,7 @@ impl Pair {
         side: Side,
         frame: &RawMessage,
     ) -> Result<(), (Side, SocketError)> {
-        let Some(light) = wire::read(frame) else {
+        let Some(light) = self.shared.plan.dialect.read(frame) else {
             return Ok(());
         };
         match light.kind {
@@ -373,10 +372,7 @@ async fn open(
     token: &str,
     resume: bool,
 ) -> anyhow::Result<Socket> {
-    let url = &shared.plan.targets[target];
-    let how = Connect {
-        resume,
-        ..source::connect(url, index, token, shared.plan.format)
-    };
-    source::open(url, &how).await
+    let plan = &shared.plan;
+    let url = &plan.targets[target];
+    plan.dialect.open(url, index, token, resume).await
 }

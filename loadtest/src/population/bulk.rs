@@ -1,6 +1,8 @@
 //! People by the thousand, past the server: rows straight into PostgreSQL, and tokens signed with
 //! the nodes' secret. Only for nodes that the load test started itself.
 
+mod peer;
+
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -23,22 +25,50 @@ const TOKEN_SECONDS: i64 = 24 * 3_600;
 /// What the reader of a long conversation has not read.
 const UNREAD: u32 = 20;
 
+/// Whose tables they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tables {
+    Rookery,
+    /// Those of `loadtest/peers/schema.sql`.
+    Peer,
+}
+
 /// Where to write, and how to sign.
 #[derive(Clone, Debug)]
 pub(crate) struct Bulk {
     pub psql: PathBuf,
     pub database_url: String,
     pub jwt_secret: String,
+    pub tables: Tables,
 }
 
 impl Bulk {
-    /// People of these names. One more is registered the ordinary way: their token shows what a
-    /// token of these nodes looks like.
+    /// People of these names.
     pub(super) async fn people(
         &self,
         names: Vec<String>,
         api: &Api,
     ) -> anyhow::Result<Vec<Person>> {
+        match self.tables {
+            Tables::Rookery => self.users(names, api).await,
+            Tables::Peer => self.peer_users(names).await,
+        }
+    }
+
+    /// Groups with these members, without an entry in their logs.
+    pub(super) async fn groups(
+        &self,
+        groups: &[Vec<&Person>],
+    ) -> anyhow::Result<Vec<ConversationId>> {
+        match self.tables {
+            Tables::Rookery => self.conversations(groups).await,
+            Tables::Peer => self.peer_conversations(groups).await,
+        }
+    }
+
+    /// One more is registered the ordinary way: their token shows what a token of these nodes looks
+    /// like.
+    async fn users(&self, names: Vec<String>, api: &Api) -> anyhow::Result<Vec<Person>> {
         let model = register(api, format!("{}-model", names[0])).await?;
         let model = Model::read(&model.token, &self.jwt_secret)?;
         let now = now_millis()?;
@@ -73,11 +103,7 @@ impl Bulk {
         Ok(people)
     }
 
-    /// Groups with these members, without an entry in their logs.
-    pub(super) async fn groups(
-        &self,
-        groups: &[Vec<&Person>],
-    ) -> anyhow::Result<Vec<ConversationId>> {
+    async fn conversations(&self, groups: &[Vec<&Person>]) -> anyhow::Result<Vec<ConversationId>> {
         let mut ids = Vec::with_capacity(groups.len());
         let now = now_millis()?;
         let mut conversations = String::from(
@@ -134,7 +160,11 @@ impl Bulk {
         self.run(&script).await
     }
 
-    async fn run(&self, script: &str) -> anyhow::Result<()> {
+    /// Runs statements.
+    ///
+    /// # Errors
+    /// What psql says.
+    pub(crate) async fn run(&self, script: &str) -> anyhow::Result<()> {
         let mut psql = Command::new(&self.psql)
             .args([
                 "--no-psqlrc",

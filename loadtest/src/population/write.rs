@@ -1,18 +1,41 @@
-//! A long conversation on a server that the load test did not start: written the ordinary way.
+//! What is made the ordinary way, call by call and message by message.
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use rookery_client::{Api, ClientCommand, ServerEvent};
 use rookery_protocol::command::MessageSend;
 use rookery_protocol::{ConversationId, Format, MessageId};
 use uuid::Uuid;
 
-use super::Person;
+use super::{Circle, Person};
 use crate::progress::Line;
 use crate::source;
 
 /// Messages under way: many enough for large commits, few enough for a socket's limits.
 const WINDOW: u32 = 100;
+/// Members named in one call.
+const PER_CALL: usize = 999;
 
+/// A group of all of these, the first of them its owner.
+pub(super) async fn assembly(api: &Api, people: &[Person]) -> anyhow::Result<Circle> {
+    let owner = people.first().context("a group without members")?;
+    let api = api.with_token(&owner.token);
+    let ids: Vec<_> = people[1..].iter().map(|person| person.user_id).collect();
+    let mut chunks = ids.chunks(PER_CALL);
+    let first = chunks.next().unwrap_or_default();
+    let group = api.create_group("load test", first).await;
+    let id = group.context("making a group")?.conversation_id;
+    for more in chunks {
+        api.add_members(id, more).await.context("adding members")?;
+    }
+    let group = api.conversation(id).await.context("reading the group")?;
+    Ok(Circle {
+        conversation: id,
+        base: group.last_seq.0,
+        people: people.to_vec(),
+    })
+}
+
+/// Fills a conversation of a server that the load test did not start.
 pub(super) async fn messages(
     api: &Api,
     conversation: ConversationId,

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::Report;
 use super::table::{grouped, number};
+use super::{Report, compare};
 
 /// Writing to a string cannot fail.
 pub(super) fn text(report: &Report) -> String {
@@ -20,6 +20,14 @@ pub(super) fn text(report: &Report) -> String {
             .map_or_else(|| "not measured".to_owned(), number);
         let word = if check.kept { "within" } else { "**over**" };
         let _ = writeln!(out, "| `{}` | {value} | {word} |", check.threshold);
+    }
+    for table in compare::tables(report) {
+        let _ = writeln!(out, "\n## Compared: {}\n\n{}\n", table.title, table.about);
+        let _ = writeln!(out, "| {} |", table.head.join(" | "));
+        let _ = writeln!(out, "|{}", "---|".repeat(table.head.len()));
+        for row in table.rows {
+            let _ = writeln!(out, "| {} |", row.join(" | "));
+        }
     }
     for run in &report.runs {
         let _ = writeln!(

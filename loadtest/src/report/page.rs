@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::chart::{Chart, Scale, escape, svg};
 use super::table::{grouped, number};
-use super::{Report, Run};
+use super::{Report, Run, compare};
 use crate::sampler::Sample;
 
 const STYLE: &str = "
@@ -54,6 +54,7 @@ pub(super) fn page(report: &Report) -> String {
     let _ = writeln!(out, "<p class=\"{class}\">{}</p>", report.verdict());
     bounds(&mut out, report);
     growth(&mut out, report);
+    compared(&mut out, report);
     for run in &report.runs {
         section(&mut out, run);
     }
@@ -132,6 +133,27 @@ fn growth(out: &mut String, report: &Report) {
         };
     }
     out.push_str("</div>\n");
+}
+
+fn compared(out: &mut String, report: &Report) {
+    for table in compare::tables(report) {
+        let (title, about) = (escape(&table.title), escape(&table.about));
+        let _ = write!(out, "<h2>Compared: {title}</h2><p>{about}</p><table>");
+        for (cell, row) in
+            std::iter::once(("th", &table.head)).chain(table.rows.iter().map(|row| ("td", row)))
+        {
+            out.push_str("<tr>");
+            for text in row {
+                let _ = write!(out, "<{cell}>{}", escape(text));
+            }
+            out.push_str("</tr>\n");
+        }
+        out.push_str("</table>\n<div class=\"charts\">\n");
+        for chart in compare::charts(report, &table.title) {
+            out.push_str(&svg(&chart));
+        }
+        out.push_str("</div>\n");
+    }
 }
 
 fn section(out: &mut String, run: &Run) {
@@ -238,7 +260,7 @@ fn charts(run: &Run) -> Vec<Chart> {
 }
 
 /// A distribution as it is read from the slow end: one in so many takes this long, or longer.
-fn tail(curve: &[(f64, f64)]) -> Vec<(f64, f64)> {
+pub(super) fn tail(curve: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let point = |(percent, ms): &(f64, f64)| {
         let share = 1.0 - percent / 100.0;
         (share > 0.0).then(|| (1.0 / share, *ms))

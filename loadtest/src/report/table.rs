@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::{Report, Run};
+use super::{Report, Run, compare};
 use crate::latency::Quantiles;
 
 /// Writing to a string cannot fail.
@@ -18,6 +18,9 @@ pub(crate) fn text(report: &Report) -> String {
     for found in &report.runs {
         run(&mut out, found);
     }
+    for table in compare::tables(report) {
+        compared(&mut out, &table);
+    }
     for check in &report.checks {
         let value = check
             .value
@@ -30,6 +33,22 @@ pub(crate) fn text(report: &Report) -> String {
     }
     line!(out, "{}", report.verdict());
     out
+}
+
+/// Cells below each other.
+fn compared(out: &mut String, table: &compare::Table) {
+    let width = |column: usize| {
+        let rows = std::iter::once(&table.head).chain(&table.rows);
+        let cells = rows.filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    line!(out, "{}: {}", table.title, table.about);
+    for row in std::iter::once(&table.head).chain(&table.rows) {
+        let cells = row.iter().enumerate();
+        let cells = cells.map(|(column, cell)| format!("{cell:<width$}", width = width(column)));
+        line!(out, "  {}", cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
+    line!(out, "");
 }
 
 fn run(out: &mut String, run: &Run) {

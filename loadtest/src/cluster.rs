@@ -1,0 +1,254 @@
+//! What is driven, one's own or somebody else's, and who drives it: from the options of a kind to a
+//! plan for the people there are.
+
+use std::time::Duration;
+
+use anyhow::{bail, ensure};
+
+use crate::dialect::Dialect;
+use crate::direct::Load;
+use crate::meter::{GATEWAY, Meter};
+use crate::options::{Common, DirectOptions, GroupOptions, IdleOptions, Kind, MixedOptions};
+use crate::peer::Peer;
+use crate::population::Population;
+use crate::report::Run;
+use crate::sampler::Sampler;
+use crate::spawn::{Rig, SpawnOptions};
+use crate::{direct, group, history, idle, mixed, presence, storm};
+
+/// People beside the pairs of a mixed day, for each sort of thing that they do.
+const COMPANY: usize = 100;
+/// Registered with a password, which takes the server its time.
+const ACCOUNTS: usize = 20;
+/// Messages and conversations of the one who reads.
+const LIBRARY: (u32, u32) = (10_000, 50);
+
+/// A run that has not come to its end.
+struct UnderWay {
+    name: String,
+    kind: &'static str,
+    sampler: Sampler,
+}
+
+/// What is driven, and who drives it.
+pub(crate) struct Cluster {
+    pub nodes: u8,
+    pub targets: Vec<String>,
+    dialect: Dialect,
+    /// Whether it is a peer, which has less to offer.
+    is_peer: bool,
+    meter: Meter,
+    population: Population,
+    under_way: Option<UnderWay>,
+    /// Stopped with the cluster.
+    _rig: Option<Rig>,
+}
+
+impl Cluster {
+    /// Starts one, of Rookery's nodes or of a peer's; with targets, they are it.
+    ///
+    /// # Errors
+    /// Something does not start.
+    pub(crate) async fn start(
+        common: &Common,
+        nodes: u8,
+        peer: Option<&Peer>,
+    ) -> anyhow::Result<Self> {
+        ensure!(
+            common.pids.is_empty() || !common.target.is_empty(),
+            "--pids is for --target: of its own cluster the load test knows them"
+        );
+        let spawn = SpawnOptions {
+            nodes,
+            ..common.spawn.clone()
+        };
+        let rig = match common.target.is_empty() {
+            true => Some(Rig::start(&spawn, peer).await?),
+            false => None,
+        };
+        let rookery = Dialect::Rookery(common.format.into());
+        let (targets, roles) = match &rig {
+            Some(rig) => (rig.targets.clone(), rig.roles.clone()),
+            None => (common.target.clone(), common.pids.clone()),
+        };
+        Ok(Self {
+            nodes,
+            dialect: peer.map_or(rookery, |peer| peer.dialect),
+            is_peer: peer.is_some(),
+            meter: Meter::new(roles)?,
+            population: Population::new(&targets, rig.as_ref().map(|rig| rig.bulk.clone()))?,
+            targets,
+            under_way: None,
+            _rig: rig,
+        })
+    }
+
+    /// Runs one run, and samples meanwhile.
+    ///
+    /// # Errors
+    /// It cannot be measured.
+    pub(crate) async fn sampled(
+        &mut self,
+        name: &str,
+        kind: &Kind,
+        common: &Common,
+    ) -> anyhow::Result<Run> {
+        self.under_way = Some(UnderWay {
+            name: name.to_owned(),
+            kind: kind.name(),
+            sampler: Sampler::start(self.meter.clone()),
+        });
+        let mut run = self.run(kind, common).await?;
+        if let Some(under_way) = self.under_way.take() {
+            run.samples = under_way.sampler.finish();
+        }
+        name.clone_into(&mut run.name);
+        kind.name().clone_into(&mut run.kind);
+        Ok(run)
+    }
+
+    /// What is known of a run that was cut short.
+    pub(crate) fn torso(&mut self) -> Option<Run> {
+        let under_way = self.under_way.take()?;
+        let mut run = Run::new(&under_way.name, under_way.kind);
+        run.about = "cut short: only what was sampled meanwhile".to_owned();
+        run.samples = under_way.sampler.finish();
+        Some(run)
+    }
+
+    async fn run(&mut self, kind: &Kind, common: &Common) -> anyhow::Result<Run> {
+        if self.is_peer && !kind.suits_peers() {
+            bail!("peers know messages, groups and idle connections, and nothing else");
+        }
+        match kind {
+            Kind::Direct { direct, rate } => self.direct(direct, *rate, common).await,
+            Kind::Idle(options) => self.idle(options).await,
+            Kind::Group(options) => self.group(options).await,
+            Kind::History(options) => {
+                let seconds = Duration::from_secs(options.seconds);
+                self.population.outlives(seconds)?;
+                let library = self
+                    .population
+                    .library(options.messages, options.conversations);
+                let library = library.await?;
+                history::run(&self.targets, &library, options, &self.meter).await
+            }
+            Kind::Presence(options) => {
+                self.population
+                    .outlives(Duration::from_secs(options.seconds))?;
+                let members = options.watchers as usize + 1;
+                let circles = self.population.circles(options.groups as usize, members);
+                let circles = circles.await?;
+                presence::run(&self.targets, &circles, options, &self.meter).await
+            }
+            Kind::Storm(options) => {
+                let plan = storm::Plan {
+                    targets: self.targets.clone(),
+                    people: self
+                        .population
+                        .people(options.connections as usize)
+                        .await?
+                        .to_vec(),
+                    at_once: usize::from(options.at_once),
+                    format: common.format.into(),
+                };
+                storm::run(&plan, &self.meter).await
+            }
+            Kind::Mixed { direct, mixed } => {
+                let company = self.company(mixed).await?;
+                let plan = self.direct_plan(direct, Some(mixed.rate), common).await?;
+                mixed::run(plan, &company, mixed, &self.meter).await
+            }
+        }
+    }
+
+    async fn idle(&mut self, options: &IdleOptions) -> anyhow::Result<Run> {
+        let hint = "idle needs the nodes' process ids, for instance --pids gateway=12,13";
+        ensure!(self.meter.has(GATEWAY), hint);
+        self.population
+            .outlives(Duration::from_secs(options.watch))?;
+        let (count, each) = (options.connections as usize, options.conversations as usize);
+        let plan = idle::Plan {
+            targets: self.targets.clone(),
+            people: self.population.sociable(count, each).await?,
+            conversations_each: each,
+            watch: Duration::from_secs(options.watch),
+            dialect: self.dialect,
+        };
+        idle::run(&plan, &self.meter).await
+    }
+
+    async fn group(&mut self, options: &GroupOptions) -> anyhow::Result<Run> {
+        let run = Duration::from_secs(options.warmup + options.seconds);
+        self.population.outlives(run)?;
+        let (count, members) = (options.groups as usize, options.members as usize);
+        let plan = group::Plan {
+            targets: self.targets.clone(),
+            dialect: self.dialect,
+            circles: self.population.assemblies(count, members).await?,
+            window: options.window as usize,
+            warmup: Duration::from_secs(options.warmup),
+            measure: Duration::from_secs(options.seconds),
+            content_bytes: options.bytes as usize,
+        };
+        group::run(&plan, &self.meter).await
+    }
+
+    async fn direct(
+        &mut self,
+        options: &DirectOptions,
+        rate: Option<f64>,
+        common: &Common,
+    ) -> anyhow::Result<Run> {
+        let plan = self.direct_plan(options, rate, common).await?;
+        direct::run(plan, &self.meter).await
+    }
+
+    /// Those beside the pairs, as many as their rates need.
+    async fn company(&mut self, options: &MixedOptions) -> anyhow::Result<mixed::Company> {
+        let people = |rate: f64| if rate > 0.0 { COMPANY } else { 0 };
+        Ok(mixed::Company {
+            circles: self.population.circles(people(options.presence), 2).await?,
+            typists: self.population.circles(people(options.typing), 2).await?,
+            returning: self
+                .population
+                .people(people(options.reconnects))
+                .await?
+                .to_vec(),
+            library: self.population.library(LIBRARY.0, LIBRARY.1).await?,
+            accounts: self
+                .population
+                .accounts(people(options.logins).min(ACCOUNTS))
+                .await?,
+            targets: self.targets.clone(),
+        })
+    }
+
+    async fn direct_plan(
+        &mut self,
+        options: &DirectOptions,
+        rate: Option<f64>,
+        common: &Common,
+    ) -> anyhow::Result<direct::Plan> {
+        self.population.outlives(options.whole_run())?;
+        let load = match rate {
+            None => Load::Window {
+                messages: options.window as usize,
+            },
+            Some(per_second) => Load::Rate { per_second },
+        };
+        Ok(direct::Plan {
+            targets: self.targets.clone(),
+            couples: self.population.couples(options.users as usize / 2).await?,
+            load,
+            both_ways: options.both_ways,
+            marks: options.marks,
+            warmup: Duration::from_secs(options.warmup),
+            measure: Duration::from_secs(options.seconds),
+            dialect: self.dialect,
+            returns: !self.is_peer,
+            content_bytes: options.bytes as usize,
+            threads: usize::from(common.threads),
+        })
+    }
+}

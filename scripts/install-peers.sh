@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Installs what the load test compares Rookery with: Node.js and npm packages, Python packages in a
+# virtual environment under target/, ejabberd. Names of peers as arguments: only those.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+peers=("$@")
+if [[ ${#peers[@]} -eq 0 ]]; then
+    for file in loadtest/peers/*/peer.toml; do peers+=("$(basename "$(dirname "$file")")"); done
+fi
+
+have() { command -v "$1" >/dev/null; }
+
+# Debian packages; ends here where that needs root.
+debian() {
+    if [[ $(id -u) -ne 0 ]] || ! have apt-get; then
+        echo "These Debian packages are missing: $*. Install them, or run this as root." >&2
+        exit 1
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends "$@"
+}
+
+# The packages of a lock file, unless they are there already.
+node_packages() {
+    local folder=loadtest/peers/$1
+    have node || debian nodejs
+    have npm || debian npm
+    if [[ $folder/package-lock.json -nt $folder/node_modules/.package-lock.json ]]; then
+        # Native parts come built; scripts of packages have nothing to do.
+        npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --loglevel=error
+        touch "$folder/node_modules/.package-lock.json"
+    fi
+}
+
+for peer in "${peers[@]}"; do
+    case $peer in
+        ws) node_packages "$peer" ;;
+        *) echo "there is no peer $peer" >&2; exit 2 ;;
+    esac
+done
