@@ -36,7 +36,7 @@ node_packages() {
 
 for peer in "${peers[@]}"; do
     case $peer in
-        ws) node_packages "$peer" ;;
+        ws | socketio) node_packages "$peer" ;;
         *) echo "there is no peer $peer" >&2; exit 2 ;;
     esac
 done

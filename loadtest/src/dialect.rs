@@ -1,6 +1,8 @@
 //! How a server is spoken to: in Rookery's own protocol, or in that of a peer that it is compared
 //! with. Whatever differs between them on a socket stands here; the workload is the same for all.
 
+mod socketio;
+
 use anyhow::bail;
 use rookery_client::socket::RawMessage;
 use rookery_client::{ClientCommand, Connect, ServerEvent, Socket};
@@ -8,11 +10,34 @@ use rookery_protocol::command::Ping;
 use rookery_protocol::{ConversationId, Format};
 
 use crate::source;
-use crate::wire::{self, Light, Tag, Writer};
+use crate::wire::{self, Light, Tag};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
     Rookery(Format),
+    SocketIo,
+}
+
+/// Writes the sends of one side of a conversation.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    dialect: Dialect,
+    conversation: ConversationId,
+    bytes: usize,
+    tag: Tag,
+}
+
+impl Writer {
+    pub(crate) fn send(&self, counter: u64) -> RawMessage {
+        let tag = Tag {
+            counter,
+            ..self.tag
+        };
+        match self.dialect {
+            Dialect::Rookery(format) => wire::send(format, tag, self.conversation, self.bytes),
+            Dialect::SocketIo => socketio::send(tag, self.conversation, self.bytes),
+        }
+    }
 }
 
 impl Dialect {
@@ -23,7 +48,8 @@ impl Dialect {
     pub(crate) fn named(name: &str) -> anyhow::Result<Self> {
         match name {
             "rookery" => Ok(Self::Rookery(Format::Json)),
-            _ => bail!("there is no dialect {name:?}: wanted is rookery"),
+            "socketio" => Ok(Self::SocketIo),
+            _ => bail!("there is no dialect {name:?}: wanted is rookery or socketio"),
         }
     }
 
@@ -31,6 +57,7 @@ impl Dialect {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Rookery(format) => format.subprotocol(),
+            Self::SocketIo => "socket.io",
         }
     }
 
@@ -53,6 +80,7 @@ impl Dialect {
                 };
                 source::open(url, &how).await
             }
+            Self::SocketIo => socketio::open(url, index, token).await,
         }
     }
 
@@ -65,15 +93,27 @@ impl Dialect {
             Self::Rookery(_) => {
                 socket.send(&ClientCommand::Ping(Ping::default())).await?;
                 while !matches!(socket.recv().await?, ServerEvent::Pong(_)) {}
+                Ok(())
             }
+            Self::SocketIo => socketio::ask(socket).await,
         }
-        Ok(())
+    }
+
+    /// What a server wants to hear back at once.
+    pub(crate) fn answer(self, frame: &RawMessage) -> Option<RawMessage> {
+        match self {
+            Self::Rookery(_) => None,
+            Self::SocketIo => socketio::pong(frame),
+        }
     }
 
     /// Writes the sends of one side of a conversation.
     pub(crate) fn writer(self, conversation: ConversationId, bytes: usize, tag: Tag) -> Writer {
-        match self {
-            Self::Rookery(format) => Writer::new(format, conversation, bytes, tag),
+        Writer {
+            dialect: self,
+            conversation,
+            bytes,
+            tag,
         }
     }
 
@@ -81,6 +121,7 @@ impl Dialect {
     pub(crate) fn read(self, frame: &RawMessage) -> Option<Light<'_>> {
         match self {
             Self::Rookery(_) => wire::read(frame),
+            Self::SocketIo => socketio::read(frame),
         }
     }
 
@@ -88,6 +129,7 @@ impl Dialect {
     pub(crate) fn delivered(self, frame: &[u8]) -> Option<i64> {
         match self {
             Self::Rookery(_) => seq_of(frame, b"{\"type\":\"message.new\""),
+            Self::SocketIo => socketio::delivered(frame),
         }
     }
 
@@ -95,6 +137,7 @@ impl Dialect {
     pub(crate) fn acked(self, frame: &[u8]) -> Option<i64> {
         match self {
             Self::Rookery(_) => seq_of(frame, b"{\"type\":\"message.ack\""),
+            Self::SocketIo => socketio::acked(frame),
         }
     }
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rookery_oracle::pair::Verdict;
+use rookery_protocol::Format;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::LocalSet;
 
@@ -242,7 +243,7 @@ fn report(plan: &Plan, measured: &Measured, tally: Tally, books: &Books, meter: 
         Load::Rate { per_second } => format!("{per_second:.0} messages/s in all"),
     };
     run.about = format!(
-        "{} pairs {}, {load}, {} bytes, {}",
+        "{} pairs {}, {load}, {} bytes{}",
         plan.couples.len(),
         if plan.both_ways {
             "both ways"
@@ -250,7 +251,11 @@ fn report(plan: &Plan, measured: &Measured, tally: Tally, books: &Books, meter: 
             "one way"
         },
         plan.content_bytes,
-        plan.dialect.name(),
+        match plan.dialect {
+            // What is usual goes without saying.
+            Dialect::Rookery(Format::Json) => String::new(),
+            other => format!(", {}", other.name()),
+        },
     );
     run.seconds = measured.seconds;
     for (name, count) in measured.counts.named() {

@@ -16,13 +16,13 @@ use rookery_oracle::pair::Side;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Writer};
 use crate::latency::Latencies;
 use crate::meter::Meter;
 use crate::population::{Circle, Person};
 use crate::progress;
 use crate::report::Run;
-use crate::wire::{Tag, Writer};
+use crate::wire::Tag;
 
 /// Connections that are opened at a time.
 const CONNECTING: usize = 64;
@@ -224,6 +224,10 @@ async fn connect(plan: &Plan, people: &[Person]) -> anyhow::Result<Vec<Socket>> 
 async fn read(mut socket: Socket, dialect: Dialect, board: Shared) {
     let mut last = None;
     while let Ok(frame) = socket.recv_raw().await {
+        if let Some(answer) = dialect.answer(&frame) {
+            // Its failure shows when reading.
+            let _ = socket.send_raw(answer).await;
+        }
         let data = frame.into_data();
         let Some(seq) = dialect.delivered(&data) else {
             continue;
@@ -251,6 +255,9 @@ async fn write(
                 () = room.notified() => {}
                 frame = socket.recv_raw() => {
                     let Ok(frame) = frame else { return };
+                    if let Some(answer) = dialect.answer(&frame) {
+                        let _ = socket.send_raw(answer).await;
+                    }
                     if let Some(seq) = dialect.acked(&frame.into_data()) {
                         lock(&board).has(seq);
                     }

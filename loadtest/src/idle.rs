@@ -108,7 +108,8 @@ impl Crowd {
             .map(|index| open(plan, index))
             .buffer_unordered(CONNECTING);
         while let Some(socket) = sockets.try_next().await? {
-            self.tasks.spawn(hold(socket, Arc::clone(&self.closed)));
+            self.tasks
+                .spawn(hold(socket, plan.dialect, Arc::clone(&self.closed)));
             self.opened.fetch_add(1, Relaxed);
             done += 1;
             line.show(done);
@@ -134,10 +135,16 @@ async fn open(plan: &Plan, index: usize) -> anyhow::Result<Socket> {
     Ok(socket)
 }
 
-async fn hold(mut socket: Socket, closed: Closed) {
+async fn hold(mut socket: Socket, dialect: Dialect, closed: Closed) {
     let error = loop {
-        if let Err(error) = socket.recv_raw().await {
-            break error;
+        match socket.recv_raw().await {
+            Ok(frame) => {
+                if let Some(answer) = dialect.answer(&frame) {
+                    // Its failure shows when reading.
+                    let _ = socket.send_raw(answer).await;
+                }
+            }
+            Err(error) => break error,
         }
     };
     let code = error.close_code().unwrap_or(0);

@@ -53,55 +53,32 @@ impl Tag {
     }
 }
 
-/// Writes the sends of one side of a pair.
-#[derive(Debug)]
-pub(crate) struct Writer {
+/// A `message.send` in Rookery's protocol. Contents have `bytes` bytes, and never fewer than the tag
+/// needs.
+pub(crate) fn send(
     format: Format,
+    tag: Tag,
     conversation: ConversationId,
     bytes: usize,
-    tag: Tag,
-}
-
-impl Writer {
-    /// Contents have `bytes` bytes, and never fewer than the tag needs.
-    pub(crate) fn new(
-        format: Format,
-        conversation: ConversationId,
-        bytes: usize,
-        tag: Tag,
-    ) -> Self {
-        Self {
-            format,
-            conversation,
-            bytes,
-            tag,
+) -> RawMessage {
+    let id = tag.message_id();
+    let content = content(tag, bytes);
+    let mut json = String::with_capacity(160 + content.len());
+    match format {
+        Format::Json => {
+            // Writing to a string cannot fail.
+            let _ = write!(
+                json,
+                r#"{{"type":"message.send","message_id":"{id}","conversation_id":"{conversation}","content":"{content}"}}"#,
+            );
+            RawMessage::text(json)
         }
-    }
-
-    pub(crate) fn send(&self, counter: u64) -> RawMessage {
-        let tag = Tag {
-            counter,
-            ..self.tag
-        };
-        let id = tag.message_id();
-        let content = content(tag, self.bytes);
-        let mut json = String::with_capacity(160 + content.len());
-        match self.format {
-            Format::Json => {
-                let conversation = self.conversation;
-                // Writing to a string cannot fail.
-                let _ = write!(
-                    json,
-                    r#"{{"type":"message.send","message_id":"{id}","conversation_id":"{conversation}","content":"{content}"}}"#,
-                );
-                RawMessage::text(json)
-            }
-            Format::MsgPack => RawMessage::binary(packed(id, self.conversation, &content)),
-        }
+        Format::MsgPack => RawMessage::binary(packed(id, conversation, &content)),
     }
 }
 
-fn content(tag: Tag, bytes: usize) -> String {
+/// What a message with this tag says.
+pub(crate) fn content(tag: Tag, bytes: usize) -> String {
     let mut content = String::with_capacity(bytes.max(64));
     let side = tag.from as u8;
     let _ = write!(
@@ -185,6 +162,20 @@ pub(crate) struct Light<'a> {
     pub code: Option<&'a str>,
 }
 
+impl<'a> Light<'a> {
+    /// One with nothing but its type.
+    pub(crate) fn of(kind: &'a str) -> Self {
+        Self {
+            kind,
+            seq: 0,
+            message_id: None,
+            message: Payload::None,
+            messages: Vec::new(),
+            code: None,
+        }
+    }
+}
+
 /// `message` is a message in `message.new` and a sentence in `error`.
 #[derive(Debug, Default)]
 pub(crate) enum Payload<'a> {
@@ -257,8 +248,7 @@ mod tests {
     }
 
     fn sent(format: Format, bytes: usize) -> rookery_protocol::command::MessageSend {
-        let writer = Writer::new(format, ROOM, bytes, Tag { counter: 0, ..TAG });
-        let frame = writer.send(TAG.counter).into_data();
+        let frame = send(format, TAG, ROOM, bytes).into_data();
         match ClientCommand::decode(format, &frame).unwrap() {
             ClientCommand::MessageSend(send) => send,
             other => panic!("{other:?}"),

@@ -18,8 +18,9 @@ use rookery_protocol::{CloseCode, ConversationId, Seq};
 use super::Load;
 use super::pacer::Due;
 use super::{Books, Shared, Tally};
+use crate::dialect::Writer;
 use crate::schedule::Schedule;
-use crate::wire::{LightMessage, Payload, Tag, Writer};
+use crate::wire::{LightMessage, Payload, Tag};
 
 /// Between two attempts to come back.
 const RETURN: Duration = Duration::from_millis(250);
@@ -201,13 +202,15 @@ impl Pair {
             },
         );
         self.shared.counters[self.thread].sent();
+        let frame = self.ends[side as usize].writer.send(counter);
+        self.feed(side, frame).await
+    }
+
+    async fn feed(&mut self, side: Side, frame: RawMessage) -> Result<(), (Side, SocketError)> {
         let end = &mut self.ends[side as usize];
         end.fed = true;
-        let frame = end.writer.send(counter);
-        end.socket
-            .feed_raw(frame)
-            .await
-            .map_err(|error| (side, error))
+        let fed = end.socket.feed_raw(frame).await;
+        fed.map_err(|error| (side, error))
     }
 
     async fn on_frame(
@@ -215,8 +218,12 @@ impl Pair {
         side: Side,
         frame: &RawMessage,
     ) -> Result<(), (Side, SocketError)> {
-        let Some(light) = self.shared.plan.dialect.read(frame) else {
-            return Ok(());
+        let dialect = self.shared.plan.dialect;
+        let Some(light) = dialect.read(frame) else {
+            return match dialect.answer(frame) {
+                Some(answer) => self.feed(side, answer).await,
+                None => Ok(()),
+            };
         };
         match light.kind {
             "message.ack" => match light
@@ -326,13 +333,8 @@ impl Pair {
     /// The replay is over: what is still without an answer is sent once more, under its old ids.
     async fn send_again(&mut self, side: Side) -> Result<(), (Side, SocketError)> {
         for counter in self.watch.unanswered(side) {
-            let end = &mut self.ends[side as usize];
-            end.fed = true;
-            let frame = end.writer.send(counter);
-            end.socket
-                .feed_raw(frame)
-                .await
-                .map_err(|error| (side, error))?;
+            let frame = self.ends[side as usize].writer.send(counter);
+            self.feed(side, frame).await?;
         }
         Ok(())
     }
