@@ -2,6 +2,7 @@
 //! it down again in order. Nothing else knows how the stages are put together.
 
 mod banner;
+mod fullness;
 mod presence;
 mod watch;
 
@@ -25,7 +26,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::{BaseLoader, Delivery, DeliveryParts, Epoch, Outset};
 use crate::gateway::{self, Admission, AdmissionOptions, Gateway, GatewayOptions, GatewayParts};
-use crate::gateway::{Listener, Registry};
+use crate::gateway::{Listener, Places, Registry};
 use crate::lifecycle::{Signals, Tasks, signals};
 use crate::ops::NodeStatus;
 use crate::presence::Presence;
@@ -121,19 +122,21 @@ impl Node {
 
         let status = Arc::new(NodeStatus::new(&config.node.id, config.redis.url.is_some()));
         let ops_router = ops::router(Arc::clone(&status), handle);
-        let ops_listener = Listener::new(ops_port, ops_router, OPS_CONNECTIONS);
+        let ops_listener = Listener::new(ops_port, ops_router, Places::new(OPS_CONNECTIONS));
         tasks.spawn_vital("ops-port", ops_listener.run(tasks.clone()));
+        let pool_max = config.database.pool_max as usize;
+        let places = descriptors::connections(config.limits.sockets, pool_max);
+        let places = Places::new(places);
         let watch = watch::run(
             path.gateway.clone(),
             Arc::clone(&path.bus),
+            places.clone(),
             Arc::clone(&status),
         );
         tasks.spawn_vital("watch", watch);
         wait_for(path.bus.as_ref(), path.presence.as_ref()).await;
         let router = public_router(path.gateway.clone(), rest, Arc::clone(&status));
-        let pool_max = config.database.pool_max as usize;
-        let connections = descriptors::connections(config.limits.sockets, pool_max);
-        let listener = Listener::new(public, router, connections);
+        let listener = Listener::new(public, router, places);
         tasks.spawn_vital("public-port", listener.run(tasks.clone()));
         status.started.set(true);
         Ok(Self {

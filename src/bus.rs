@@ -19,6 +19,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::metrics::Level;
+
 pub use channel::Channel;
 pub use envelope::{BusEvent, BusPresence, BusReceipt, Envelope, EnvelopeError, OwnRead, VERSION};
 pub use memory::MemoryBus;
@@ -105,6 +107,11 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Whether so much waits to be published that what may be left out should be.
     fn is_busy(&self) -> bool;
+
+    /// How many publications wait, and their bytes; `None` if none ever waits.
+    fn waiting(&self) -> Option<(Level, Level)> {
+        None
+    }
 
     /// Channels this node wants to hear.
     fn subscription_count(&self) -> usize;

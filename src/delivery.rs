@@ -45,7 +45,7 @@ use crate::auth::Auth;
 use crate::bus::{BreakReason, Channel, Envelope, Ingress, Sink};
 use crate::gateway::Registry;
 use crate::lifecycle::Tasks;
-use crate::metrics;
+use crate::metrics::{self, Level};
 use crate::presence::Roster;
 use crate::store::{LogEntry, Store};
 
@@ -61,6 +61,17 @@ pub enum Path {
 }
 
 impl Path {
+    /// So long an entry took from its storing to its sockets.
+    fn took(self, millis: i64) {
+        let seconds = metrics::delivery_seconds();
+        let seconds = match self {
+            Self::Bus => &seconds.bus,
+            Self::Fill => &seconds.fill,
+            Self::Reconcile => &seconds.reconcile,
+        };
+        seconds.record(millis.max(0) as f64 / 1_000.0);
+    }
+
     fn delivered(self) -> &'static ::metrics::Counter {
         let delivered = metrics::delivered_total();
         match self {
@@ -124,6 +135,7 @@ pub struct Delivery {
     seats: mpsc::Sender<seats::Change>,
     watchers: Watchers,
     roster: Arc<Roster>,
+    held: hold::HeldBytes,
 }
 
 /// What delivery works with.
@@ -147,14 +159,15 @@ impl Delivery {
             .map(|_| mpsc::channel(WORKER_QUEUE))
             .unzip();
         let (seats, seating) = seats::queue(parts.clone());
+        let shared = worker::Shared::new();
         let delivery = Self {
             workers: senders.into(),
             broken: Arc::new(Notify::new()),
             seats,
             watchers: parts.watchers.clone(),
             roster: Arc::clone(&parts.roster),
+            held: shared.held.clone(),
         };
-        let shared = worker::Shared::new();
         for queue in queues {
             let worker = worker::Worker::new(parts.clone(), delivery.clone(), shared.clone());
             parts.tasks.spawn_vital("delivery", worker.run(queue));
@@ -225,6 +238,19 @@ impl Delivery {
         self.broken.notify_one();
         self.watchers.look_again();
         self.roster.doubt();
+    }
+
+    /// What waits for the busiest worker.
+    #[must_use]
+    pub fn queue_level(&self) -> Level {
+        let levels = self.workers.iter().map(Level::of_queue);
+        levels.max_by_key(|level| level.used).unwrap_or_default()
+    }
+
+    /// The bytes of entries that are kept behind gaps.
+    #[must_use]
+    pub fn held_level(&self) -> Level {
+        self.held.level()
     }
 
     /// Asks for what some sockets lack. Waits for room: no later look of the reconciler will find it.

@@ -33,13 +33,13 @@ use std::time::Instant;
 use rookery_protocol::event::Limits;
 use rookery_protocol::limits;
 
-pub use admission::{Admission, AdmissionOptions};
+pub use admission::{Admission, AdmissionLevels, AdmissionOptions};
 pub use drain::drain;
 #[doc(hidden)]
 pub use echo::echo;
 pub use frame::{Frame, SharedFrame};
 pub(crate) use group_online::tell_one as tell_group_online;
-pub use listener::{Listener, bind};
+pub use listener::{Listener, Places, bind};
 pub(crate) use open::{Seats, give_up_seat, noted, take_seats};
 pub use outbox::{Lane, Outbox, Push};
 pub use positions::{Positions, Verdict};

@@ -8,12 +8,15 @@
 mod declare;
 mod declared;
 mod http;
+mod level;
 mod process;
 mod recorder;
+mod runtime;
 
 pub use declare::{Kind, Metric};
 pub use declared::*;
 pub use http::track_http;
+pub use level::Level;
 pub use metrics_exporter_prometheus::PrometheusHandle;
 pub use recorder::spawn_upkeep;
 
@@ -33,20 +36,30 @@ pub fn install() -> PrometheusHandle {
 pub fn render(handle: &PrometheusHandle) -> String {
     let mut text = handle.render();
     process::render_into(&mut text);
+    runtime::render_into(&mut text);
     text
 }
 
 /// Every metric there is, in the order of the documentation.
 pub fn all() -> impl Iterator<Item = &'static Metric> {
-    declared::DECLARED.iter().chain(process::DECLARED)
+    declared::DECLARED
+        .iter()
+        .chain(process::DECLARED)
+        .chain(runtime::DECLARED)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_metric_is_rendered_with_its_help_even_after_two_installs() {
+    fn value_of(text: &str, name: &str) -> f64 {
+        let mut lines = text.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap().parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn every_metric_is_rendered_with_its_help_even_after_two_installs() {
         // A handle that is got before the installation counts as well.
         messages_total().stored.increment(2);
         let handle = install();
@@ -56,6 +69,7 @@ mod tests {
         http_requests_total("/x", "GET", "200").increment(1);
         http_request_seconds("/x").record(0.004);
         commit_batch_size().record(3.0);
+        used().sockets.set(3.0);
         let text = render(&handle);
         for metric in all() {
             let (name, kind) = (metric.name, metric.kind.as_str());
@@ -71,6 +85,10 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("rookery_fills_total{result=\"failed\"} 0\n"));
+        assert!(text.contains("rookery_used{resource=\"sockets\"} 3\n"));
+        let started = value_of(&text, "process_start_time_seconds");
+        let now = crate::clock::Clock::system().now().as_millis() as f64 / 1_000.0;
+        assert!((now - 86_400.0..=now + 1.0).contains(&started), "{started}");
         assert!(text.contains("rookery_commit_batch_size_bucket{le=\"4\"} 1\n"));
         assert!(
             text.contains("rookery_http_request_seconds_bucket{route=\"/x\",le=\"0.005\"} 1\n")

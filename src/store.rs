@@ -26,6 +26,7 @@ mod postgres;
 mod single_node;
 mod sql;
 mod sqlite;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -359,6 +360,8 @@ pub trait JournalStore {
     async fn epoch(&self) -> Result<String>;
     /// Answers if the primary does.
     async fn ping(&self) -> Result<()>;
+    /// The connections to the primary there are right now.
+    fn connections(&self) -> Connections;
 }
 
 /// All of the port.

@@ -11,6 +11,7 @@ mod cluster {
     mod held;
     mod large;
     mod loss;
+    mod metrics;
     mod presence;
     mod random;
     mod receipts;

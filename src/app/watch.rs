@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use tokio::time::MissedTickBehavior;
 
+use super::fullness;
 use crate::bus::Bus;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Places};
 use crate::metrics;
 use crate::ops::NodeStatus;
 
@@ -20,7 +21,12 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 const CATCHING_UP: Duration = Duration::from_secs(5);
 
 /// Looks around until the node stops.
-pub(super) async fn run(gateway: Gateway, bus: Arc<dyn Bus>, status: Arc<NodeStatus>) {
+pub(super) async fn run(
+    gateway: Gateway,
+    bus: Arc<dyn Bus>,
+    places: Places,
+    status: Arc<NodeStatus>,
+) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // When the bus was in step, or nobody could be, last.
@@ -36,6 +42,7 @@ pub(super) async fn run(gateway: Gateway, bus: Arc<dyn Bus>, status: Arc<NodeSta
         metrics::users().set(users as f64);
         status.full.set(gateway.admission.is_full());
         status.subscriptions.set(bus.subscription_count() as u64);
+        fullness::show(&gateway, bus.as_ref(), &places);
         let reachable = bus.is_reachable();
         if bus.is_in_step() || !reachable {
             excused_at = Instant::now();

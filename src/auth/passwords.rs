@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::AuthError;
 use crate::error::AppError;
-use crate::metrics;
+use crate::metrics::{self, Level};
 
 /// About a second of work for one worker: what waits longer would give up anyway.
 const QUEUE: usize = 64;
@@ -100,6 +100,15 @@ impl Passwords {
             queue,
             dummy: dummy.into(),
         })
+    }
+
+    /// How many wait.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        Level {
+            used: self.queue.len(),
+            capacity: QUEUE,
+        }
     }
 
     /// The hash to store for a password, as a PHC string.

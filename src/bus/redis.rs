@@ -37,6 +37,7 @@ use super::{Bus, BusDown, Channel, Neighbours, Sink};
 use crate::clock::Clock;
 use crate::failpoint::{self, Failpoint};
 use crate::lifecycle::Tasks;
+use crate::metrics::Level;
 
 /// fred's default of 32 loses messages in any burst. It makes nine queues of this size at once, of
 /// 0.8 KiB for each place: 6 MiB. The drain may pause for 100 ms at a node's best rate.
@@ -173,6 +174,10 @@ impl Bus for RedisBus {
 
     fn is_busy(&self) -> bool {
         self.link.queue.is_busy()
+    }
+
+    fn waiting(&self) -> Option<(Level, Level)> {
+        Some(self.link.queue.levels())
     }
 
     fn subscription_count(&self) -> usize {

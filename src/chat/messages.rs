@@ -18,6 +18,7 @@ use super::{answers, mentions};
 use crate::clock::Clock;
 use crate::error::AppError;
 use crate::lifecycle::Tasks;
+use crate::metrics::Level;
 use crate::store::{Direction, GroupCommit, HistoryPage, NewMessage, Store, Ticket};
 
 /// Direct conversations known to exist, so that only the first message to somebody looks.
@@ -81,6 +82,12 @@ impl Messages {
             clock,
             directs: Cache::new(DIRECTS_MAX),
         }
+    }
+
+    /// How many sends wait to be stored.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.commits.level()
     }
 
     /// Checks a send and queues it; `answer` is called once it is stored or refused, after an

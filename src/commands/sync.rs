@@ -10,6 +10,7 @@ mod plan;
 mod replay;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use rookery_protocol::command::Sync;
 use rookery_protocol::event::{ErrorDetail, ServerEvent};
@@ -17,6 +18,7 @@ use rookery_protocol::{CloseCode, ConversationId, ErrorCode, limits};
 
 use crate::error::AppError;
 use crate::gateway::{Gateway, Push, Seats, Session, recheck, take_seats};
+use crate::metrics;
 use crate::store::{FanoutMode, Membership, StoreError};
 
 /// Why a sync did not come to its end.
@@ -65,8 +67,10 @@ pub(super) fn handle(
     let tasks = gateway.tasks.clone();
     tasks.spawn("sync", async move {
         let reference = command.reference.clone();
+        let began = Instant::now();
         match run(&gateway, &session, command).await {
-            Ok(()) | Err(Stopped::Gone) => {}
+            Ok(()) => metrics::resume_seconds().record(began.elapsed()),
+            Err(Stopped::Gone) => {}
             Err(Stopped::Store(error)) => {
                 // What was replayed so far is in order; the rest has to be asked for anew, since
                 // conversations handed to this sync would stay silent.

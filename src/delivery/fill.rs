@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rookery_protocol::conversation::{Conversation, Member};
 use rookery_protocol::message::SystemNotice;
@@ -85,11 +85,13 @@ impl Fills {
         let mut pause = RETRY_MIN;
         loop {
             let turn = self.turns.acquire().await.ok()?;
+            let began = Instant::now();
             let read = read(parts.store.as_ref(), request).await;
             drop(turn);
             match read {
                 Ok(filled) => {
                     metrics::fills_total().filled.increment(1);
+                    metrics::fill_seconds().record(began.elapsed());
                     return Some(filled);
                 }
                 Err(error) => failed(&error),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rookery_protocol::{ConversationId, Seq};
 
 use super::Audience;
+use crate::metrics::Level;
 
 /// How long an entry waits for the one before it.
 pub(super) const HOLD: Duration = Duration::from_millis(100);
@@ -28,6 +29,13 @@ type Key = (Audience, ConversationId);
 pub(super) struct HeldBytes(Arc<AtomicUsize>);
 
 impl HeldBytes {
+    pub(super) fn level(&self) -> Level {
+        Level {
+            used: self.0.load(Ordering::Relaxed),
+            capacity: HELD_BYTES_MAX,
+        }
+    }
+
     fn take(&self, bytes: usize) -> bool {
         let before = self.0.fetch_add(bytes, Ordering::Relaxed);
         let fits = before + bytes <= HELD_BYTES_MAX;

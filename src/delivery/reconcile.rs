@@ -109,6 +109,9 @@ where
     async fn step(&mut self) -> Duration {
         let began = Instant::now();
         let looked = self.look().await;
+        if looked.is_ok() {
+            metrics::reconcile_look_seconds().record(began.elapsed());
+        }
         let looks = metrics::reconcile_looks_total();
         match looked {
             Ok(Looked::Found(found)) => {

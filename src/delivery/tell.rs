@@ -8,7 +8,7 @@ use rookery_protocol::event::{
     ConversationChanged, MemberChanged, MessageChanged, MessageNew, ServerEvent, Typing,
 };
 use rookery_protocol::message::{ChangeKind, Message, MessageStatus, SystemNotice};
-use rookery_protocol::{ConversationId, UserId, limits};
+use rookery_protocol::{ConversationId, Timestamp, UserId, limits};
 
 use super::fill::Filled;
 use super::{Audience, DeliveryParts, Path};
@@ -16,7 +16,7 @@ use crate::bus::BusPresence;
 use crate::failpoint::{self, Failpoint};
 use crate::gateway::{Lane, Positions, Registry, Session, SharedFrame, Verdict};
 use crate::presence::shown;
-use crate::store::{LogEntry, Membership};
+use crate::store::{Change, LogEntry, Membership};
 
 /// An entry and what its envelope said about it.
 #[derive(Clone)]
@@ -24,6 +24,18 @@ pub(super) struct Entry {
     pub(super) log: Arc<LogEntry>,
     /// The local socket that has it as its ack.
     pub(super) skip: Option<u64>,
+    /// When it was stored, or published where that is not known.
+    pub(super) at: Timestamp,
+}
+
+impl Entry {
+    pub(super) fn new(log: LogEntry, skip: Option<u64>, published_at: Timestamp) -> Self {
+        Self {
+            at: stored_at(&log).unwrap_or(published_at),
+            log: Arc::new(log),
+            skip,
+        }
+    }
 }
 
 /// What kept an entry from some of the sockets it was for.
@@ -33,6 +45,8 @@ pub(super) struct Kept {
     pub(super) hole: bool,
     /// A socket did not know that its user is a member.
     pub(super) stranger: bool,
+    /// A socket was told.
+    pub(super) told: bool,
 }
 
 /// Passes one entry on to those of a user's sockets for which it is the next.
@@ -67,6 +81,7 @@ pub(super) fn pass_on(
             Verdict::Unknown => kept.stranger = true,
         }
     }
+    kept.told = frame.told;
     kept
 }
 
@@ -74,25 +89,51 @@ pub(super) fn pass_on(
 type MakeEvent<'a> = Box<dyn Fn(bool) -> ServerEvent + 'a>;
 
 /// The frames of one entry, for all who see it; none for an entry that says nothing.
-pub(super) struct EntryFrame<'a>(Option<SharedFrame<MakeEvent<'a>>>);
+pub(super) struct EntryFrame<'a> {
+    frame: Option<SharedFrame<MakeEvent<'a>>>,
+    /// It was queued for somebody.
+    pub(super) told: bool,
+}
 
 impl<'a> EntryFrame<'a> {
     pub(super) fn of(entry: &'a LogEntry) -> Self {
         let message = match entry {
             LogEntry::Message(message) => message,
             LogEntry::Change(change) => &change.message,
-            LogEntry::Blank { .. } => return Self(None),
+            LogEntry::Blank { .. } => {
+                return Self {
+                    frame: None,
+                    told: false,
+                };
+            }
         };
         let event: MakeEvent<'a> = Box::new(move |own| event_of(entry, message, own));
-        Self(Some(SharedFrame::new(message.sender_id, event)))
+        Self {
+            frame: Some(SharedFrame::new(message.sender_id, event)),
+            told: false,
+        }
     }
 
     fn push_to(&mut self, session: &Session, path: Path) {
-        let frame = self.0.as_mut();
+        let frame = self.frame.as_mut();
         if let Some(frame) = frame.and_then(|f| f.for_viewer(session.user_id, session.format)) {
             session.outbox.push(frame);
             path.delivered().increment(1);
+            self.told = true;
         }
+    }
+}
+
+/// When an entry was stored, where it tells: for a reaction it does not.
+pub(super) fn stored_at(entry: &LogEntry) -> Option<Timestamp> {
+    match entry {
+        LogEntry::Message(message) => Some(message.created_at),
+        LogEntry::Change(Change { kind, message, .. }) => match kind {
+            ChangeKind::Edited => message.edited_at,
+            ChangeKind::Deleted => message.deleted_at,
+            ChangeKind::ReactionAdded | ChangeKind::ReactionRemoved => None,
+        },
+        LogEntry::Blank { .. } => None,
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use rookery_protocol::event::Typing;
 use rookery_protocol::message::MessageKind;
-use rookery_protocol::{ConversationId, Seq, UserId};
+use rookery_protocol::{ConversationId, Seq, Timestamp, UserId};
 use tokio::sync::mpsc;
 
 use self::filling::Filling;
@@ -40,7 +40,7 @@ pub(super) struct Worker {
 /// What the workers of a node share.
 #[derive(Clone)]
 pub(super) struct Shared {
-    held: HeldBytes,
+    pub(super) held: HeldBytes,
     fills: Fills,
 }
 
@@ -111,8 +111,8 @@ impl Worker {
     }
 
     fn news(&mut self, to: Audience, envelope: Envelope) {
-        let lag_ms = self.parts.clock.now().as_millis() - envelope.at.as_millis();
-        metrics::bus_lag_seconds().record(lag_ms.max(0) as f64 / 1_000.0);
+        let at = envelope.at;
+        let now = self.heard(at);
         let is_ours = envelope.origin == self.parts.node_id;
         let skip = envelope.skip.filter(|_| is_ours);
         match envelope.event {
@@ -120,8 +120,7 @@ impl Worker {
                 self.read(to, message.conversation_id, message.seq);
             }
             BusEvent::Entry { message } => {
-                let log = Arc::new(LogEntry::Message(message));
-                self.entry(to, Entry { log, skip });
+                self.entry(to, Entry::new(LogEntry::Message(message), skip, at), now);
             }
             BusEvent::Changed {
                 seq,
@@ -142,8 +141,7 @@ impl Worker {
                     kind,
                     message,
                 };
-                let log = Arc::new(LogEntry::Change(change));
-                self.entry(to, Entry { log, skip: None });
+                self.entry(to, Entry::new(LogEntry::Change(change), None, at), now);
             }
             BusEvent::Receipts { receipts } => {
                 receipts::receipts(&self.parts.registry, to, &receipts);
@@ -180,6 +178,14 @@ impl Worker {
             BusEvent::Blocked { by, blocked } => self.blocked(to, by, blocked),
             BusEvent::Presence(_) | BusEvent::Canary { .. } => {}
         }
+    }
+
+    /// Notes how long news took. Returns the time, which is read once for each.
+    fn heard(&self, published_at: Timestamp) -> Timestamp {
+        let now = self.parts.clock.now();
+        let lag_ms = now.as_millis() - published_at.as_millis();
+        metrics::bus_lag_seconds().record(lag_ms.max(0) as f64 / 1_000.0);
+        now
     }
 
     /// A user's own settings of a conversation changed.
@@ -221,7 +227,7 @@ impl Worker {
     }
 
     /// Passes an entry and those held behind it on to an audience's sockets.
-    fn entry(&mut self, to: Audience, entry: Entry) {
+    pub(super) fn entry(&mut self, to: Audience, entry: Entry, now: Timestamp) {
         let Some(id) = entry.log.conversation_id() else {
             return;
         };
@@ -229,6 +235,9 @@ impl Worker {
         while let Some(entry) = next.take() {
             let seq = entry.log.seq();
             let kept = self.pass_on(to, id, &entry);
+            if kept.told {
+                Path::Bus.took(now.as_millis() - entry.at.as_millis());
+            }
             if !kept.hole && !kept.stranger {
                 next = self.holds.take((to, id), seq.next());
                 continue;

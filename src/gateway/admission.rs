@@ -10,6 +10,7 @@ use dashmap::DashMap;
 
 use super::listener::Place;
 use super::rate_limit::TokenBucket;
+use crate::metrics::Level;
 
 /// Sockets whose client has yet to show who it is: they cost a descriptor each and nobody answers
 /// for them. More of them than show it within a second are no clients of ours.
@@ -65,6 +66,14 @@ pub struct Admission {
     by_address: DashMap<IpAddr, OfAddress>,
 }
 
+/// See [`Admission::levels`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdmissionLevels {
+    pub sockets: Level,
+    pub opening: Level,
+    pub strangers: Level,
+}
+
 /// The sockets of one address.
 #[derive(Debug, Default)]
 struct OfAddress {
@@ -117,6 +126,21 @@ impl Admission {
             })?;
         }
         Ok(permit)
+    }
+
+    /// How many sockets there are, how many of them are being opened, and how many have yet to show
+    /// who they are.
+    #[must_use]
+    pub fn levels(&self) -> AdmissionLevels {
+        let level = |count: &AtomicUsize, capacity| Level {
+            used: count.load(Ordering::Relaxed),
+            capacity,
+        };
+        AdmissionLevels {
+            sockets: level(&self.sockets, self.options.sockets),
+            opening: level(&self.opening, OPENING_MAX),
+            strangers: level(&self.strangers, STRANGERS_MAX),
+        }
     }
 
     /// Whether this node has all the sockets it may have.

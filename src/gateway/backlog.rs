@@ -4,6 +4,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::metrics::Level;
+
 /// Bytes are counted in steps of this size, so that readers that keep up, which are nearly all,
 /// never touch the number that all sockets share.
 const STEP: usize = 64 * 1024;
@@ -25,6 +27,14 @@ pub struct Backlog {
 pub(super) struct Share(usize);
 
 impl Backlog {
+    /// Its bytes, in whole steps.
+    pub(super) fn level(&self) -> Level {
+        Level {
+            used: self.steps.load(Ordering::Relaxed) * STEP,
+            capacity: STEPS_MAX * STEP,
+        }
+    }
+
     /// Notes that an outbox will hold so many bytes; false if that is more than the node can bear.
     pub(super) fn grow(&self, share: &mut Share, bytes: usize) -> bool {
         let steps = bytes / STEP;

@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt;
 
 use crate::lifecycle::Tasks;
+use crate::metrics::Level;
 
 /// A reconnect storm queues in the kernel instead of being refused (mio's default is 128).
 const BACKLOG: u32 = 4_096;
@@ -33,6 +34,30 @@ const BREATH: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug)]
 pub struct Place {
     _permit: Arc<OwnedSemaphorePermit>,
+}
+
+/// The places of a port's connections. Cloning shares them.
+#[derive(Clone, Debug)]
+pub struct Places {
+    free: Arc<Semaphore>,
+    count: usize,
+}
+
+impl Places {
+    /// So many connections may be open at once, those that became sockets included.
+    #[must_use]
+    pub fn new(count: usize) -> Self {
+        let free = Arc::new(Semaphore::new(count));
+        Self { free, count }
+    }
+
+    #[must_use]
+    pub fn level(&self) -> Level {
+        Level {
+            used: self.count - self.free.available_permits(),
+            capacity: self.count,
+        }
+    }
 }
 
 /// Binds an address for many connections.
@@ -56,18 +81,16 @@ pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 pub struct Listener {
     listener: TcpListener,
     router: Router,
-    connections: Arc<Semaphore>,
+    places: Places,
 }
 
 impl Listener {
-    /// `connections`: how many may be open at once, those that became sockets included.
     #[must_use]
-    pub fn new(listener: TcpListener, router: Router, connections: usize) -> Self {
-        let connections = Arc::new(Semaphore::new(connections));
+    pub fn new(listener: TcpListener, router: Router, places: Places) -> Self {
         Self {
             listener,
             router,
-            connections,
+            places,
         }
     }
 
@@ -93,7 +116,7 @@ impl Listener {
 
     fn serve(&self, stream: TcpStream, peer: SocketAddr, tasks: &Tasks) {
         // Dropped at once when there are too many: a descriptor must always be left.
-        let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&self.places.free).try_acquire_owned() else {
             return;
         };
         let place = Place {

@@ -23,6 +23,7 @@ use crate::commands;
 use crate::delivery::{Base, Behind, Path};
 use crate::error::AppError;
 use crate::failpoint::{self, Failpoint};
+use crate::metrics;
 
 /// How long a socket without credentials has to send its `auth`.
 const AUTH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -66,6 +67,7 @@ pub(super) async fn open(
     opening: Opening,
     permit: &mut Permit,
 ) -> Result<Arc<Session>, NotOpened> {
+    let began = Instant::now();
     let Opening {
         credentials,
         format,
@@ -113,6 +115,7 @@ pub(super) async fn open(
     match begin(gateway, &session, &access, resume, reference).await {
         Ok(()) => {
             permit.opened();
+            metrics::open_seconds().record(began.elapsed());
             tracing::debug!(user = %access.user_id, session = %access.session_id, %address, "socket open");
             Ok(session)
         }

@@ -10,7 +10,7 @@ use rookery_protocol::{CloseCode, SessionId, UserId};
 use super::backlog::Backlog;
 use super::rooms::Rooms;
 use super::session::Session;
-use crate::metrics;
+use crate::metrics::{self, Level};
 
 /// Steps in which a second's share of [`Registry::resume_all`] is closed.
 const RESUME_BATCHES: usize = 10;
@@ -67,6 +67,12 @@ impl Registry {
             self.sockets.fetch_sub(1, Ordering::Relaxed);
             metrics::sockets().decrement(1.0);
         }
+    }
+
+    /// The bytes that wait for readers, where more than a few wait for one.
+    #[must_use]
+    pub fn backlog_level(&self) -> Level {
+        self.backlog.level()
     }
 
     /// The sockets of one user.

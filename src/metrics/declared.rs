@@ -33,6 +33,8 @@ declare_metrics! {
     /// Edits, deletions and reactions asked for, over both ways in, by outcome; `unchanged`: it was
     /// so already.
     counter message_changes_total { result: stored | unchanged | refused | unavailable }
+    /// From accepting a WebSocket upgrade to queueing its `ready`.
+    histogram open_seconds []
     /// From reading the frame of a message to queueing its acknowledgement.
     histogram ack_seconds []
 
@@ -49,6 +51,12 @@ declare_metrics! {
     histogram marks_flush_seconds []
     /// Receipts published, each to one user or to those who watch a group.
     counter receipts_published_total []
+    /// Connections to the primary: lent out, or waiting to be.
+    gauge store_connections { state: used | idle }
+    /// Operations that wait for a connection.
+    gauge store_waiting []
+    /// Waiting for a connection. With SQLite: for the one that writes.
+    histogram store_wait_seconds []
     /// Waits for the database that were ended: for a connection, for the answer to a statement, or
     /// for a transaction.
     counter store_timeouts_total { waited_for: connection | statement | transaction }
@@ -66,6 +74,8 @@ declare_metrics! {
     /// Events not published, because too much waited (`full`), Redis was away (`down`) or did not
     /// confirm them in time (`failed`); reconciliation finds them.
     counter bus_publish_dropped_total { reason: full | down | failed }
+    /// From handing a batch of events to Redis to its confirmation.
+    histogram bus_publish_seconds []
     /// Events that wait to be published.
     gauge bus_publish_queue []
     /// Bytes of the events that wait to be published.
@@ -102,10 +112,17 @@ declare_metrics! {
     /// Entries passed on to sockets, by what brought them: news, the fill of a hole,
     /// reconciliation, or a device that resumed.
     counter delivered_total { path: bus | fill | reconcile | resume }
+    /// From storing an entry to queueing it for the sockets of this node, once an entry and node, by
+    /// what brought it; clocks of two nodes are compared. Reactions count from their publication.
+    histogram delivery_seconds { path: bus | fill | reconcile }
+    /// From a device's `sync` to the `sync.done` that ends it.
+    histogram resume_seconds []
     /// Gaps seen in a conversation's order.
     counter holes_total []
     /// Reads of the store to close a gap.
     counter fills_total { result: filled | failed }
+    /// Reading the store once to close a gap.
+    histogram fill_seconds []
     /// Entries that only the journal brought; near 0 in a healthy cluster.
     counter reconcile_found_total []
     /// Since everything committed until then had been told by the journal.
@@ -115,6 +132,8 @@ declare_metrics! {
     counter forced_resumes_total { reason: set_back | blind }
     /// Looks at the journal.
     counter reconcile_looks_total { result: ok | failed }
+    /// Looking into the journal once, with the time that news under way is given.
+    histogram reconcile_look_seconds []
     /// Typing events that were not published, since the bus was busy.
     counter typing_shed_total []
     /// Frames left out because their reader has too much to read already: typing first
@@ -154,6 +173,24 @@ declare_metrics! {
     /// From reading a REST request to having its answer.
     histogram http_request_seconds (route)
 
+    /// How much is used of what is bounded, each beside its `rookery_capacity`. `sockets`: of
+    /// `limits.sockets`; `connections`: of the public port, sockets among them; `opening`: sockets
+    /// being opened; `strangers`: sockets that have yet to show who they are; `database`: connections
+    /// of `DATABASE_POOL_MAX`; `sends`: messages that wait to be stored, and `detours`: behind a
+    /// conversation that somebody else holds; `publish`, `publish_bytes`: events that wait for Redis;
+    /// `delivery`: what was heard and waits for the busiest worker; `held_bytes`: entries kept behind
+    /// a gap; `outbox_bytes`: what waits for slow readers; `passwords`: those that wait to be hashed.
+    gauge used {
+        resource: sockets | connections | opening | strangers | database | sends | detours | publish
+            | publish_bytes | delivery | held_bytes | outbox_bytes | passwords
+    }
+    /// How much there may be of each `rookery_used`.
+    gauge capacity {
+        resource: sockets | connections | opening | strangers | database | sends | detours | publish
+            | publish_bytes | delivery | held_bytes | outbox_bytes | passwords
+    }
+    /// 1 while it does not answer this node; never for a Redis that is not configured.
+    gauge away { service: redis | database }
     /// 1 while Redis or the database is away.
     gauge degraded []
     /// 1 while this node drains.

@@ -6,7 +6,7 @@ use std::fs;
 
 use super::declare::{Kind, Metric};
 
-const fn metric(name: &'static str, kind: Kind, doc: &'static [&'static str]) -> Metric {
+pub(super) const fn metric(name: &'static str, kind: Kind, doc: &'static [&'static str]) -> Metric {
     Metric {
         name,
         kind,
@@ -38,8 +38,18 @@ const MAX_FDS: Metric = metric(
     &["Files and sockets that may be open."],
 );
 const THREADS: Metric = metric("process_threads", Kind::Gauge, &["Threads."]);
+const VIRTUAL: Metric = metric(
+    "process_virtual_memory_bytes",
+    Kind::Gauge,
+    &["Address space in use."],
+);
+const START: Metric = metric(
+    "process_start_time_seconds",
+    Kind::Gauge,
+    &["When the process started, in seconds since 1970."],
+);
 
-pub(super) const DECLARED: &[Metric] = &[CPU, RSS, OPEN_FDS, MAX_FDS, THREADS];
+pub(super) const DECLARED: &[Metric] = &[CPU, RSS, VIRTUAL, OPEN_FDS, MAX_FDS, THREADS, START];
 
 /// The unit of times in `/proc/self/stat`; 100 on every Linux that has not been rebuilt for it.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -51,7 +61,8 @@ pub(super) fn render_into(text: &mut String) {
     let fields: Vec<&str> = stat
         .rsplit_once(')')
         .map_or(Vec::new(), |(_, rest)| rest.split_whitespace().collect());
-    // Numbered from the third field on in proc(5): utime 14, stime 15, num_threads 20.
+    // Numbered from the third field on in proc(5): utime 14, stime 15, num_threads 20,
+    // starttime 22, vsize 23.
     let field = |number: usize| {
         fields
             .get(number - 3)
@@ -60,12 +71,23 @@ pub(super) fn render_into(text: &mut String) {
     let ticks = field(14).zip(field(15)).map(|(user, kernel)| user + kernel);
     append(text, &CPU, ticks.map(|ticks| ticks / TICKS_PER_SECOND));
     append(text, &RSS, resident_bytes());
+    append(text, &VIRTUAL, field(23));
     append(text, &OPEN_FDS, open_files());
     append(text, &MAX_FDS, max_open_files());
     append(text, &THREADS, field(20));
+    let since_boot = field(22).map(|ticks| ticks / TICKS_PER_SECOND);
+    let started = booted_at().zip(since_boot);
+    append(text, &START, started.map(|(boot, since)| boot + since));
 }
 
-fn append(text: &mut String, metric: &Metric, value: Option<f64>) {
+/// When the machine started, in seconds since 1970.
+fn booted_at() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let line = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
+    line.trim().parse().ok()
+}
+
+pub(super) fn append(text: &mut String, metric: &Metric, value: Option<f64>) {
     let Some(value) = value else { return };
     let (name, kind, help) = (metric.name, metric.kind.as_str(), metric.help());
     let _ = write!(

@@ -163,6 +163,12 @@ impl NodeStatus {
         metrics::users().set(number(&self.users));
         metrics::bus_subscriptions().set(number(&self.subscriptions));
         metrics::bus_connected().set(truth(self.in_step.get()));
+        let away = metrics::away();
+        let redis_away = self.cluster && !self.redis_up.get();
+        away.redis.set(truth(self.started.get() && redis_away));
+        let database_away = !self.database_up.get();
+        away.database
+            .set(truth(self.started.get() && database_away));
         metrics::degraded().set(truth(self.is_degraded()));
         metrics::draining().set(truth(self.draining.get()));
     }

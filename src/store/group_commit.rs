@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::{NewMessage, Outcome, Refusal, Store, StoreError, Stored, Wait};
 use crate::clock::Clock;
 use crate::lifecycle::Tasks;
-use crate::metrics;
+use crate::metrics::{self, Level};
 
 /// Sends that may wait for the lane. At 15,000 a second this is half a second of work; a submitter
 /// beyond it waits, which stops its socket from being read.
@@ -95,8 +95,15 @@ impl<R: Send + 'static> GroupCommit<R> {
             behind: 0,
             ended,
         };
+        metrics::capacity().detours.set(DETOUR_QUEUE as f64);
         tasks.spawn_vital("group-commit", lane.run(waiting, detours_ended));
         (Self { queue }, outcomes)
+    }
+
+    /// How many sends wait for the lane.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        Level::of_queue(&self.queue)
     }
 
     /// Queues a send; waits while the queue is full. `Err` gives it back when the lane has ended.
@@ -159,6 +166,7 @@ impl<R: Send + 'static> Lane<R> {
                 Some(behind) => {
                     behind.push(ticket);
                     self.behind += 1;
+                    self.show_behind();
                 }
             }
         }
@@ -180,6 +188,10 @@ impl<R: Send + 'static> Lane<R> {
             self.detours.insert(id, Vec::new());
             self.start_detour(id, tickets);
         }
+    }
+
+    fn show_behind(&self) {
+        metrics::used().detours.set(self.behind as f64);
     }
 
     fn start_detour(&self, id: ConversationId, mut tickets: Vec<Ticket<R>>) {
@@ -207,6 +219,7 @@ impl<R: Send + 'static> Lane<R> {
         };
         let tickets = std::mem::take(behind);
         self.behind -= tickets.len();
+        self.show_behind();
         if tickets.is_empty() {
             self.detours.remove(&id);
         } else {

@@ -535,3 +535,13 @@ pub enum JournalRow {
         session_ids: Vec<SessionId>,
     },
 }
+
+/// Connections of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// Lent out.
+    pub used: usize,
+    /// Open, and nobody's.
+    pub idle: usize,
+    pub max: usize,
+}

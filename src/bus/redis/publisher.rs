@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use fred::clients::Pipeline;
@@ -10,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::bus::Channel;
 use crate::lifecycle::Tasks;
-use crate::metrics;
+use crate::metrics::{self, Level};
 
 /// Publications that may wait: two seconds of a node's best rate. Beyond it they are dropped and
 /// repaired from the store.
@@ -95,6 +96,15 @@ impl Queue {
         self.count() > COUNT_MAX / 2 || self.bytes() > BYTES_MAX / 2
     }
 
+    /// Of publications and of their bytes.
+    pub(super) fn levels(&self) -> (Level, Level) {
+        let level = |used, capacity| Level { used, capacity };
+        (
+            level(self.count(), COUNT_MAX),
+            level(self.bytes(), BYTES_MAX),
+        )
+    }
+
     pub(super) fn count(&self) -> usize {
         COUNT_MAX + CANARY_ROOM - self.sender.capacity()
     }
@@ -144,7 +154,11 @@ impl Waiting {
                 }
             }
             if client.is_connected() {
+                let began = Instant::now();
                 let sent = send(client, pipeline, count).await;
+                if sent.is_ok() {
+                    metrics::bus_publish_seconds().record(began.elapsed());
+                }
                 self.note(sent, news);
             } else {
                 let down = &metrics::bus_publish_dropped_total().down;

@@ -7,7 +7,7 @@ use rookery_protocol::{ConversationId, Seq, UserId};
 
 use super::Worker;
 use crate::delivery::fill::{Filled, Lack, Request};
-use crate::delivery::tell::{EntryFrame, fill_session};
+use crate::delivery::tell::{EntryFrame, fill_session, stored_at};
 use crate::delivery::{Audience, Behind, Work, seats};
 use crate::gateway::Session;
 use crate::store::{FanoutMode, Membership};
@@ -127,6 +127,12 @@ impl Worker {
         let rooms = &self.parts.registry.rooms;
         let lowest = rooms.seats(id, |seats| lowest_position(seats, id));
         self.release((Audience::Room, id), lowest.flatten());
+        let now = self.parts.clock.now().as_millis();
+        for (entry, frame) in filled.entries.iter().zip(&frames) {
+            if let (true, Some(at)) = (frame.told, stored_at(entry)) {
+                filled.path.took(now - at.as_millis());
+            }
+        }
         drop(frames);
         // What is left to do and what was asked for meanwhile are read as one: otherwise, who is far
         // behind would keep the others waiting for as long as that takes.
@@ -175,7 +181,8 @@ impl Worker {
         };
         self.holds.passed(key, lowest);
         if let Some(entry) = self.holds.take(key, lowest.next()) {
-            self.entry(key.0, entry);
+            let now = self.parts.clock.now();
+            self.entry(key.0, entry, now);
         }
         self.holds.renew(key);
     }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::PostgresStore;
 use crate::store::sql::journal::{Gathering, PAGE_ROWS, is_stale};
-use crate::store::{JournalPage, JournalPosition, JournalStore, Result, StoreError};
+use crate::store::{Connections, JournalPage, JournalPosition, JournalStore, Result, StoreError};
 
 // dialect: the clock.
 pub(super) const INSERT: &str = "insert into journal (kind, payload, at) \
@@ -224,6 +224,16 @@ impl JournalStore for PostgresStore {
     async fn ping(&self) -> Result<()> {
         sqlx::query("select 1").execute(self.reader()).await?;
         Ok(())
+    }
+
+    fn connections(&self) -> Connections {
+        let pool = &self.primary.pool;
+        let (all, idle) = (pool.size() as usize, pool.num_idle());
+        Connections {
+            used: all.saturating_sub(idle),
+            idle,
+            max: pool.options().get_max_connections() as usize,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::SqliteStore;
 use crate::store::sql::journal::{Gathering, PAGE_ROWS, is_stale};
-use crate::store::{JournalPage, JournalPosition, JournalStore, Result};
+use crate::store::{Connections, JournalPage, JournalPosition, JournalStore, Result};
 
 // dialect: the clock.
 macro_rules! now {
@@ -94,5 +94,19 @@ impl JournalStore for SqliteStore {
     async fn ping(&self) -> Result<()> {
         sqlx::query("select 1").execute(self.reader()).await?;
         Ok(())
+    }
+
+    fn connections(&self) -> Connections {
+        let pools = [&self.writer, &self.readers];
+        let all: usize = pools.iter().map(|pool| pool.size() as usize).sum();
+        let idle = pools.iter().map(|pool| pool.num_idle()).sum();
+        let max = pools
+            .iter()
+            .map(|pool| pool.options().get_max_connections() as usize);
+        Connections {
+            used: all.saturating_sub(idle),
+            idle,
+            max: max.sum(),
+        }
     }
 }

@@ -10,6 +10,7 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use sqlx::{Executor, Sqlite};
 
 use crate::store::Result;
+use crate::store::waiting::Waiting;
 
 /// Rolled back when it is dropped before its commit.
 #[derive(Debug)]
@@ -23,9 +24,12 @@ const HELD: &str = "the connection is there until the transaction is dropped";
 impl Tx {
     /// Waits for the writer. Only within [`crate::store::sql::detached`].
     pub(super) async fn begin(writer: &SqlitePool) -> Result<Self> {
+        let waiting = Waiting::begin();
+        let connection = writer.acquire().await?;
+        waiting.succeeded();
         // From here on it is dropped with a rollback, whether or not it has begun.
         let mut tx = Self {
-            connection: Some(writer.acquire().await?),
+            connection: Some(connection),
             is_over: false,
         };
         // dialect: a transaction that begins by reading could not become a writing one when
