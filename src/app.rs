@@ -1,9 +1,11 @@
 //! The composition root: builds every stage of a node from the configuration, starts it, and takes
 //! it down again in order. Nothing else knows how the stages are put together.
 
+mod address;
 mod banner;
 mod fullness;
 mod presence;
+mod servers;
 mod watch;
 
 use std::process::ExitCode;
@@ -13,8 +15,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use axum::Router;
 use axum::routing::get;
-use tokio::net::TcpListener;
 
+use self::address::Address;
 use crate::auth::{Auth, AuthOptions};
 use crate::bus::{Bus, MemoryBus, Neighbours, RedisBus, RedisOptions, Subscriptions};
 use crate::chat::accounts::Accounts;
@@ -25,13 +27,14 @@ use crate::chat::receipts::Receipts;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::{BaseLoader, Delivery, DeliveryParts, Epoch, Outset};
+use crate::exit::{Exit, Failure};
 use crate::gateway::{self, Admission, AdmissionOptions, Gateway, GatewayOptions, GatewayParts};
 use crate::gateway::{Listener, Places, Registry};
 use crate::lifecycle::{Signals, Tasks, signals};
 use crate::ops::NodeStatus;
 use crate::presence::Presence;
 use crate::rest::RestState;
-use crate::store::{self, SingleNode, Store, StoreOptions};
+use crate::store::{self, SingleNode, Store, StoreError, StoreOptions};
 use crate::{descriptors, metrics, ops, rest, web};
 
 /// How the command line wants a node to run.
@@ -47,8 +50,6 @@ const BUS_PATIENCE: Duration = Duration::from_secs(5);
 const JOURNAL_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the tasks of a node that has yet to serve anybody may take to end.
 const START_STOP: Duration = Duration::from_secs(1);
-/// The exit code of a node that a second signal or the time-out ended before its drain was over.
-const UNFINISHED: u8 = 3;
 /// Connections to the operations port: a few who scrape and probe.
 const OPS_CONNECTIONS: usize = 64;
 /// A node without a load balancer has nobody to wait for when it stops.
@@ -75,7 +76,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<ExitCode> {
         None => {
             tracing::info!("stopped while starting");
             tasks.stop(START_STOP).await;
-            return Ok(ExitCode::SUCCESS);
+            return Ok(Exit::Done.into());
         }
     };
     banner::show(&config);
@@ -91,7 +92,9 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// The database does not answer, or its schema is of another release.
 pub async fn migrate(config: Config) -> anyhow::Result<()> {
-    store::migrate(&store_options(&config)).await?;
+    servers::wait_for_postgres(&config).await?;
+    let migrated = store::migrate(&store_options(&config)).await;
+    migrated.map_err(Failure::from)?;
     tracing::info!("the schema is up to date");
     Ok(())
 }
@@ -108,10 +111,17 @@ struct Node {
 impl Node {
     async fn start(config: &Config, options: Options, tasks: Tasks) -> anyhow::Result<Self> {
         // Addresses first: whoever cannot have them has changed nothing yet.
-        let public = listen(config.http.listen_addr, "LISTEN_ADDR")?;
-        let ops_port = listen(config.http.ops_addr, "OPS_ADDR")?;
+        let public = Address::reserve(config.http.listen_addr, "LISTEN_ADDR")?;
+        let ops_port = Address::reserve(config.http.ops_addr, "OPS_ADDR")?;
         let handle = metrics::install();
         metrics::spawn_upkeep(&tasks, handle.clone());
+        // Probes are answered while servers are waited for, and while the schema is migrated.
+        let status = Arc::new(NodeStatus::new(&config.node.id, config.redis.url.is_some()));
+        let ops_router = ops::router(Arc::clone(&status), handle);
+        let ops_listener =
+            Listener::new(ops_port.listen()?, ops_router, Places::new(OPS_CONNECTIONS));
+        tasks.spawn_vital("ops-port", ops_listener.run(tasks.clone()));
+        servers::wait_for_all(config).await?;
         let (store, alone) = open_store(config, options).await?;
         let clock = Clock::system();
         let auth = auth(config, &store, &clock, &tasks)?;
@@ -120,10 +130,6 @@ impl Node {
         auth.load_revocations().await?;
         let rest = rest_state(config, &path);
 
-        let status = Arc::new(NodeStatus::new(&config.node.id, config.redis.url.is_some()));
-        let ops_router = ops::router(Arc::clone(&status), handle);
-        let ops_listener = Listener::new(ops_port, ops_router, Places::new(OPS_CONNECTIONS));
-        tasks.spawn_vital("ops-port", ops_listener.run(tasks.clone()));
         let pool_max = config.database.pool_max as usize;
         let places = descriptors::connections(config.limits.sockets, pool_max);
         let places = Places::new(places);
@@ -136,7 +142,7 @@ impl Node {
         tasks.spawn_vital("watch", watch);
         wait_for(path.bus.as_ref(), path.presence.as_ref()).await;
         let router = public_router(path.gateway.clone(), rest, Arc::clone(&status));
-        let listener = Listener::new(public, router, places);
+        let listener = Listener::new(public.listen()?, router, places);
         tasks.spawn_vital("public-port", listener.run(tasks.clone()));
         status.started.set(true);
         Ok(Self {
@@ -172,9 +178,9 @@ impl Node {
             self.tasks.stop(Duration::ZERO).await;
         }
         match (self.tasks.crashed(), finished) {
-            (true, _) => ExitCode::FAILURE,
-            (false, true) => ExitCode::SUCCESS,
-            (false, false) => ExitCode::from(UNFINISHED),
+            (true, _) => Exit::Failed.into(),
+            (false, true) => Exit::Done.into(),
+            (false, false) => Exit::Unfinished.into(),
         }
     }
 
@@ -281,24 +287,28 @@ impl MessagePath {
 async fn open_store(
     config: &Config,
     options: Options,
-) -> anyhow::Result<(Arc<dyn Store>, Option<SingleNode>)> {
+) -> Result<(Arc<dyn Store>, Option<SingleNode>), Failure> {
     let store_options = store_options(config);
+    let failed = |error: StoreError| Failure::from(error);
     let alone = if config.redis.url.is_some() {
         None
     } else {
-        Some(SingleNode::claim(&store_options).await?)
+        Some(SingleNode::claim(&store_options).await.map_err(failed)?)
     };
     if options.migrate {
-        store::migrate(&store_options).await?;
+        store::migrate(&store_options).await.map_err(failed)?;
     } else {
-        let pending = store::pending(&store_options).await?;
-        anyhow::ensure!(
-            pending.is_empty(),
-            "the schema lacks {}: run `rookery migrate`, or start without --no-migrate",
-            pending.join(", ")
-        );
+        let pending = store::pending(&store_options).await.map_err(failed)?;
+        if !pending.is_empty() {
+            let pending = pending.join(", ");
+            let why = format!(
+                "the schema lacks {pending}: run `rookery migrate`, or start without --no-migrate"
+            );
+            return Err(Failure::new(Exit::Schema, why));
+        }
     }
-    Ok((store::connect(&store_options).await?, alone))
+    let store = store::connect(&store_options).await.map_err(failed)?;
+    Ok((store, alone))
 }
 
 fn store_options(config: &Config) -> StoreOptions {
@@ -432,9 +442,4 @@ fn gateway_options(config: &Config) -> GatewayOptions {
         allowed_origins: config.http.allowed_origins.clone(),
         trusted_proxies: config.http.trusted_proxies.clone(),
     }
-}
-
-fn listen(address: std::net::SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
-    gateway::bind(address)
-        .with_context(|| format!("cannot listen on {address}; set {setting} to another address"))
 }

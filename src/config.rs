@@ -22,6 +22,7 @@ mod rates;
 mod redis;
 mod secret;
 mod sources;
+mod start;
 #[cfg(test)]
 mod tests;
 
@@ -43,6 +44,7 @@ pub use rates::RatesConfig;
 pub use redis::RedisConfig;
 pub use secret::Secret;
 pub use sources::Environment;
+pub use start::StartConfig;
 
 use sources::{Problem, Sources};
 
@@ -56,12 +58,13 @@ pub struct Config {
     pub limits: LimitsConfig,
     pub rates: RatesConfig,
     pub fanout: FanoutConfig,
+    pub start: StartConfig,
     pub drain: DrainConfig,
     pub log: LogConfig,
     pub node: NodeConfig,
 }
 
-const SECTIONS: [&[Key]; 10] = [
+const SECTIONS: [&[Key]; 11] = [
     &database::KEYS,
     &redis::KEYS,
     &http::KEYS,
@@ -69,6 +72,7 @@ const SECTIONS: [&[Key]; 10] = [
     &limits::KEYS,
     &rates::KEYS,
     &fanout::KEYS,
+    &start::KEYS,
     &drain::KEYS,
     &log::KEYS,
     &node::KEYS,
@@ -125,6 +129,7 @@ impl Config {
         let limits = keep(problems, LimitsConfig::read(sources));
         let rates = keep(problems, RatesConfig::read(sources));
         let fanout = keep(problems, FanoutConfig::read(sources));
+        let start = keep(problems, StartConfig::read(sources));
         let drain = keep(problems, DrainConfig::read(sources));
         let log = keep(problems, LogConfig::read(sources));
         problems.extend(worker_threads(env));
@@ -138,6 +143,7 @@ impl Config {
             limits: limits?,
             rates: rates?,
             fanout: fanout?,
+            start: start?,
             drain: drain?,
             log: log?,
             node,
@@ -218,6 +224,7 @@ impl Config {
         values.extend(self.limits.values());
         values.extend(self.rates.values());
         values.extend(self.fanout.values());
+        values.extend(self.start.values());
         values.extend(self.drain.values());
         values.extend(self.log.values());
         values.extend(self.node.values());

@@ -39,7 +39,7 @@ pub use drain::drain;
 pub use echo::echo;
 pub use frame::{Frame, SharedFrame};
 pub(crate) use group_online::tell_one as tell_group_online;
-pub use listener::{Listener, Places, bind};
+pub use listener::{Listener, Places, listen, reserve};
 pub(crate) use open::{Seats, give_up_seat, noted, take_seats};
 pub use outbox::{Lane, Outbox, Push};
 pub use positions::{Positions, Verdict};

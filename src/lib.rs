@@ -21,6 +21,7 @@ pub mod config;
 pub mod delivery;
 pub mod descriptors;
 pub mod error;
+pub mod exit;
 pub mod failpoint;
 pub mod gateway;
 pub mod healthcheck;

@@ -1,5 +1,4 @@
-//! The `rookery` program. Exit codes: 0 done, 1 something failed while running, 2 the
-//! configuration (or the command line) cannot work, 3 stopped before everything was finished.
+//! The `rookery` program. Its exit codes are those of [`Exit`].
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use rookery::app;
 use rookery::config::{Config, Environment};
+use rookery::exit::{self, Exit};
 use rookery::{descriptors, failpoint, healthcheck, telemetry};
 
 /// Its settings are compiled in, see `.cargo/config.toml`.
@@ -18,9 +18,6 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// How long calls that block a thread may take when all else has ended.
 const LAST_CALLS: Duration = Duration::from_secs(1);
-
-/// The configuration cannot work.
-const REFUSED: u8 = 2;
 
 /// A self-hosted chat server that scales out.
 ///
@@ -43,8 +40,10 @@ enum Command {
     /// The first signal drains: clients are told when to come back, and are sent elsewhere in small
     /// batches. A second signal, or drain.timeout_seconds, ends the process at once.
     ///
-    /// Exit codes: 0 stopped with everything finished; 1 it failed; 2 the configuration cannot work;
-    /// 3 ended before the drain was over.
+    /// Exit codes: 0 stopped with everything finished; 1 it failed; 2 the configuration cannot work,
+    /// trying again does not help; 3 ended before the drain was over; 4 PostgreSQL or Redis did not
+    /// answer within start.timeout_seconds; 5 the schema lacks migrations, or is of a newer version;
+    /// 6 another process has the address or the database.
     Serve(ServeArgs),
     /// Bring the database's schema up to date, then exit.
     Migrate(ConfigArgs),
@@ -130,7 +129,7 @@ where
     };
     outcome.unwrap_or_else(|error| {
         tracing::error!("{error:#}");
-        ExitCode::FAILURE
+        exit::of(&error).into()
     })
 }
 
@@ -166,5 +165,5 @@ fn check_health(args: &HealthcheckArgs) -> ExitCode {
 
 fn refuse(error: &dyn std::error::Error) -> ExitCode {
     eprintln!("rookery: {error}");
-    ExitCode::from(REFUSED)
+    Exit::Refused.into()
 }

@@ -73,6 +73,12 @@ pub enum StoreError {
     /// Migrations cannot be applied, or the schema is of another release.
     #[error("{0}")]
     Schema(String),
+    /// It belongs to one node at a time, and another one has it.
+    #[error(
+        "another node uses this database; set REDIS_URL for all nodes of a cluster, with a \
+         postgres:// DATABASE_URL, or stop the other node"
+    )]
+    InUse,
 }
 
 pub type Result<T> = std::result::Result<T, StoreError>;
@@ -414,6 +420,27 @@ impl StoreOptions {
     pub fn is_postgres(&self) -> bool {
         self.url.starts_with("postgres://") || self.url.starts_with("postgresql://")
     }
+}
+
+/// Asks whether the database can be used now; a file always can.
+///
+/// # Errors
+/// [`StoreError::Unavailable`] if it may be worth asking again: nobody answers, the server is
+/// starting, is full or is a standby.
+pub async fn knock(options: &StoreOptions) -> Result<()> {
+    if options.is_postgres() {
+        postgres::knock(options).await
+    } else {
+        Ok(())
+    }
+}
+
+/// Where PostgreSQL is, without anything secret.
+///
+/// # Errors
+/// The URL cannot be read.
+pub fn address(options: &StoreOptions) -> Result<String> {
+    postgres::address(options)
 }
 
 /// Connects to the database the URL names. Runs no migrations.

@@ -24,11 +24,36 @@ impl RedisConfig {
         })
     }
 
+    /// The servers that the URL names, `host:port`, without anything secret.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let url = self.url.as_ref().map(Secret::expose).unwrap_or_default();
+        let Ok(url) = url::Url::parse(url) else {
+            return String::new();
+        };
+        let port = if url.scheme().ends_with("-sentinel") {
+            SENTINEL_PORT
+        } else {
+            PORT
+        };
+        let first = format!(
+            "{}:{}",
+            url.host_str().unwrap_or_default(),
+            url.port().unwrap_or(port)
+        );
+        let others = url.query_pairs().filter(|(name, _)| name == "node");
+        others.fold(first, |all, (_, node)| format!("{all}, {node}"))
+    }
+
     /// In the order of [`KEYS`].
     pub(super) fn values(&self) -> [Value; 1] {
         [json!(self.url.as_ref().map(|url| redact_url(url.expose())))]
     }
 }
+
+/// Where a server, and where a sentinel, is found unless its URL says otherwise.
+const PORT: u16 = 6379;
+const SENTINEL_PORT: u16 = 26379;
 
 const SCHEMES: [&str; 4] = ["redis", "rediss", "redis-sentinel", "rediss-sentinel"];
 
@@ -86,4 +111,26 @@ fn check_sentinels(url: &url::Url) -> Result<()> {
             .to_owned());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_shown_without_secrets() {
+        for (url, shown) in [
+            ("redis://:hush@r", "r:6379"),
+            ("rediss://a:hush@r:1/2", "r:1"),
+            (
+                "redis-sentinel://:hush@s1?node=s2:2&sentinelServiceName=m&sentinelPassword=hush",
+                "s1:26379, s2:2",
+            ),
+        ] {
+            let config = RedisConfig {
+                url: Some(Secret::new(url)),
+            };
+            assert_eq!(config.address(), shown);
+        }
+    }
 }

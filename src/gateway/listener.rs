@@ -60,11 +60,11 @@ impl Places {
     }
 }
 
-/// Binds an address for many connections.
+/// Takes an address. Nobody can connect to it before [`listen`].
 ///
 /// # Errors
 /// The address is in use or not this machine's.
-pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+pub fn reserve(address: SocketAddr) -> std::io::Result<TcpSocket> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()?
     } else {
@@ -74,6 +74,14 @@ pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     // Accepted connections inherit it.
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(address)?;
+    Ok(socket)
+}
+
+/// Lets many connect to a reserved address.
+///
+/// # Errors
+/// Somebody else listens there who reserved it at the same time.
+pub fn listen(socket: TcpSocket) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 

@@ -5,7 +5,7 @@
 //! them needs, so a binary works with a schema one release newer than itself (a rolling update),
 //! and refuses one that is newer still.
 
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection};
@@ -46,17 +46,31 @@ pub async fn migrate(options: &StoreOptions) -> Result<()> {
             .run_direct(None, &mut connection, false)
             .await;
         connection.close().await?;
-        migrated.map_err(|error| StoreError::Schema(error.to_string()))
+        migrated.map_err(failed)
     } else {
         let mut connection = connect_sqlite(options).await?;
         // dialect: the migrator has no lock for SQLite; a writing transaction around it is one.
         let mut tx = connection.begin_with("begin immediate").await?;
         check_release(sqlite_release(&mut tx).await?)?;
         let migrated = sqlite_migrations().run_direct(None, &mut *tx, false).await;
-        migrated.map_err(|error| StoreError::Schema(error.to_string()))?;
+        migrated.map_err(failed)?;
         tx.commit().await?;
         connection.close().await?;
         Ok(())
+    }
+}
+
+/// A database that went away meanwhile is no fault of the schema.
+fn failed(error: MigrateError) -> StoreError {
+    let text = error.to_string();
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+            match StoreError::from(error) {
+                StoreError::Unavailable(_) => StoreError::Unavailable(text),
+                _ => StoreError::Schema(text),
+            }
+        }
+        _ => StoreError::Schema(text),
     }
 }
 

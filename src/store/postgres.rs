@@ -4,6 +4,7 @@ mod blocks;
 mod conversations;
 mod groups;
 mod journal;
+mod knock;
 mod messages;
 mod presence;
 mod primary;
@@ -25,6 +26,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Connection, Executor};
 use uuid::Uuid;
 
+pub(super) use self::knock::{address, knock};
 use self::primary::{Primary, Tx};
 use self::reach::Reach;
 use self::turns::Turns;

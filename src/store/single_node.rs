@@ -49,7 +49,7 @@ impl SingleNode {
             .await
             .map_err(unavailable)?;
         if !free {
-            return Err(taken());
+            return Err(StoreError::InUse);
         }
         Ok(Self::Postgres(Box::new(connection)))
     }
@@ -63,15 +63,7 @@ impl SingleNode {
         let path = format!("{path}.lock");
         let file = File::create(&path)
             .map_err(|error| StoreError::Unavailable(format!("cannot make {path}: {error}")))?;
-        file.try_lock().map_err(|_| taken())?;
+        file.try_lock().map_err(|_| StoreError::InUse)?;
         Ok(Self::Sqlite(file))
     }
-}
-
-fn taken() -> StoreError {
-    StoreError::Schema(
-        "another node uses this database; set REDIS_URL for all nodes of a cluster, with a \
-         postgres:// DATABASE_URL, or stop the other node"
-            .into(),
-    )
 }

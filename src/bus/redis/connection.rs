@@ -21,6 +21,8 @@ const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(3);
 const COMMANDS: usize = 1_024;
 /// A Redis that takes longer to say what it is counts as silent.
 const IDENTITY_TIMEOUT: Duration = Duration::from_secs(1);
+/// For all of a knock: with sentinels there are several to ask.
+const KNOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// First and longest pause between two attempts to connect.
 const PAUSE_MIN_MS: u32 = 50;
 const PAUSE_MAX_MS: u32 = 1_000;
@@ -81,6 +83,57 @@ pub(crate) async fn keep(client: Client, tasks: Tasks) {
             () = tasks.stopping().cancelled() => return,
         }
         tokio::time::sleep(RESTART_PAUSE).await;
+    }
+}
+
+/// Why a Redis cannot be used.
+#[derive(Debug)]
+pub(crate) struct NoEntry {
+    /// Asking again may help.
+    pub(crate) passes: bool,
+    pub(crate) why: String,
+}
+
+impl From<Error> for NoEntry {
+    fn from(error: Error) -> Self {
+        let why = error.details().to_owned();
+        match error.kind() {
+            // Its text may quote the URL, and with it the password.
+            ErrorKind::Config | ErrorKind::Url => Self {
+                passes: false,
+                why: "the URL cannot be used".to_owned(),
+            },
+            kind => Self {
+                passes: *kind != ErrorKind::Auth
+                    && !why.starts_with("NOPERM")
+                    && !why.contains("DB index is out of range"),
+                why,
+            },
+        }
+    }
+}
+
+/// Asks whether Redis can be used now, on a connection of its own.
+pub(crate) async fn knock(url: &str) -> Result<(), NoEntry> {
+    let mut config = Config::from_url(url)?;
+    config.version = RespVersion::RESP3;
+    let mut builder = Builder::from_config(config);
+    builder.with_connection_config(|connection| connection.connection_timeout = CONNECT_TIMEOUT);
+    builder.with_performance_config(|performance| {
+        performance.default_command_timeout = CONFIRM_TIMEOUT;
+    });
+    let client = builder.build()?;
+    let ask = async {
+        client.init().await?;
+        client.ping::<String>(None).await?;
+        client.quit().await
+    };
+    match tokio::time::timeout(KNOCK_TIMEOUT, ask).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(NoEntry {
+            passes: true,
+            why: "no answer".to_owned(),
+        }),
     }
 }
 

@@ -1,0 +1,11 @@
+//! Starting and stopping as an operator sees it: what a process says, and with which code it ends.
+
+mod start_cases {
+    mod addresses;
+    mod process;
+    mod schema;
+    mod servers;
+}
+
+/// The program under test.
+const ROOKERY: &str = env!("CARGO_BIN_EXE_rookery");

@@ -1,0 +1,162 @@
+//! PostgreSQL and Redis that are not there yet, never come, or refuse.
+
+use rookery_test_support::servers::{Postgres, Redis, ports};
+
+use super::process::{Process, SECRET};
+
+/// Passwords that no output may show.
+const HUSH: &str = "hush-hush";
+
+fn with_password(url: &str, user: &str) -> String {
+    let (scheme, rest) = url.split_once("://").expect("a URL");
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    format!("{scheme}://{user}:{HUSH}@{rest}")
+}
+
+#[tokio::test]
+async fn a_node_waits_for_servers_that_are_started_after_it() {
+    let postgres = Postgres::start().await.expect("PostgreSQL");
+    let redis = Redis::start().await.expect("Redis");
+    let database = with_password(&postgres.fresh_database().await, "rookery");
+    postgres.stop_immediate().await.expect("it stops");
+    redis.kill().await.expect("it stops");
+
+    let redis_url = redis.url();
+    let node = Process::start(
+        &["serve"],
+        &[
+            ("DATABASE_URL", &database),
+            ("REDIS_URL", &redis_url),
+            SECRET,
+        ],
+    );
+    let waits_for = |name: &str, port: u16| format!("waiting for {name} at 127.0.0.1:{port}: ");
+    node.says(&waits_for("PostgreSQL", postgres.port())).await;
+    node.says(&waits_for("Redis", redis.port())).await;
+    assert_eq!(node.probe("healthz").await, Some(200), "it works");
+    assert_eq!(node.probe("readyz").await, Some(503), "and has not started");
+
+    redis.restart().await.expect("it starts");
+    let is_there = |name: &str, port: u16| format!("{name} at 127.0.0.1:{port} is there");
+    node.says(&is_there("Redis", redis.port())).await;
+    assert_eq!(node.probe("readyz").await, Some(503));
+    postgres.restart().await.expect("it starts");
+    node.says(&is_there("PostgreSQL", postgres.port())).await;
+    node.is_ready().await;
+
+    let (code, log) = node.stopped().await;
+    assert_eq!(code, 0, "{log}");
+    assert!(!log.contains(HUSH), "{log}");
+}
+
+#[tokio::test]
+async fn who_never_comes_ends_a_node_with_a_code_of_its_own() {
+    let redis = Redis::shared().await.url();
+    let database = Postgres::shared().await.fresh_database().await;
+    let nobody = ports::reserve().expect("a port");
+    let nobody = nobody.address();
+    let no_database = format!("postgres://rookery:{HUSH}@{nobody}/rookery");
+    let no_redis = format!("redis://:{HUSH}@{nobody}");
+    for (arguments, database, redis, missing) in [
+        ("serve", &no_database, &redis, "DATABASE_URL"),
+        ("serve", &database, &no_redis, "REDIS_URL"),
+        ("migrate", &no_database, &redis, "DATABASE_URL"),
+    ] {
+        let settings = [
+            ("DATABASE_URL", database.as_str()),
+            ("REDIS_URL", redis.as_str()),
+            ("ROOKERY_START_TIMEOUT_SECONDS", "1"),
+            SECRET,
+        ];
+        let (code, log) = Process::start(&[arguments], &settings).ended().await;
+        assert_eq!(code, 4, "{log}");
+        let words = [
+            "could not be used within 1 s (ROOKERY_START_TIMEOUT_SECONDS)",
+            &nobody.to_string(),
+            &format!("correct {missing}"),
+        ];
+        for word in words {
+            assert!(log.contains(word), "no \"{word}\" in:\n{log}");
+        }
+        assert!(!log.contains(HUSH), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_may_serve_without_redis_does() {
+    let database = Postgres::shared().await.fresh_database().await;
+    let nobody = ports::reserve().expect("a port");
+    let no_redis = format!("redis://{}", nobody.address());
+    let node = Process::start(
+        &["serve"],
+        &[
+            ("DATABASE_URL", &database),
+            ("REDIS_URL", &no_redis),
+            ("ROOKERY_START_WITHOUT_REDIS", "true"),
+            SECRET,
+        ],
+    );
+    node.is_ready().await;
+    node.says("Redis does not answer").await;
+    assert_eq!(node.stopped().await.0, 0);
+}
+
+#[tokio::test]
+async fn what_waiting_cannot_mend_is_not_waited_for() {
+    let postgres = Postgres::shared().await;
+    let database = postgres.fresh_database().await;
+    let redis = Redis::start().await.expect("Redis");
+    let locked = ["CONFIG", "SET", "requirepass", "another"];
+    redis.cli(&locked).await.expect("a password");
+    let no_user = with_password(&database, "nobody");
+    let no_database = postgres.url("no_such_database");
+    let (wrong, none) = (with_password(&redis.url(), ""), redis.url());
+    let good = Redis::shared().await.url();
+    for (database, redis, words) in [
+        (&no_user, &good, ["DATABASE_URL", "role \"nobody\""]),
+        (&no_database, &good, ["DATABASE_URL", "no_such_database"]),
+        (&database, &wrong, ["REDIS_URL", "WRONGPASS"]),
+        (&database, &none, ["REDIS_URL", "NOAUTH"]),
+    ] {
+        let settings = [
+            ("DATABASE_URL", database.as_str()),
+            ("REDIS_URL", redis.as_str()),
+            // Longer than anybody waits for this test.
+            ("ROOKERY_START_TIMEOUT_SECONDS", "3600"),
+            SECRET,
+        ];
+        let (code, log) = Process::start(&["serve"], &settings).ended().await;
+        assert_eq!(code, 2, "{log}");
+        for word in words {
+            assert!(log.contains(word), "no \"{word}\" in:\n{log}");
+        }
+        assert!(!log.contains(HUSH), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_standby_is_waited_for_until_it_is_promoted() {
+    let primary = Postgres::start().await.expect("PostgreSQL");
+    let standby = primary.standby().await.expect("a standby");
+    let database = standby.url("postgres");
+    let node = Process::start(&["serve"], &[("DATABASE_URL", &database)]);
+    node.says("it is a standby, which takes no writes").await;
+    standby.promote().await.expect("it takes writes");
+    node.is_ready().await;
+    assert_eq!(node.stopped().await.0, 0);
+}
+
+#[tokio::test]
+async fn a_signal_ends_the_wait() {
+    let nobody = ports::reserve().expect("a port");
+    let database = format!("postgres://rookery@{}/rookery", nobody.address());
+    let settings = [
+        ("DATABASE_URL", database.as_str()),
+        ("ROOKERY_START_TIMEOUT_SECONDS", "3600"),
+    ];
+    let node = Process::start(&["serve"], &settings);
+    node.says("waiting for PostgreSQL").await;
+    let (code, log) = node.stopped().await;
+    assert_eq!(code, 0, "{log}");
+    assert!(log.contains("stopped while starting"), "{log}");
+}
