@@ -111,6 +111,14 @@ mod enabled {
         returned(step).is_some()
     }
 
+    /// Whether something is set for it, without using it up.
+    #[must_use]
+    pub fn is_set(point: Failpoint) -> bool {
+        let set = fail::list();
+        let is_meant = |(name, action): &(String, String)| name == point.name() && action != "off";
+        set.iter().any(is_meant)
+    }
+
     /// Passes a seam: dies, waits, or goes on.
     pub async fn pass(seam: Failpoint) {
         let Some(what) = returned(seam) else { return };
@@ -143,11 +151,17 @@ mod disabled {
         false
     }
 
+    /// Never.
+    #[must_use]
+    pub const fn is_set(_point: Failpoint) -> bool {
+        false
+    }
+
     /// Goes on.
     pub async fn pass(_seam: Failpoint) {}
 }
 
 #[cfg(not(feature = "failpoints"))]
-pub use disabled::{leaves_out, pass, setup};
+pub use disabled::{is_set, leaves_out, pass, setup};
 #[cfg(feature = "failpoints")]
-pub use enabled::{leaves_out, pass, set, setup};
+pub use enabled::{is_set, leaves_out, pass, set, setup};

@@ -1,7 +1,7 @@
 //! A wire to PostgreSQL that can be silenced, cut, and taken away.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rookery_test_support::eventually;
 use rookery_test_support::servers::Postgres;
@@ -39,8 +39,8 @@ pub(crate) struct Link {
     mode: watch::Sender<Mode>,
     /// How many connections there have been.
     accepted: Arc<AtomicU64>,
-    /// The next commit reaches the server, its answer nobody.
-    cuts_at_commit: Arc<AtomicBool>,
+    /// What is said next with this in it reaches the server, its answer nobody.
+    cuts_at: Arc<Mutex<Option<&'static str>>>,
     listening: Option<JoinHandle<()>>,
 }
 
@@ -52,7 +52,7 @@ impl Link {
             server: server.port(),
             mode: watch::Sender::new(Mode::OpenSince(0)),
             accepted: Arc::default(),
-            cuts_at_commit: Arc::default(),
+            cuts_at: Arc::default(),
             listening: None,
         };
         link.listen(listener);
@@ -86,8 +86,8 @@ impl Link {
         self.mode.send_replace(Mode::OpenBefore(next));
     }
 
-    pub(crate) fn cut_at_commit(&self) {
-        self.cuts_at_commit.store(true, Ordering::SeqCst);
+    pub(crate) fn cut_at(&self, text: &'static str) {
+        *self.cuts_at.lock().unwrap() = Some(text);
     }
 
     /// Every connection breaks, and new ones are refused.
@@ -110,7 +110,7 @@ impl Link {
 
     fn listen(&mut self, listener: TcpListener) {
         let (server, mode) = (self.server, self.mode.clone());
-        let cuts = Arc::clone(&self.cuts_at_commit);
+        let cuts_at = Arc::clone(&self.cuts_at);
         let accepted = Arc::clone(&self.accepted);
         self.listening = Some(tokio::spawn(async move {
             // Dropped with the task, and with it every connection.
@@ -120,7 +120,7 @@ impl Link {
                 let wire = Wire {
                     number: accepted.fetch_add(1, Ordering::SeqCst),
                     mode: mode.subscribe(),
-                    cuts: Arc::clone(&cuts),
+                    cuts_at: Arc::clone(&cuts_at),
                 };
                 wires.spawn(wire.run(client, server));
             }
@@ -131,7 +131,7 @@ impl Link {
 struct Wire {
     number: u64,
     mode: watch::Receiver<Mode>,
-    cuts: Arc<AtomicBool>,
+    cuts_at: Arc<Mutex<Option<&'static str>>>,
 }
 
 impl Wire {
@@ -151,8 +151,11 @@ impl Wire {
             to_server,
             (self.mode.clone(), is_open),
             |bytes| {
-                let commits = bytes.windows(6).any(|word| word == b"COMMIT");
-                if commits && self.cuts.swap(false, Ordering::SeqCst) {
+                let says = |text: &mut &str| {
+                    let text = text.as_bytes();
+                    bytes.windows(text.len()).any(|part| part == text)
+                };
+                if self.cuts_at.lock().unwrap().take_if(says).is_some() {
                     cut.notify_one();
                 }
             },

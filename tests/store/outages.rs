@@ -8,7 +8,8 @@ use rookery::lifecycle::Tasks;
 use rookery::metrics;
 use rookery::store::{
     self, CommitError, GroupAction, GroupChange, GroupCommit, MarkKind, MarkRaise, MessageAction,
-    MessageActor, MessageChange, MessageState, Refusal, Result, Store, StoreError, Ticket, Wait,
+    MessageActor, MessageChange, MessageState, Outcome, Refusal, Result, Store, StoreError, Ticket,
+    Wait,
 };
 use rookery_protocol::{ConversationId, MessageId, Seq, UserId};
 use rookery_test_support::eventually;
@@ -258,14 +259,31 @@ async fn a_full_queue_is_answered_while_nobody_listens() {
 async fn a_commit_whose_answer_is_lost_is_found_by_its_repetition() {
     let outage = Outage::prepare().await;
     let send = [message(outage.group, outage.alice, "once")];
-    outage.link.cut_at_commit();
-    let first = outage.node.append(&send, Wait::No, NOW).await;
+    outage.link.cut_at("COMMIT");
+    let first = outage.node.append(&send, Wait::Yes, NOW).await;
     assert!(is_unavailable(&first), "{first:?}");
     // The server may be about to end the transaction.
     let again = outage.node.append(&send, Wait::Yes, NOW).await.unwrap();
     assert!(stored(&again[0]).duplicate, "{again:?}");
     assert_eq!(stored(&again[0]).seq, Seq(2));
     assert_eq!(outage.fixture.log(outage.group).await.len(), 2);
+}
+
+/// The same of a batch that is stored by one statement: the store itself has a second look.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_whose_answer_is_lost_is_looked_for() {
+    let outage = Outage::prepare().await;
+    outage.send("before").await.unwrap();
+    let send = [message(outage.group, outage.alice, "its answer is lost")];
+    outage.link.cut_at("its answer is lost");
+    let mut outcomes = outage.node.append(&send, Wait::No, NOW).await.unwrap();
+    if matches!(outcomes[0], Outcome::Held) {
+        // The server is about to end the transaction.
+        outcomes = outage.node.append(&send, Wait::Yes, NOW).await.unwrap();
+    }
+    assert!(stored(&outcomes[0]).duplicate, "{outcomes:?}");
+    assert_eq!(stored(&outcomes[0]).seq, Seq(3));
+    assert_eq!(outage.fixture.log(outage.group).await.len(), 3);
 }
 
 /// Connections that were ended while they were idle cost the next transactions nothing.

@@ -2,6 +2,7 @@
 
 mod append;
 mod changes;
+mod quick;
 
 use std::sync::atomic::Ordering;
 

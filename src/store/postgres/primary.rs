@@ -14,15 +14,18 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryFutureExt, TryStreamExt};
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnection, PgPool, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
-use sqlx::{Describe, Either, Error, Execute, Executor, Postgres, SqlStr};
+use sqlx::postgres::{
+    PgArguments, PgConnection, PgPool, PgQueryResult, PgRow, PgStatement, PgTypeInfo,
+};
+use sqlx::query::QueryAs;
+use sqlx::{Describe, Either, Error, Execute, Executor, FromRow, Postgres, SqlStr};
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::reach::{self, Reach};
 use super::turns::Turn;
 use crate::metrics;
-use crate::store::Result;
+use crate::store::{Result, StoreError};
 
 /// How long one statement outside a transaction may take. Reads take milliseconds.
 const STATEMENT_WITHIN: Duration = Duration::from_secs(5);
@@ -30,6 +33,13 @@ const STATEMENT_WITHIN: Duration = Duration::from_secs(5);
 /// is under way on it with a rollback behind it, and then the pool's question whether it lives.
 /// Beyond that it is closed.
 const RETURN_WITHIN: Duration = Duration::from_secs(2);
+
+/// What became of a statement that commits by itself.
+pub(super) enum One<T> {
+    Row(Option<T>),
+    /// The connection broke, or no answer came in time: it may have been committed.
+    InDoubt,
+}
 
 type Step = Either<PgQueryResult, PgRow>;
 
@@ -62,6 +72,28 @@ impl Primary {
                 self.reach.failed(&error);
                 Err(error)
             }
+        }
+    }
+
+    /// Runs a statement that is a transaction by itself. Only within
+    /// [`crate::store::sql::detached`].
+    pub(super) async fn commit_one<T>(
+        &self,
+        query: QueryAs<'_, Postgres, T, PgArguments>,
+    ) -> Result<One<T>>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        let mut lease = self.lease().await?;
+        let committed = timeout(STATEMENT_WITHIN, query.fetch_optional(&mut *lease)).await;
+        match lease.note_timed(committed).map_err(StoreError::from) {
+            Ok(row) => Ok(One::Row(row)),
+            Err(StoreError::Unavailable(why)) => {
+                tracing::debug!(why, "a statement is in doubt");
+                metrics::store_unknown_outcomes_total().increment(1);
+                Ok(One::InDoubt)
+            }
+            Err(error) => Err(error),
         }
     }
 

@@ -29,6 +29,15 @@ pub(in crate::store) struct Evidence {
     pub(in crate::store) replies_to_message: bool,
 }
 
+impl Evidence {
+    /// Of a first attempt by a member that replies to nothing.
+    pub(in crate::store) const OF_A_MEMBER: Self = Self {
+        earlier: None,
+        standing: Standing::Member,
+        replies_to_message: false,
+    };
+}
+
 /// What a sender is to the conversation now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Standing {
@@ -137,6 +146,22 @@ pub(in crate::store) fn decide(
     }
     plan.ends = ends.into_iter().collect();
     plan
+}
+
+/// Numbers a batch from 0 if there is nothing in it but messages by members to logs that are there,
+/// none of them a reply or twice in it; whether it is so is for the database to say.
+pub(in crate::store) fn plain(batch: &[NewMessage]) -> Option<Plan> {
+    if batch.iter().any(|send| send.reply_to.is_some()) {
+        return None;
+    }
+    let head = Head::Locked {
+        last_seq: Seq::ZERO,
+        member_version: 0,
+    };
+    let heads = batch.iter().map(|send| (send.conversation_id, head));
+    let evidence = vec![Evidence::OF_A_MEMBER; batch.len()];
+    let plan = decide(batch, &heads.collect(), &evidence, Timestamp::default());
+    (plan.entries.len() == batch.len()).then_some(plan)
 }
 
 /// The answer to a send whose `message_id` is taken. Its own sender hears of it also after having

@@ -166,13 +166,16 @@ impl Requests {
     }
 }
 
+/// Whether it ends a transaction or, since it writes, is one by itself.
 fn is_commit(query: &[u8]) -> bool {
+    const WRITES: &[u8] = b"append_batch(";
     let query = query.trim_ascii_start();
-    query.len() >= 6 && query[..6].eq_ignore_ascii_case(b"commit")
+    let ends = query.len() >= 6 && query[..6].eq_ignore_ascii_case(b"commit");
+    ends || query.windows(WRITES.len()).any(|part| part == WRITES)
 }
 
-/// The end of what PostgreSQL says when a transaction is over.
-const TAGS: [&[u8]; 2] = [b"COMMIT\0", b"ROLLBACK\0"];
+/// The end of what PostgreSQL says when a transaction is over: it is ready, and in none.
+const READY: &[u8] = b"Z\0\0\0\x05I";
 
 /// What PostgreSQL has answered to a commit whose answer is lost.
 #[derive(Default)]
@@ -193,8 +196,7 @@ impl Replies {
             return Ok(at_once(arrived));
         }
         self.swallowed.extend_from_slice(&arrived.split());
-        let has = |tag: &[u8]| self.swallowed.windows(tag.len()).any(|part| part == tag);
-        if TAGS.into_iter().any(has) {
+        if self.swallowed.ends_with(READY) {
             count(&counters.lost_commits);
             return Err(Broken::Reset);
         }
@@ -243,5 +245,11 @@ mod tests {
         ];
         assert!(is_lost("hello", &prepared));
         assert!(!is_lost("hello", &prepared[..3]));
+        let by_itself = [
+            message(b'P', b"s2\0select x from append_batch($1)\0\0\0"),
+            message(b'B', b"\0s2\0hello"),
+            message(b'E', b"\0\0\0\0\0"),
+        ];
+        assert!(is_lost("hello", &by_itself));
     }
 }

@@ -1,4 +1,5 @@
-//! Storing a batch of sends: five round trips, whatever its size.
+//! Storing a batch of sends: one round trip when all of them are plain (`quick.rs`), five and more
+//! otherwise, whatever its size.
 //!
 //! Every writer of a log holds the lock of its head from before it reads the log until its commit
 //! is done. So commits of one conversation are in the order of `seq`, and a failed one leaves no
@@ -15,10 +16,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use rookery_protocol::{ConversationId, MessageId, Seq, Timestamp, UserId};
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::super::{PostgresStore, TRANSACTION_WITHIN, Tx};
+use super::quick::{self, Quick};
 use crate::failpoint::{self, Failpoint};
 use crate::store::sql::append::{Earlier, Evidence, Head, Plan, Standing, decide, replies};
 use crate::store::sql::journal::pack_entries;
@@ -130,17 +131,35 @@ async fn store_batch(
     wait: Wait,
     at: Timestamp,
 ) -> Result<Vec<Outcome>> {
-    if !store.repeats.are_expected(at) {
-        match attempt(store, batch, wait, at, Look::IfRefused).await {
-            Err(StoreError::Refused(sqlx::Error::Database(error)))
-                if error.is_unique_violation() =>
-            {
-                store.repeats.expect_until(at.plus_millis(LOOK_FIRST_MS));
-            }
-            result => return result,
-        }
+    if store.repeats.are_expected(at) {
+        return attempt(store, batch, wait, at, Look::First).await;
     }
-    attempt(store, batch, wait, at, Look::First).await
+    let tried = match try_quick(store, batch, wait, at).await {
+        Ok(Quick::Stored(outcomes)) => Ok(outcomes),
+        Ok(Quick::NotPlain) => attempt(store, batch, wait, at, Look::IfRefused).await,
+        Ok(Quick::InDoubt) => attempt(store, batch, wait, at, Look::First).await,
+        Err(error) => Err(error),
+    };
+    match tried {
+        Err(StoreError::Refused(sqlx::Error::Database(error))) if error.is_unique_violation() => {
+            store.repeats.expect_until(at.plus_millis(LOOK_FIRST_MS));
+            attempt(store, batch, wait, at, Look::First).await
+        }
+        result => result,
+    }
+}
+
+/// Who waits for a lock has no use for the quick way, which does not.
+async fn try_quick(
+    store: &PostgresStore,
+    batch: &[NewMessage],
+    wait: Wait,
+    at: Timestamp,
+) -> Result<Quick> {
+    match wait {
+        Wait::No => quick::append(store, batch, at).await,
+        Wait::Yes => Ok(Quick::NotPlain),
+    }
 }
 
 /// When to look for repeats.
@@ -244,12 +263,7 @@ async fn standings(tx: &mut Tx, batch: &[NewMessage]) -> Result<Vec<Evidence>> {
         .bind(column(batch, |send| send.sender_id.as_uuid()))
         .fetch_all(&mut **tx)
         .await?;
-    let member = Evidence {
-        earlier: None,
-        standing: Standing::Member,
-        replies_to_message: false,
-    };
-    let mut evidence = vec![member; batch.len()];
+    let mut evidence = vec![Evidence::OF_A_MEMBER; batch.len()];
     for (place, is_free) in unfree {
         if let Some(send) = at_place(&mut evidence, place) {
             send.standing = Standing::of(is_free);
@@ -385,10 +399,7 @@ impl<'a> Columns<'a> {
             columns.sender_ids.push(send.sender_id);
             columns.request_hashes.push(&send.request_hash);
             columns.contents.push(send.content.as_bytes());
-            let metadata = send.metadata.as_ref();
-            columns
-                .metadata
-                .push(metadata.map(|map| Value::Object(map.clone()).to_string()));
+            columns.metadata.push(quick::metadata_json(send));
             columns.replies_to.push(send.reply_to.map(|seq| seq.0));
             columns.mentions.push(pack_mentions(&send.mentions));
         }
