@@ -34,9 +34,20 @@ node_packages() {
     fi
 }
 
+# The packages of a requirements file, in a virtual environment; asks pip only if it has changed.
+python_packages() {
+    local folder=loadtest/peers/$1 venv=target/peers/$1
+    if cmp -s "$folder/requirements.txt" "$venv/installed.txt"; then return; fi
+    if ! have python3 || ! python3 -c 'import ensurepip, venv' 2>/dev/null; then debian python3-venv; fi
+    python3 -m venv --clear "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps -r "$folder/requirements.txt"
+    cp "$folder/requirements.txt" "$venv/installed.txt"
+}
+
 for peer in "${peers[@]}"; do
     case $peer in
         ws | socketio) node_packages "$peer" ;;
+        fastapi) python_packages "$peer" ;;
         *) echo "there is no peer $peer" >&2; exit 2 ;;
     esac
 done

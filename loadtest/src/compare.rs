@@ -4,7 +4,6 @@
 use anyhow::ensure;
 
 use crate::bench::{self, Ending, Whose};
-use crate::machine;
 use crate::options::{Common, CompareOptions};
 use crate::peer::Peer;
 use crate::report::{Report, ServerFacts};
@@ -95,7 +94,7 @@ fn facts(peer: Option<&Peer>, report: &Report) -> ServerFacts {
         Some(peer) => ServerFacts {
             name: peer.name.clone(),
             about: peer.about.clone(),
-            version: machine::said(&peer.version.iter().map(String::as_str).collect::<Vec<_>>()),
+            version: peer.version(),
             persistence: peer.persistence.clone(),
             problem: None,
         },

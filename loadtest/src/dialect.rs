@@ -3,14 +3,21 @@
 
 mod socketio;
 
-use anyhow::bail;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
 use rookery_client::socket::RawMessage;
 use rookery_client::{ClientCommand, Connect, ServerEvent, Socket};
 use rookery_protocol::command::Ping;
 use rookery_protocol::{ConversationId, Format};
 
+use tokio::time::timeout;
+
 use crate::source;
 use crate::wire::{self, Light, Tag};
+
+/// A server that takes longer to answer is broken: a busy one takes a second or two.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
@@ -64,7 +71,7 @@ impl Dialect {
     /// The connection of this number, authenticated and ready.
     ///
     /// # Errors
-    /// It is refused.
+    /// It is refused, or takes too long.
     pub(crate) async fn open(
         self,
         url: &str,
@@ -72,31 +79,38 @@ impl Dialect {
         token: &str,
         resume: bool,
     ) -> anyhow::Result<Socket> {
-        match self {
-            Self::Rookery(format) => {
-                let how = Connect {
-                    resume,
-                    ..source::connect(url, index, token, format)
-                };
-                source::open(url, &how).await
+        let opening = async {
+            match self {
+                Self::Rookery(format) => {
+                    let how = Connect {
+                        resume,
+                        ..source::connect(url, index, token, format)
+                    };
+                    source::open(url, &how).await
+                }
+                Self::SocketIo => socketio::open(url, index, token).await,
             }
-            Self::SocketIo => socketio::open(url, index, token).await,
-        }
+        };
+        let opened = timeout(PATIENCE, opening).await;
+        opened.with_context(|| format!("{url} does not say that it is ready"))?
     }
 
     /// Asks the server something small, and waits for the answer.
     ///
     /// # Errors
-    /// The socket ends.
+    /// The socket ends, or there is no answer.
     pub(crate) async fn ask(self, socket: &mut Socket) -> anyhow::Result<()> {
-        match self {
-            Self::Rookery(_) => {
-                socket.send(&ClientCommand::Ping(Ping::default())).await?;
-                while !matches!(socket.recv().await?, ServerEvent::Pong(_)) {}
-                Ok(())
+        let asking = async {
+            match self {
+                Self::Rookery(_) => {
+                    socket.send(&ClientCommand::Ping(Ping::default())).await?;
+                    while !matches!(socket.recv().await?, ServerEvent::Pong(_)) {}
+                    Ok(())
+                }
+                Self::SocketIo => socketio::ask(socket).await,
             }
-            Self::SocketIo => socketio::ask(socket).await,
-        }
+        };
+        timeout(PATIENCE, asking).await.context("no answer")?
     }
 
     /// What a server wants to hear back at once.

@@ -8,6 +8,7 @@ use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 
 use crate::dialect::Dialect;
+use crate::machine;
 
 /// The file in a peer's folder.
 const FILE: &str = "peer.toml";
@@ -38,7 +39,7 @@ pub(crate) struct Peer {
     pub dialect: Dialect,
     pub schema: PathBuf,
     pub start: PathBuf,
-    pub version: Vec<String>,
+    version: Vec<String>,
     installed: PathBuf,
 }
 
@@ -71,6 +72,16 @@ impl Peer {
         let file: File = toml::from_str(&text).with_context(shown)?;
         // Its nodes are started elsewhere.
         let folder = std::path::absolute(folder)?;
+        let program = |path: PathBuf| match path.components().count() {
+            1 => path,
+            _ => folder.join(path),
+        };
+        let (first, rest) = file
+            .version
+            .split_first()
+            .with_context(|| format!("{}: version is a command", shown()))?;
+        let mut version = vec![program(first.into()).display().to_string()];
+        version.extend_from_slice(rest);
         Ok(Self {
             name: name.to_owned(),
             about: file.about,
@@ -78,12 +89,15 @@ impl Peer {
             dialect: Dialect::named(&file.dialect).with_context(shown)?,
             schema: folder.join(file.schema),
             start: folder.join(START),
-            version: file.version,
-            installed: match file.installed.components().count() {
-                1 => file.installed,
-                _ => folder.join(file.installed),
-            },
+            version,
+            installed: program(file.installed),
         })
+    }
+
+    /// What it runs on, as that says.
+    pub(crate) fn version(&self) -> String {
+        let command: Vec<&str> = self.version.iter().map(String::as_str).collect();
+        machine::said(&command)
     }
 
     /// Whether it could be started.
@@ -158,6 +172,7 @@ mod tests {
             ),
             (good.replace("about", "abuot"), "abuot"),
             (String::new(), "about"),
+            (good.replace("['true']", "[]"), "version"),
         ] {
             std::fs::write(peer.join(FILE), text).unwrap();
             let error = format!("{:#}", Peer::load(temporary.path(), &[]).unwrap_err());
