@@ -46,7 +46,7 @@ pub use secret::Secret;
 pub use sources::Environment;
 pub use start::StartConfig;
 
-use sources::{Problem, Sources};
+use sources::{Origin, Problem, Sources};
 
 /// Everything an operator decides, checked.
 #[derive(Clone, Debug)]
@@ -110,11 +110,30 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn check(file: Option<&Path>, env: &Environment) -> Result<Self, ConfigError> {
-        let sources = Sources::read(file, env).map_err(|problem| ConfigError {
+        let sources = Self::sources(file, env)?;
+        Self::check_sources(&sources, env)
+    }
+
+    /// The effective configuration as TOML, secrets redacted, each line with its variable and where
+    /// its value comes from. Touches nothing.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn show(file: Option<&Path>, env: &Environment) -> Result<String, ConfigError> {
+        let sources = Self::sources(file, env)?;
+        let config = Self::check_sources(&sources, env)?;
+        Ok(config.render(&sources))
+    }
+
+    fn sources<'a>(file: Option<&Path>, env: &'a Environment) -> Result<Sources<'a>, ConfigError> {
+        Sources::read(file, env).map_err(|problem| ConfigError {
             problems: vec![problem],
-        })?;
+        })
+    }
+
+    fn check_sources(sources: &Sources<'_>, env: &Environment) -> Result<Self, ConfigError> {
         let mut problems = sources.unknown();
-        let config = Self::read(&sources, env, &mut problems);
+        let config = Self::read(sources, env, &mut problems);
         match config {
             Some(config) if problems.is_empty() => Ok(config),
             _ => Err(ConfigError { problems }),
@@ -193,9 +212,7 @@ impl Config {
         Ok(())
     }
 
-    /// The effective configuration as TOML, secrets redacted, each line with its variable.
-    #[must_use]
-    pub fn render(&self) -> String {
+    fn render(&self, sources: &Sources<'_>) -> String {
         let mut text = String::new();
         let mut section = "";
         for (key, value) in keys().zip(self.values()) {
@@ -209,7 +226,14 @@ impl Config {
                 // What JSON writes for texts, numbers and lists of texts is TOML as well.
                 value => format!("{} = {value}", key.name()),
             };
-            let _ = writeln!(text, "{line:<48} # {}", key.variable());
+            let variable = key.variable();
+            let origin = match sources.origin(key) {
+                Origin::Default => "default".to_owned(),
+                Origin::File => "from the file".to_owned(),
+                Origin::Environment => "from the environment".to_owned(),
+                Origin::SecretFile(path) => format!("from {path}"),
+            };
+            let _ = writeln!(text, "{line:<48} # {variable}, {origin}");
         }
         text
     }
@@ -239,7 +263,7 @@ fn keep<T>(problems: &mut Vec<Problem>, result: Result<T, Problem>) -> Option<T>
 /// The runtime reads this variable itself and panics on what it cannot use.
 fn worker_threads(env: &Environment) -> Option<Problem> {
     let text = env.get("TOKIO_WORKER_THREADS")?;
-    let check = sources::whole(1_usize);
+    let check = sources::whole(1_usize..=1_024);
     check(text)
         .err()
         .map(|why| format!("TOKIO_WORKER_THREADS: {why}"))

@@ -49,8 +49,11 @@ enum Command {
     Migrate(ConfigArgs),
     /// Check the configuration and print the effective one, without secrets.
     ///
-    /// What is printed can serve as a file for --config, secrets aside.
-    Config(ConfigArgs),
+    /// What is printed can serve as a file for --config, secrets aside; each line says which variable
+    /// it is and where its value comes from. Asks no server and changes nothing.
+    ///
+    /// Exit codes: 0 it can work; 2 it cannot, and standard error says what to set.
+    Config(PrintArgs),
     /// Ask a running node whether it works; exit code 0 if it does, 1 if not.
     Healthcheck(HealthcheckArgs),
 }
@@ -69,6 +72,15 @@ struct ServeArgs {
     /// Do not bring the schema up to date at the start; refuse to start if it is not.
     #[arg(long)]
     no_migrate: bool,
+}
+
+#[derive(Debug, Args)]
+struct PrintArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Only check; print nothing but what is wrong.
+    #[arg(long)]
+    check: bool,
 }
 
 #[derive(Debug, Args)]
@@ -133,10 +145,12 @@ where
     })
 }
 
-fn print(args: &ConfigArgs) -> ExitCode {
-    match Config::check(args.config.as_deref(), &Environment::of_this_process()) {
-        Ok(config) => {
-            print!("{}", config.render());
+fn print(args: &PrintArgs) -> ExitCode {
+    let environment = Environment::of_this_process();
+    match Config::show(args.config.config.as_deref(), &environment) {
+        Ok(_) if args.check => ExitCode::SUCCESS,
+        Ok(text) => {
+            print!("{text}");
             ExitCode::SUCCESS
         }
         Err(error) => refuse(&error),

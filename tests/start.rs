@@ -2,6 +2,7 @@
 
 mod start_cases {
     mod addresses;
+    mod config;
     mod process;
     mod schema;
     mod servers;

@@ -5,6 +5,7 @@
 //! (`JWT_SECRET`, the old one moves to `JWT_SECRETS_PREVIOUS`), then the old one is dropped. A
 //! key's id (`kid`) comes from the key itself, so nodes agree on it without being told.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::key::Key;
-use super::secret::{REDACTED, Secret};
+use super::secret::{REDACTED, Secret, is_placeholder};
 use super::sources::{Result, Sources};
 
 const JWT_SECRET: Key = Key::new("auth.jwt_secret")
@@ -31,6 +32,8 @@ pub(super) const KEYS: [Key; 2] = [JWT_SECRET, JWT_SECRETS_PREVIOUS];
 
 /// HMAC-SHA256 is as strong as its key up to this length (RFC 7518, 3.2).
 const SECRET_BYTES_MIN: usize = 32;
+/// Fewer kinds of bytes are a key held down; 32 random hexadecimal digits have 14 kinds.
+const DIFFERENT_BYTES_MIN: usize = 6;
 /// Where a single node keeps the secret it made, in its data directory.
 const SECRET_FILE: &str = "jwt_secret";
 
@@ -145,6 +148,12 @@ fn secret(text: &str) -> Result<Secret> {
              `openssl rand -base64 32`",
             text.len()
         ));
+    }
+    let different: HashSet<u8> = text.bytes().collect();
+    if is_placeholder(text) || different.len() < DIFFERENT_BYTES_MIN {
+        return Err(
+            "this is an example and no secret; make one with `openssl rand -base64 32`".to_owned(),
+        );
     }
     Ok(Secret::new(text))
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::key::Key;
-use super::secret::{Secret, redact_url};
+use super::secret::{Secret, has_placeholder, redact_url};
 use super::sources::{Result, Sources, whole};
 
 const URL: Key = Key::new("database.url")
@@ -47,8 +47,8 @@ impl DatabaseConfig {
         let config = Self {
             url,
             replica_url: sources.optional(&REPLICA_URL, database_url)?,
-            pool_max: sources.value(&POOL_MAX, whole(2))?,
-            statement_cache: sources.value(&STATEMENT_CACHE, whole(0))?,
+            pool_max: sources.value(&POOL_MAX, whole(2..=10_000))?,
+            statement_cache: sources.value(&STATEMENT_CACHE, whole(0..=10_000))?,
         };
         match &config.replica_url {
             Some(replica) if config.is_sqlite() || is_sqlite(replica.expose()) => Err(
@@ -80,6 +80,8 @@ impl DatabaseConfig {
     }
 }
 
+const EXAMPLE: &str = "set postgres://user:password@host:5432/name";
+
 fn is_sqlite(url: &str) -> bool {
     url.starts_with("sqlite:")
 }
@@ -97,6 +99,9 @@ fn default_url(data_dir: &Path) -> Result<Secret> {
 }
 
 fn database_url(text: &str) -> Result<Secret> {
+    if has_placeholder(text) {
+        return Err(format!("its password is an example's; {EXAMPLE}"));
+    }
     let (scheme, rest) = text.split_once(':').unwrap_or((text, ""));
     match scheme {
         "sqlite" if rest.contains(":memory:") || rest.contains("mode=memory") => {
@@ -108,7 +113,7 @@ fn database_url(text: &str) -> Result<Secret> {
         "sqlite" if rest.starts_with("//") => Ok(Secret::new(text)),
         "postgres" | "postgresql" => url::Url::parse(text)
             .map(|_| Secret::new(text))
-            .map_err(|e| format!("not a URL ({e}); set postgres://user:password@host:5432/name")),
+            .map_err(|e| format!("not a URL ({e}); {EXAMPLE}")),
         // The text itself may be a password put into the wrong variable: it is not repeated.
         _ => Err("neither a sqlite:// nor a postgres:// URL".to_owned()),
     }

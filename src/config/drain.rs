@@ -13,6 +13,9 @@ const TIMEOUT_SECONDS: Key = Key::new("drain.timeout_seconds").or("60");
 
 pub(super) const KEYS: [Key; 3] = [DELAY_SECONDS, WINDOW_SECONDS, TIMEOUT_SECONDS];
 
+/// A day: whoever waits longer has forgotten that it waits.
+const SECONDS_MAX: u64 = 86_400;
+
 #[derive(Clone, Debug)]
 pub struct DrainConfig {
     /// `ROOKERY_DRAIN_DELAY_SECONDS`: from failing `/readyz` to closing the first socket, time for
@@ -51,5 +54,7 @@ impl DrainConfig {
 }
 
 fn seconds(sources: &Sources<'_>, key: &Key) -> Result<Duration> {
-    sources.value(key, whole(0)).map(Duration::from_secs)
+    sources
+        .value(key, whole(0..=SECONDS_MAX))
+        .map(Duration::from_secs)
 }

@@ -10,6 +10,9 @@ const RECEIPTS_MAX: Key = Key::new("receipts.fanout_max").or("50");
 
 pub(super) const KEYS: [Key; 2] = [DIRECT_MAX, RECEIPTS_MAX];
 
+/// As many as a group may have.
+const MEMBERS_MAX: i64 = 10_000;
+
 #[derive(Clone, Copy, Debug)]
 pub struct FanoutConfig {
     /// `ROOKERY_FANOUT_DIRECT_MAX`: groups of more members are published once, on a channel of
@@ -23,8 +26,8 @@ pub struct FanoutConfig {
 impl FanoutConfig {
     pub(super) fn read(sources: &Sources<'_>) -> Result<Self> {
         Ok(Self {
-            direct_max: sources.value(&DIRECT_MAX, whole(2))?,
-            receipts_max: sources.value(&RECEIPTS_MAX, whole(2))?,
+            direct_max: sources.value(&DIRECT_MAX, whole(2..=MEMBERS_MAX))?,
+            receipts_max: sources.value(&RECEIPTS_MAX, whole(2..=MEMBERS_MAX))?,
         })
     }
 

@@ -17,6 +17,9 @@ pub(super) const KEYS: [Key; 4] = [
     UPGRADES_PER_SECOND,
 ];
 
+/// More than one process can serve.
+const MOST: usize = 1_000_000;
+
 #[derive(Clone, Debug)]
 pub struct LimitsConfig {
     /// `ROOKERY_LIMITS_SOCKETS`: sockets on this node; more get 503. Default: 15,000, below the
@@ -36,10 +39,10 @@ pub struct LimitsConfig {
 impl LimitsConfig {
     pub(super) fn read(sources: &Sources<'_>) -> Result<Self> {
         Ok(Self {
-            sockets: sources.value(&SOCKETS, whole(1))?,
-            sockets_per_user: sources.value(&SOCKETS_PER_USER, whole(1))?,
-            sockets_per_ip: sources.value(&SOCKETS_PER_IP, whole(1))?,
-            upgrades_per_second: sources.value(&UPGRADES_PER_SECOND, whole(1))?,
+            sockets: sources.value(&SOCKETS, whole(1..=MOST))?,
+            sockets_per_user: sources.value(&SOCKETS_PER_USER, whole(1..=MOST))?,
+            sockets_per_ip: sources.value(&SOCKETS_PER_IP, whole(1..=MOST))?,
+            upgrades_per_second: sources.value(&UPGRADES_PER_SECOND, whole(1..=1_000_000))?,
         })
     }
 

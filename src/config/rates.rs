@@ -26,8 +26,8 @@ impl RatesConfig {
     pub(super) fn read(sources: &Sources<'_>) -> Result<Self> {
         Ok(Self {
             enabled: sources.value(&ENABLED, boolean)?,
-            messages_per_second: sources.value(&MESSAGES_PER_SECOND, whole(1))?,
-            messages_burst: sources.value(&MESSAGES_BURST, whole(1))?,
+            messages_per_second: sources.value(&MESSAGES_PER_SECOND, whole(1..=1_000_000))?,
+            messages_burst: sources.value(&MESSAGES_BURST, whole(1..=1_000_000))?,
         })
     }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::key::Key;
-use super::secret::{Secret, redact_url};
+use super::secret::{Secret, has_placeholder, redact_url};
 use super::sources::{Result, Sources};
 
 const URL: Key = Key::new("redis.url").variable_name("REDIS_URL").secret();
@@ -58,6 +58,9 @@ const SENTINEL_PORT: u16 = 26379;
 const SCHEMES: [&str; 4] = ["redis", "rediss", "redis-sentinel", "rediss-sentinel"];
 
 fn redis_url(text: &str) -> Result<Secret> {
+    if has_placeholder(text) {
+        return Err("its password is an example's; set redis://:password@host:6379".to_owned());
+    }
     let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
     if scheme.starts_with("redis") && scheme.contains("cluster") {
         return Err(format!(

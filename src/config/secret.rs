@@ -25,6 +25,42 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// What examples have where a secret belongs, `.env.example` among them. In small letters, and too
+/// long to stand in a random text.
+const PLACEHOLDERS: [&str; 8] = [
+    "change_me",
+    "change-me",
+    "changeme",
+    "placeholder",
+    "replace_me",
+    "replace-me",
+    "your-secret",
+    "openssl rand",
+];
+
+/// Whether a text is what an example has in the place of a secret.
+pub(super) fn is_placeholder(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    PLACEHOLDERS.iter().any(|word| text.contains(word))
+}
+
+/// Whether the password of a URL is an example's.
+pub(super) fn has_placeholder(url: &str) -> bool {
+    url::Url::parse(url).is_ok_and(|url| {
+        let hidden = url.query_pairs().filter(|(name, _)| is_password(name));
+        let passwords = hidden.map(|(_, value)| value.into_owned());
+        let first = url.password().map(str::to_owned);
+        first
+            .into_iter()
+            .chain(passwords)
+            .any(|text| is_placeholder(&text))
+    })
+}
+
+fn is_password(parameter: &str) -> bool {
+    parameter.to_ascii_lowercase().contains("password")
+}
+
 /// What stands in for a secret where configuration is printed.
 pub(super) const REDACTED: &str = "[redacted]";
 
@@ -41,7 +77,7 @@ pub(super) fn redact_url(text: &str) -> String {
         let pairs: Vec<(String, String)> = url
             .query_pairs()
             .map(|(name, value)| {
-                let hide = name.to_ascii_lowercase().contains("password");
+                let hide = is_password(&name);
                 (
                     name.into_owned(),
                     if hide {

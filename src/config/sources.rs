@@ -1,8 +1,11 @@
 //! Where values come from: a key's default, the TOML file, the environment; the later wins.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::Path;
+use std::str::FromStr;
 
 use super::key::Key;
 use super::keys;
@@ -58,6 +61,17 @@ impl<N: Into<String>, V: Into<String>, const COUNT: usize> From<[(N, V); COUNT]>
     }
 }
 
+/// Where the text of a key comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin<'a> {
+    Default,
+    /// The TOML file.
+    File,
+    Environment,
+    /// The file that `<VARIABLE>_FILE` names.
+    SecretFile(&'a str),
+}
+
 /// Everything that was set, before it is understood.
 pub(super) struct Sources<'a> {
     /// By path, `section.name`. Lists are joined by commas, as in the environment.
@@ -81,24 +95,32 @@ impl<'a> Sources<'a> {
     /// The text of a key from the strongest source that has one, else its default.
     pub(super) fn text(&self, key: &Key) -> Result<Option<String>> {
         let variable = key.variable();
-        let given = self.env.get(&variable);
-        if key.secret {
-            let file_variable = format!("{variable}_FILE");
-            if let Some(path) = self.env.get(&file_variable) {
-                if given.is_some() {
-                    return Err(format!(
-                        "{variable} and {file_variable} are both set; unset one of them"
-                    ));
-                }
-                return fs::read_to_string(path)
-                    .map(|text| Some(text.trim_end_matches(['\r', '\n']).to_owned()))
-                    .map_err(|e| format!("{file_variable}: {path} cannot be read: {e}"));
-            }
+        match self.origin(key) {
+            Origin::SecretFile(path) if self.env.get(&variable).is_some() => Err(format!(
+                "{variable} and {variable}_FILE ({path}) are both set; unset one of them"
+            )),
+            Origin::SecretFile(path) => fs::read_to_string(path)
+                .map(|text| Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+                .map_err(|e| format!("{variable}_FILE: {path} cannot be read: {e}")),
+            Origin::Environment => Ok(self.env.get(&variable).map(str::to_owned)),
+            Origin::File => Ok(self.file.get(key.path).cloned()),
+            Origin::Default => Ok(key.default.map(str::to_owned)),
         }
-        Ok(given
-            .or_else(|| self.file.get(key.path).map(String::as_str))
-            .or(key.default)
-            .map(str::to_owned))
+    }
+
+    /// Where the text of a key comes from.
+    pub(super) fn origin(&self, key: &Key) -> Origin<'_> {
+        let variable = key.variable();
+        let secret_file = key.secret.then(|| format!("{variable}_FILE"));
+        if let Some(path) = secret_file.and_then(|name| self.env.get(&name)) {
+            Origin::SecretFile(path)
+        } else if self.env.get(&variable).is_some() {
+            Origin::Environment
+        } else if self.file.contains_key(key.path) {
+            Origin::File
+        } else {
+            Origin::Default
+        }
     }
 
     /// The value of a key that may be left unset.
@@ -141,15 +163,17 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// Reads a whole number of at least `least`.
-pub(super) fn whole<T>(least: T) -> impl Fn(&str) -> Result<T>
+/// Reads a whole number in this range.
+pub(super) fn whole<T>(allowed: RangeInclusive<T>) -> impl Fn(&str) -> Result<T>
 where
-    T: std::str::FromStr + PartialOrd + std::fmt::Display,
+    T: FromStr + PartialOrd + Display,
 {
     move |text| match text.parse::<T>() {
-        Ok(number) if number >= least => Ok(number),
+        Ok(number) if allowed.contains(&number) => Ok(number),
         _ => Err(format!(
-            "\"{text}\" is not a whole number of at least {least}"
+            "\"{text}\" is not a whole number from {} to {}",
+            allowed.start(),
+            allowed.end()
         )),
     }
 }

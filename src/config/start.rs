@@ -12,6 +12,9 @@ const WITHOUT_REDIS: Key = Key::new("start.without_redis").or("false");
 
 pub(super) const KEYS: [Key; 2] = [TIMEOUT_SECONDS, WITHOUT_REDIS];
 
+/// A day: whoever waits longer has forgotten that it waits.
+const SECONDS_MAX: u64 = 86_400;
+
 #[derive(Clone, Debug)]
 pub struct StartConfig {
     /// `ROOKERY_START_TIMEOUT_SECONDS`: how long a node waits for a PostgreSQL and a Redis that do
@@ -24,7 +27,7 @@ pub struct StartConfig {
 
 impl StartConfig {
     pub(super) fn read(sources: &Sources<'_>) -> Result<Self> {
-        let timeout = sources.value(&TIMEOUT_SECONDS, whole(0))?;
+        let timeout = sources.value(&TIMEOUT_SECONDS, whole(0..=SECONDS_MAX))?;
         Ok(Self {
             timeout: Duration::from_secs(timeout),
             without_redis: sources.value(&WITHOUT_REDIS, boolean)?,
