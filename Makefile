@@ -1,6 +1,7 @@
 .DEFAULT_GOAL := help
 comma := ,
-.PHONY: help run test random chaos autobahn cluster bench load growth compare check-deploy check-compose fmt lint
+.PHONY: help run test random chaos autobahn cluster bench load growth compare instructions check-deploy check-compose \
+	fmt lint
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
@@ -52,6 +53,11 @@ compare: ## Drive Rookery and other servers through the same work, side by side
 	cargo build --release --locked -p rookery -p rookery-loadtest
 	target/release/rookery-loadtest compare $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--scenario compare-quick) \
 	--report loadtest/results/compare.json $(ARGS)
+
+# A part of them, or new figures on record: make instructions FILTER=deliver UPDATE=1
+instructions: ## Count the instructions a message takes; fails if one takes more than on record
+	cargo build --profile instructions --locked -p rookery-benches
+	target/instructions/rookery-instructions $(FILTER) $(if $(UPDATE),--update)
 
 # LIVE=no leaves out the part with a running cluster; what it installs on Debian needs root
 check-deploy: ## Check manifests, images, proxy, alerts, dashboard and service unit

@@ -24,6 +24,7 @@ mod recheck;
 mod registry;
 mod rooms;
 mod session;
+mod silent;
 mod upgrade;
 
 use std::sync::Arc;
@@ -48,6 +49,8 @@ pub(crate) use recheck::recheck;
 pub use registry::Registry;
 pub use rooms::Rooms;
 pub use session::{Held, Session, Watching};
+#[doc(hidden)]
+pub use silent::serve_silent;
 pub use upgrade::upgrade;
 
 use crate::auth::Auth;

@@ -11,6 +11,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use rookery_protocol::event::ServerEvent;
 use rookery_protocol::{CloseCode, Format, limits};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::WebSocketStream;
@@ -67,8 +68,8 @@ pub(super) async fn write_event(socket: &mut Socket, format: Format, event: &Ser
 }
 
 /// See the module.
-pub(super) struct Link {
-    socket: Socket,
+pub(super) struct Link<S = TcpStream> {
+    socket: WebSocketStream<S>,
     /// What the outbox gave and the socket has not taken.
     frames: VecDeque<Frame>,
     /// Frames given and not flushed.
@@ -86,8 +87,8 @@ enum Io {
     TooSlow,
 }
 
-impl Link {
-    pub(super) fn new(socket: Socket) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
+    pub(super) fn new(socket: WebSocketStream<S>) -> Self {
         Self {
             socket,
             frames: VecDeque::new(),
@@ -97,7 +98,7 @@ impl Link {
         }
     }
 
-    pub(super) fn into_socket(self) -> Socket {
+    pub(super) fn into_socket(self) -> WebSocketStream<S> {
         self.socket
     }
 
