@@ -421,6 +421,7 @@ fn public_router(gateway: Gateway, state: RestState, status: Arc<NodeStatus>) ->
     rest.merge(sockets)
         .merge(web::router())
         .merge(ops::public_health_router(status))
+        .layer(axum::middleware::from_fn(rest::request_id::name))
 }
 
 fn admission_options(config: &Config) -> AdmissionOptions {

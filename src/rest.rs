@@ -18,6 +18,7 @@ mod members;
 mod messages;
 mod presence;
 mod receipts;
+pub mod request_id;
 mod users;
 
 use std::sync::Arc;

@@ -1,19 +1,34 @@
 //! The log: set up once, before anything else runs.
+//!
+//! Never logged, at whatever level: passwords, tokens, what people write. Code of ours does not
+//! write them; libraries may, of what passes through them, so theirs is heard from `info` on only
+//! ([`LIBRARIES`]).
+
+mod rolling;
 
 use std::backtrace::Backtrace;
-use std::fs;
 use std::io::{self, IsTerminal};
 use std::panic;
-use std::path::Path;
 
+use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_appender::rolling::{InitError, RollingFileAppender, Rotation};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
+use self::rolling::Rolling;
 use crate::config::{LogConfig, LogFormat};
 
-/// Days whose files are kept.
-const FILES_KEPT: usize = 14;
+/// The target of the lines that follow a message on its way, at `debug`: each names it (`message`),
+/// and those about a socket name that (`connection`). Apart from the modules', so that a node can be
+/// asked for these lines and no others: `RUST_LOG=info,rookery::message=debug`.
+pub const MESSAGE: &str = "rookery::message";
+
+/// The most that libraries may log. Below that they may write what they send and receive.
+const LIBRARIES: LevelFilter = LevelFilter::INFO;
+/// What the targets of our own code begin with.
+const OURS: &str = "rookery";
 /// Lines that wait for a slow disk or terminal; beyond that they are dropped rather than hold up a
 /// message. At some 200 bytes a line this is 3 MiB.
 const LINES_BUFFERED: usize = 16_384;
@@ -22,9 +37,7 @@ const LINES_BUFFERED: usize = 16_384;
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     #[error("LOG_FILE: {0}; set a path that can be written, or unset it")]
-    File(#[from] InitError),
-    #[error("LOG_FILE: its directory cannot be made: {0}; set another path, or unset it")]
-    Directory(#[from] io::Error),
+    File(#[from] io::Error),
     #[error("RUST_LOG: {0}")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
     #[error("a log was set up before")]
@@ -41,22 +54,35 @@ pub struct Guard(#[expect(dead_code, reason = "dropping it writes what is buffer
 /// # Errors
 /// The file cannot be opened, or there is a log already.
 pub fn init(config: &LogConfig) -> Result<Guard, TelemetryError> {
-    let filter = EnvFilter::builder().parse(&config.filter)?;
     let (writer, guard) = match &config.file {
-        Some(path) => to_background(rolling(path)?),
+        Some(path) => to_background(Rolling::open(path, config.file_bytes, config.files_kept)?),
         None => to_background(io::stderr()),
     };
-    let colours = config.file.is_none() && io::stderr().is_terminal();
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer);
-    match config.format {
-        LogFormat::Pretty => subscriber.with_ansi(colours).try_init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
-    }
-    .map_err(|_| TelemetryError::Twice)?;
+    tracing_subscriber::registry()
+        .with(lines(config, writer)?)
+        .try_init()
+        .map_err(|_| TelemetryError::Twice)?;
     log_panics();
     Ok(Guard(guard))
+}
+
+/// Writes events as lines.
+fn lines(
+    config: &LogConfig,
+    writer: NonBlocking,
+) -> Result<Box<dyn Layer<Registry> + Send + Sync>, TelemetryError> {
+    let asked = EnvFilter::builder().parse(&config.filter)?;
+    let allowed = filter_fn(|of| of.target().starts_with(OURS) || *of.level() <= LIBRARIES);
+    let filter = asked.and(allowed);
+    let colours = config.file.is_none() && io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    Ok(match config.format {
+        LogFormat::Pretty => lines.with_ansi(colours).with_filter(filter).boxed(),
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_span_list(false);
+            lines.with_filter(filter).boxed()
+        }
+    })
 }
 
 /// A thread of its own writes, so that a full pipe or a slow disk stops no socket.
@@ -65,21 +91,6 @@ fn to_background<W: io::Write + Send + 'static>(writer: W) -> (NonBlocking, Work
         .buffered_lines_limit(LINES_BUFFERED)
         .thread_name("log")
         .finish(writer)
-}
-
-/// A file a day: `rookery.log.2026-01-31`.
-fn rolling(path: &Path) -> Result<RollingFileAppender, TelemetryError> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let dir = path
-        .parent()
-        .filter(|dir| !dir.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    fs::create_dir_all(dir)?;
-    Ok(RollingFileAppender::builder()
-        .rotation(Rotation::DAILY)
-        .filename_prefix(name)
-        .max_log_files(FILES_KEPT)
-        .build(dir)?)
 }
 
 fn log_panics() {
@@ -92,6 +103,6 @@ fn log_panics() {
         let thread = std::thread::current();
         let thread = thread.name().unwrap_or("unnamed");
         let backtrace = Backtrace::capture();
-        tracing::error!(message, place, thread, %backtrace, "panic");
+        tracing::error!(why = message, place, thread, %backtrace, "panic");
     }));
 }

@@ -10,6 +10,7 @@ mod cluster {
     mod groups;
     mod held;
     mod large;
+    mod logs;
     mod loss;
     mod metrics;
     mod presence;

@@ -23,6 +23,7 @@ use crate::failpoint::{self, Failpoint};
 use crate::lifecycle::Tasks;
 use crate::metrics;
 use crate::store::{CommitError, Committed, NewMessage, Store, Stored, Ticket};
+use crate::telemetry::MESSAGE;
 
 /// Batches whose lists may wait to be read; what is beyond is left to reconciliation. At a node's
 /// best rate this is as long as a read may take.
@@ -223,6 +224,15 @@ fn answer(committed: Committed<Reply>, status: MessageStatus) -> Option<Outgoing
                 message: stored_message(message, &stored, status),
                 duplicate: stored.duplicate,
             };
+            tracing::debug!(
+                target: MESSAGE,
+                message_id = %sent.message.message_id,
+                conversation_id = %sent.message.conversation_id,
+                seq = %sent.message.seq,
+                duplicate = sent.duplicate,
+                connection = reply.skip,
+                "stored and acknowledged"
+            );
             (reply.answer)(Ok(&sent));
             let mut message = sent.message;
             message.status = None;
@@ -241,6 +251,14 @@ fn answer(committed: Committed<Reply>, status: MessageStatus) -> Option<Outgoing
                 CommitError::Internal => (&results.refused, AppError::internal()),
             };
             result.increment(1);
+            tracing::debug!(
+                target: MESSAGE,
+                message_id = %message.message_id,
+                conversation_id = %message.conversation_id,
+                code = error.code.as_str(),
+                connection = reply.skip,
+                "not stored"
+            );
             (reply.answer)(Err(error));
             None
         }

@@ -9,6 +9,7 @@ mod rule;
 
 use rookery_protocol::message::{Message, MessageStatus};
 use rookery_protocol::{ConversationId, MessageId, Seq, UserId, validate};
+use tracing::field;
 
 use super::mentions;
 use super::messages::Messages;
@@ -16,6 +17,7 @@ use crate::clock::new_id;
 use crate::error::AppError;
 use crate::metrics;
 use crate::store::{MessageAction, MessageChange, MessageChanged, Refusal, StoreError};
+use crate::telemetry::MESSAGE;
 
 impl Messages {
     /// Replaces the content of one's own message, and whom it mentions; what else it carries stays.
@@ -104,6 +106,15 @@ impl Messages {
             .await;
         count(&outcome);
         let mut changed = outcome??;
+        tracing::debug!(
+            target: MESSAGE,
+            message_id = %changed.message.message_id,
+            conversation_id = %conversation_id,
+            changed = %seq,
+            seq = changed.entry.map(|entry| field::display(entry.seq)),
+            by = %actor,
+            "changed"
+        );
         changed.message.status = Some(self.status(&changed.message).await);
         self.fanout.changed(&changed).await;
         let mut message = changed.message;

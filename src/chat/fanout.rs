@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use quick_cache::sync::Cache;
 use rookery_protocol::message::{Message, SystemNotice};
-use rookery_protocol::{ConversationId, SessionId, UserId};
+use rookery_protocol::{ConversationId, Seq, SessionId, UserId};
 
 use crate::bus::{Bus, BusEvent, BusPresence, Channel, Envelope, VERSION};
 use crate::clock::Clock;
@@ -20,6 +20,7 @@ use crate::metrics;
 use crate::store::{
     Chosen, FanoutMode, FanoutState, MemberList, MessageChanged, Store, StoreError,
 };
+use crate::telemetry::MESSAGE;
 
 /// For so long after a conversation changed its way of fan-out both ways are used: nodes have to
 /// learn of the change and to subscribe.
@@ -193,6 +194,7 @@ impl Fanout {
         let Some(members) = self.list(id, entry.member_version) else {
             return;
         };
+        follow(&message, entry.seq, &members);
         let event = BusEvent::Changed {
             seq: entry.seq,
             by: entry.by,
@@ -247,6 +249,7 @@ impl Fanout {
             FanoutMode::Channel => joined_by(&message, members),
             FanoutMode::Direct => Vec::new(),
         };
+        follow(&message, message.seq, members);
         let event = BusEvent::Entry { message };
         self.to_members(members, event, also.iter().chain(&joined), skip);
     }
@@ -338,6 +341,18 @@ impl Fanout {
             }
         }
     }
+}
+
+fn follow(message: &Message, seq: Seq, members: &MemberList) {
+    tracing::debug!(
+        target: MESSAGE,
+        message_id = %message.message_id,
+        conversation_id = %message.conversation_id,
+        %seq,
+        members = members.user_ids.len(),
+        way = ?members.fanout.mode,
+        "published"
+    );
 }
 
 /// The users whose membership an entry began.

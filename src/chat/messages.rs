@@ -20,6 +20,7 @@ use crate::error::AppError;
 use crate::lifecycle::Tasks;
 use crate::metrics::Level;
 use crate::store::{Direction, GroupCommit, HistoryPage, NewMessage, Store, Ticket};
+use crate::telemetry::MESSAGE;
 
 /// Direct conversations known to exist, so that only the first message to somebody looks.
 const DIRECTS_MAX: usize = 200_000;
@@ -124,6 +125,14 @@ impl Messages {
             reply_to: request.reply_to,
             mentions,
         };
+        tracing::debug!(
+            target: MESSAGE,
+            message_id = %message.message_id,
+            conversation_id = %conversation_id,
+            sender_id = %sender,
+            connection = skip,
+            "accepted"
+        );
         let ticket = Ticket {
             message,
             reply: Reply { answer, skip },

@@ -6,15 +6,24 @@ use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
 
 use super::key::Key;
-use super::sources::{Result, Sources};
+use super::sources::{Result, Sources, whole};
 
 const FORMAT: Key = Key::new("log.format")
     .variable_name("LOG_FORMAT")
     .or("pretty");
 const FILE: Key = Key::new("log.file").variable_name("LOG_FILE");
+const FILE_MIB: Key = Key::new("log.file_mib").or("100");
+const FILES_KEPT: Key = Key::new("log.files_kept").or("10");
 const FILTER: Key = Key::new("log.filter").variable_name("RUST_LOG").or("info");
 
-pub(super) const KEYS: [Key; 3] = [FORMAT, FILE, FILTER];
+pub(super) const KEYS: [Key; 5] = [FORMAT, FILE, FILE_MIB, FILES_KEPT, FILTER];
+
+/// A terabyte: larger is a slip of the pen.
+const FILE_MIB_MAX: u32 = 1_024 * 1_024;
+/// More would take long to be renamed one after the other.
+const FILES_KEPT_MAX: u32 = 1_000;
+
+const MIB: u64 = 1_024 * 1_024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -28,9 +37,14 @@ pub enum LogFormat {
 pub struct LogConfig {
     /// `LOG_FORMAT`: `pretty` or `json`. Default: `pretty`.
     pub format: LogFormat,
-    /// `LOG_FILE`: a new file each day, its date appended to this name, two weeks kept. Default:
-    /// none, the log goes to standard error.
+    /// `LOG_FILE`: the newest lines are always in this file. Default: none, the log goes to standard
+    /// error.
     pub file: Option<PathBuf>,
+    /// `ROOKERY_LOG_FILE_MIB`: at this size the file is put aside, as `LOG_FILE.1`; `None` (0): never.
+    /// Default: 100.
+    pub file_bytes: Option<u64>,
+    /// `ROOKERY_LOG_FILES_KEPT`: of those put aside. Default: 10.
+    pub files_kept: u32,
     /// `RUST_LOG`: a level, or levels by module (`info,rookery=debug`). Default: `info`.
     pub filter: String,
 }
@@ -40,12 +54,17 @@ impl LogConfig {
         Ok(Self {
             format: sources.value(&FORMAT, format)?,
             file: sources.optional(&FILE, file)?,
+            file_bytes: match sources.value(&FILE_MIB, whole(0..=FILE_MIB_MAX))? {
+                0 => None,
+                mib => Some(u64::from(mib) * MIB),
+            },
+            files_kept: sources.value(&FILES_KEPT, whole(1..=FILES_KEPT_MAX))?,
             filter: sources.value(&FILTER, filter)?,
         })
     }
 
     /// In the order of [`KEYS`].
-    pub(super) fn values(&self) -> [Value; 3] {
+    pub(super) fn values(&self) -> [Value; 5] {
         let format = match self.format {
             LogFormat::Pretty => "pretty",
             LogFormat::Json => "json",
@@ -53,6 +72,8 @@ impl LogConfig {
         [
             json!(format),
             json!(self.file.as_ref().map(|path| path.display().to_string())),
+            json!(self.file_bytes.unwrap_or(0) / MIB),
+            json!(self.files_kept),
             json!(self.filter),
         ]
     }

@@ -10,13 +10,16 @@ use rookery_protocol::event::{
 use rookery_protocol::message::{ChangeKind, Message, MessageStatus, SystemNotice};
 use rookery_protocol::{ConversationId, Timestamp, UserId, limits};
 
+use tracing::field;
+
 use super::fill::Filled;
 use super::{Audience, DeliveryParts, Path};
 use crate::bus::BusPresence;
 use crate::failpoint::{self, Failpoint};
-use crate::gateway::{Lane, Positions, Registry, Session, SharedFrame, Verdict};
+use crate::gateway::{Lane, Positions, Push, Registry, Session, SharedFrame, Verdict};
 use crate::presence::shown;
 use crate::store::{Change, LogEntry, Membership};
+use crate::telemetry::MESSAGE;
 
 /// An entry and what its envelope said about it.
 #[derive(Clone)]
@@ -90,6 +93,7 @@ type MakeEvent<'a> = Box<dyn Fn(bool) -> ServerEvent + 'a>;
 
 /// The frames of one entry, for all who see it; none for an entry that says nothing.
 pub(super) struct EntryFrame<'a> {
+    entry: &'a LogEntry,
     frame: Option<SharedFrame<MakeEvent<'a>>>,
     /// It was queued for somebody.
     pub(super) told: bool,
@@ -97,19 +101,13 @@ pub(super) struct EntryFrame<'a> {
 
 impl<'a> EntryFrame<'a> {
     pub(super) fn of(entry: &'a LogEntry) -> Self {
-        let message = match entry {
-            LogEntry::Message(message) => message,
-            LogEntry::Change(change) => &change.message,
-            LogEntry::Blank { .. } => {
-                return Self {
-                    frame: None,
-                    told: false,
-                };
-            }
-        };
-        let event: MakeEvent<'a> = Box::new(move |own| event_of(entry, message, own));
+        let frame = about(entry).map(|message| {
+            let event: MakeEvent<'a> = Box::new(move |own| event_of(entry, message, own));
+            SharedFrame::new(message.sender_id, event)
+        });
         Self {
-            frame: Some(SharedFrame::new(message.sender_id, event)),
+            entry,
+            frame,
             told: false,
         }
     }
@@ -117,11 +115,34 @@ impl<'a> EntryFrame<'a> {
     fn push_to(&mut self, session: &Session, path: Path) {
         let frame = self.frame.as_mut();
         if let Some(frame) = frame.and_then(|f| f.for_viewer(session.user_id, session.format)) {
-            session.outbox.push(frame);
+            let push = session.outbox.push(frame);
             path.delivered().increment(1);
             self.told = true;
+            follow(self.entry, session, path, push);
         }
     }
+}
+
+/// The message that an entry is, or is about.
+fn about(entry: &LogEntry) -> Option<&Message> {
+    match entry {
+        LogEntry::Message(message) => Some(message),
+        LogEntry::Change(change) => Some(&change.message),
+        LogEntry::Blank { .. } => None,
+    }
+}
+
+fn follow(entry: &LogEntry, session: &Session, path: Path, push: Push) {
+    tracing::debug!(
+        target: MESSAGE,
+        message_id = about(entry).map(|message| field::display(message.message_id)),
+        conversation_id = entry.conversation_id().map(field::display),
+        seq = %entry.seq(),
+        connection = session.id,
+        ?path,
+        ?push,
+        "delivered"
+    );
 }
 
 /// When an entry was stored, where it tells: for a reaction it does not.

@@ -22,6 +22,7 @@ use crate::bus::{BreakReason, BusEvent, Envelope};
 use crate::gateway::Session;
 use crate::metrics;
 use crate::store::{Change, Chosen, LogEntry};
+use crate::telemetry::MESSAGE;
 
 /// Items taken from the queue at once.
 const BATCH: usize = 256;
@@ -242,6 +243,7 @@ impl Worker {
                 next = self.holds.take((to, id), seq.next());
                 continue;
             }
+            tracing::debug!(target: MESSAGE, conversation_id = %id, %seq, "held behind a gap");
             let bytes = weight(&entry.log);
             self.holds.keep((to, id), seq, entry, bytes);
             if kept.stranger {

@@ -30,6 +30,7 @@ pub(super) async fn run(
     let Some((mut link, opened)) = started.await else {
         return;
     };
+    let connection = opened.as_ref().ok().map(|session| session.id);
     let ended = match opened {
         Ok(session) => {
             let ended = serve(&gateway, &mut link, &session).await;
@@ -45,7 +46,8 @@ pub(super) async fn run(
     };
     // Closing takes seconds if the client does not answer, and is no part of the opening.
     permit.decided();
-    Box::pin(finish(link.into_socket(), ended)).await;
+    let code = Box::pin(finish(link.into_socket(), ended)).await;
+    tracing::debug!(connection, code, "socket closed");
     drop(permit);
 }
 

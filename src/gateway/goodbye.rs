@@ -54,8 +54,9 @@ impl Ended {
     }
 }
 
-/// Says goodbye and waits a moment for the answer, so that the last frames arrive.
-pub(super) async fn finish(socket: Socket, ended: Ended) {
+/// Says goodbye and waits a moment for the answer, so that the last frames arrive. Returns the code
+/// that was sent or received.
+pub(super) async fn finish(socket: Socket, ended: Ended) -> u16 {
     let code = match ended {
         Ended::Close(code) => code.code(),
         Ended::Peer(code) => code.unwrap_or(CUT_OFF),
@@ -64,6 +65,7 @@ pub(super) async fn finish(socket: Socket, ended: Ended) {
     // Whoever does not listen to the end is gone all the same.
     said.await.ok();
     metrics::closes_total(label_of(code)).increment(1);
+    code
 }
 
 async fn goodbye(mut socket: Socket, ended: Ended) -> Result<(), WsError> {

@@ -24,6 +24,7 @@ use crate::delivery::{Base, Behind, Path};
 use crate::error::AppError;
 use crate::failpoint::{self, Failpoint};
 use crate::metrics;
+use crate::rest::request_id::RequestId;
 
 /// How long a socket without credentials has to send its `auth`.
 const AUTH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,6 +46,7 @@ pub(super) struct Opening {
     pub(super) asked_for_protocol: bool,
     pub(super) resume: bool,
     pub(super) address: IpAddr,
+    pub(super) request_id: RequestId,
 }
 
 /// Why a socket did not open.
@@ -73,6 +75,7 @@ pub(super) async fn open(
         format,
         mut resume,
         address,
+        request_id,
         ..
     } = opening;
     let (access, reference) = match credentials {
@@ -116,7 +119,14 @@ pub(super) async fn open(
         Ok(()) => {
             permit.opened();
             metrics::open_seconds().record(began.elapsed());
-            tracing::debug!(user = %access.user_id, session = %access.session_id, %address, "socket open");
+            tracing::debug!(
+                connection = session.id,
+                user_id = %access.user_id,
+                session_id = %access.session_id,
+                request_id = request_id.as_str(),
+                %address,
+                "socket open"
+            );
             Ok(session)
         }
         Err(code) => {

@@ -19,6 +19,7 @@ use crate::error::AppError;
 use crate::metrics;
 use crate::rest::client_ip::client_ip;
 use crate::rest::envelope::failure;
+use crate::rest::request_id::RequestId;
 
 /// Answers an upgrade and starts the socket's task.
 pub async fn upgrade(
@@ -140,6 +141,7 @@ fn check(
             asked_for_protocol,
             resume,
             address,
+            request_id: RequestId::carried_by(request),
         },
     ))
 }

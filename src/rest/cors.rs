@@ -12,8 +12,8 @@ use axum::response::{IntoResponse, Response};
 use super::RestState;
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE");
-const HEADERS: HeaderValue = HeaderValue::from_static("authorization, content-type");
-const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after");
+const HEADERS: HeaderValue = HeaderValue::from_static("authorization, content-type, x-request-id");
+const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after, x-request-id");
 /// A browser asks again after so many seconds; Chromium caps it at two hours.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 

@@ -27,7 +27,8 @@ const SETTINGS: &[(&str, &str)] = &[
     // No load balancer has to notice anything.
     ("ROOKERY_DRAIN_DELAY_SECONDS", "0"),
     ("ROOKERY_DRAIN_WINDOW_SECONDS", "1"),
-    ("RUST_LOG", "info,rookery=debug"),
+    // Not each message: of thousands nobody would see anything else.
+    ("RUST_LOG", "info,rookery=debug,rookery::message=info"),
 ];
 
 /// Nodes that belong together, with everything they need. Ends with its test.

@@ -14,6 +14,7 @@ use crate::failpoint::{self, Failpoint};
 use crate::gateway::{Gateway, Push, Session, give_up_seat, noted};
 use crate::metrics;
 use crate::store::{LogEntry, OwnReads};
+use crate::telemetry::MESSAGE;
 
 /// Read marks looked up at once.
 const READ_MARKS: i64 = 200;
@@ -230,6 +231,14 @@ async fn messages(
         metrics::delivered_total()
             .resume
             .increment(messages.len() as u64);
+        tracing::debug!(
+            target: MESSAGE,
+            conversation_id = %id,
+            after = %told_before,
+            to = %position,
+            connection = session.id,
+            "replayed"
+        );
         let notices: Vec<(Seq, SystemNotice)> = messages
             .iter()
             .filter_map(|m| Some((m.seq, SystemNotice::of(m)?)))

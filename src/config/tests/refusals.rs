@@ -141,6 +141,14 @@ const REFUSALS: &[Refusal] = &[
         &["LOG_FILE", "add the name of a file"],
     ),
     (
+        &[("ROOKERY_LOG_FILE_MIB", "1.5")],
+        &["ROOKERY_LOG_FILE_MIB", "0 to 1048576"],
+    ),
+    (
+        &[("ROOKERY_LOG_FILES_KEPT", "0")],
+        &["ROOKERY_LOG_FILES_KEPT", "1 to 1000"],
+    ),
+    (
         &[("DATA_DIR", "/data?mode=memory")],
         &["DATA_DIR", "choose another", "DATABASE_URL"],
     ),
