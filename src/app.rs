@@ -8,6 +8,7 @@ mod presence;
 mod servers;
 mod watch;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,11 +31,12 @@ use crate::delivery::{BaseLoader, Delivery, DeliveryParts, Epoch, Outset};
 use crate::exit::{Exit, Failure};
 use crate::gateway::{self, Admission, AdmissionOptions, Gateway, GatewayOptions, GatewayParts};
 use crate::gateway::{Listener, Places, Registry};
-use crate::lifecycle::{Signals, Tasks, signals};
+use crate::lifecycle::{Signals, Tasks, hangups, signals};
 use crate::ops::NodeStatus;
 use crate::presence::Presence;
+use crate::reload::{self, Settings};
 use crate::rest::RestState;
-use crate::store::{self, SingleNode, Store, StoreError, StoreOptions};
+use crate::store::{self, BackupError, SingleNode, Store, StoreError, StoreOptions};
 use crate::{descriptors, metrics, ops, rest, web};
 
 /// How the command line wants a node to run.
@@ -59,8 +61,9 @@ const ALONE_DRAIN_WINDOW: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// The node cannot start: the database, an address, the schema.
-pub async fn run(config: Config, options: Options) -> anyhow::Result<ExitCode> {
+pub async fn run(config: Config, options: Options, settings: Settings) -> anyhow::Result<ExitCode> {
     let mut signals = signals().context("cannot take over signals")?;
+    let hangups = hangups().context("cannot take over signals")?;
     let tasks = Tasks::new();
     let started = tokio::select! {
         started = Node::start(&config, options, tasks.clone()) => Some(started),
@@ -79,6 +82,8 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<ExitCode> {
             return Ok(Exit::Done.into());
         }
     };
+    let reload = reload::run(settings, Arc::clone(&node.auth), hangups, tasks.clone());
+    tasks.spawn_vital("reload", reload);
     banner::show(&config);
     tokio::select! {
         _ = signals.next() => {}
@@ -99,8 +104,18 @@ pub async fn migrate(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Copies the database of a single node to a new file, whether or not the node runs; returns its
+/// size.
+///
+/// # Errors
+/// See [`BackupError`].
+pub async fn back_up(config: &Config, to: &Path) -> Result<u64, BackupError> {
+    store::back_up(&store_options(config), to).await
+}
+
 /// A running node.
 struct Node {
+    auth: Arc<Auth>,
     gateway: Gateway,
     status: Arc<NodeStatus>,
     tasks: Tasks,
@@ -146,6 +161,7 @@ impl Node {
         tasks.spawn_vital("public-port", listener.run(tasks.clone()));
         status.started.set(true);
         Ok(Self {
+            auth,
             gateway: path.gateway,
             status,
             tasks,
@@ -331,9 +347,7 @@ fn auth(
     clock: &Clock,
     tasks: &Tasks,
 ) -> anyhow::Result<Arc<Auth>> {
-    let keys = config.auth.keys.iter();
-    let keys = keys.map(|(kid, secret)| (kid.clone(), secret.expose().as_bytes().to_vec()));
-    let mut options = AuthOptions::new(keys.collect());
+    let mut options = AuthOptions::new(config.auth.signing_keys());
     options.rates.enabled = config.rates.enabled;
     Ok(Arc::new(Auth::new(
         options,

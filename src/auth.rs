@@ -126,6 +126,18 @@ impl Auth {
         })
     }
 
+    /// Signs and checks tokens with these keys from now on, as in [`AuthOptions::keys`]. Sockets
+    /// that are open keep what their tokens gave them until those expire.
+    ///
+    /// # Errors
+    /// A key is not acceptable; then all stay as they were.
+    pub fn replace_keys(&self, keys: &[(String, Vec<u8>)]) -> Result<(), AuthError> {
+        self.tokens.replace_keys(keys)?;
+        let successor_key = sessions::SuccessorKey::derive(&keys[0].1);
+        self.sessions.replace_key(successor_key);
+        Ok(())
+    }
+
     /// Learns which sessions were ended while their access tokens still live.
     ///
     /// # Errors

@@ -180,6 +180,41 @@ impl Config {
         self.redis.url.is_some()
     }
 
+    /// The variables of what differs in `newer` and does not change before a restart. The node's id
+    /// is left out, since one that is made up differs each time.
+    #[must_use]
+    pub fn waits_for_restart(&self, newer: &Self) -> Vec<String> {
+        let values = self.values().into_iter().zip(newer.values());
+        let shown = keys()
+            .zip(values)
+            .filter(|(key, (old, new))| old != new && !key.live && key.path != node::ID_PATH);
+        let mut variables: Vec<String> = shown.map(|(key, _)| key.variable()).collect();
+        // Passwords do not show.
+        for (key, old, new) in [
+            (
+                &database::URL,
+                Some(&self.database.url),
+                Some(&newer.database.url),
+            ),
+            (
+                &database::REPLICA_URL,
+                self.database.replica_url.as_ref(),
+                newer.database.replica_url.as_ref(),
+            ),
+            (
+                &redis::URL,
+                self.redis.url.as_ref(),
+                newer.redis.url.as_ref(),
+            ),
+        ] {
+            let variable = key.variable();
+            if old != new && !variables.contains(&variable) {
+                variables.push(variable);
+            }
+        }
+        variables
+    }
+
     /// What each section allows and their combination does not.
     fn contradictions(&self) -> Vec<Problem> {
         let mut problems = Vec::new();

@@ -29,6 +29,7 @@ pub mod lifecycle;
 pub mod metrics;
 pub mod ops;
 pub mod presence;
+pub mod reload;
 pub mod rest;
 pub mod store;
 pub mod telemetry;

@@ -1,7 +1,7 @@
 //! Tasks that are named, tracked and stopped: a soft stop asks, a hard stop ends. Signals say when.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -196,6 +196,34 @@ impl Signals {
     pub async fn hard(&mut self) {
         self.seen = true;
         self.next().await;
+    }
+}
+
+/// SIGHUP from now on: a request to read the configuration again.
+#[derive(Debug)]
+pub struct Hangups(Option<Signal>);
+
+/// Takes over SIGHUP, unless this process runs in a terminal: there the signal goes on to mean that
+/// the terminal is gone, and the process with it.
+///
+/// # Errors
+/// The system refuses the handler.
+pub fn hangups() -> io::Result<Hangups> {
+    if io::stderr().is_terminal() {
+        return Ok(Hangups(None));
+    }
+    Ok(Hangups(Some(signal(SignalKind::hangup())?)))
+}
+
+impl Hangups {
+    /// Waits for the next one. Dropping the future loses none.
+    pub async fn next(&mut self) {
+        match &mut self.0 {
+            Some(signal) => {
+                signal.recv().await;
+            }
+            None => std::future::pending().await,
+        }
     }
 }
 

@@ -9,6 +9,8 @@ use clap::{Args, Parser, Subcommand};
 use rookery::app;
 use rookery::config::{Config, Environment};
 use rookery::exit::{self, Exit};
+use rookery::reload::Settings;
+use rookery::store::BackupError;
 use rookery::{descriptors, failpoint, healthcheck, telemetry};
 
 /// Its settings are compiled in, see `.cargo/config.toml`.
@@ -38,7 +40,8 @@ enum Command {
     /// Run a node until SIGTERM or SIGINT (the default command).
     ///
     /// The first signal drains: clients are told when to come back, and are sent elsewhere in small
-    /// batches. A second signal, or drain.timeout_seconds, ends the process at once.
+    /// batches. A second signal, or drain.timeout_seconds, ends the process at once. SIGHUP has the
+    /// configuration read again: keys of tokens and what is logged change without a restart.
     ///
     /// Exit codes: 0 stopped with everything finished; 1 it failed; 2 the configuration cannot work,
     /// trying again does not help; 3 ended before the drain was over; 4 PostgreSQL or Redis did not
@@ -47,6 +50,15 @@ enum Command {
     Serve(ServeArgs),
     /// Bring the database's schema up to date, then exit.
     Migrate(ConfigArgs),
+    /// Copy the SQLite database to a new file while nodes write to it, and check the copy.
+    ///
+    /// The copy is as the database was at one moment, and is readable for this user only. To restore
+    /// it, stop the node, remove the database with its -wal and -shm files, and put the copy in its
+    /// place. PostgreSQL has pg_dump.
+    ///
+    /// Exit codes: 0 the copy is there and whole; 1 it failed, and nothing was left behind; 2 the file
+    /// exists already, or the database is PostgreSQL.
+    Backup(BackupArgs),
     /// Check the configuration and print the effective one, without secrets.
     ///
     /// What is printed can serve as a file for --config, secrets aside; each line says which variable
@@ -75,6 +87,15 @@ struct ServeArgs {
 }
 
 #[derive(Debug, Args)]
+struct BackupArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Where to put the copy; nothing may be there.
+    #[arg(value_name = "PATH")]
+    to: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct PrintArgs {
     #[command(flatten)]
     config: ConfigArgs,
@@ -99,19 +120,22 @@ fn main() -> ExitCode {
             let options = app::Options {
                 migrate: !args.no_migrate,
             };
-            run(&args.config, |config| app::run(config, options))
+            run(&args.config, |config, settings| {
+                app::run(config, options, settings)
+            })
         }
-        Command::Migrate(args) => run(&args, async |config| {
+        Command::Migrate(args) => run(&args, async |config, _| {
             app::migrate(config).await?;
             Ok(ExitCode::SUCCESS)
         }),
+        Command::Backup(args) => back_up(&args),
         Command::Config(args) => print(&args),
         Command::Healthcheck(args) => check_health(&args),
     }
 }
 
 /// Loads the configuration, starts the log and the runtime, and runs `work` to its end.
-fn run<F>(args: &ConfigArgs, work: impl FnOnce(Config) -> F) -> ExitCode
+fn run<F>(args: &ConfigArgs, work: impl FnOnce(Config, Settings) -> F) -> ExitCode
 where
     F: Future<Output = anyhow::Result<ExitCode>>,
 {
@@ -120,11 +144,17 @@ where
         Ok(config) => config,
         Err(error) => return refuse(&error),
     };
-    let _log = match telemetry::init(&config.log) {
+    let log = match telemetry::init(&config.log) {
         Ok(guard) => guard,
         Err(error) => return refuse(&error),
     };
     failpoint::setup();
+    let settings = Settings::new(
+        args.config.clone(),
+        environment,
+        config.clone(),
+        log.levels(),
+    );
     descriptors::make_room(&mut config.limits, config.database.pool_max as usize);
     // As many threads as cores, or TOKIO_WORKER_THREADS.
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -132,7 +162,7 @@ where
         .build();
     let outcome = match runtime {
         Ok(runtime) => {
-            let outcome = runtime.block_on(work(config));
+            let outcome = runtime.block_on(work(config, settings));
             // A look-up of a name that hangs must not keep the process.
             runtime.shutdown_timeout(LAST_CALLS);
             outcome
@@ -143,6 +173,38 @@ where
         tracing::error!("{error:#}");
         exit::of(&error).into()
     })
+}
+
+/// Touches nothing but the new file, not even the log of the node that may be running.
+fn back_up(args: &BackupArgs) -> ExitCode {
+    let file = args.config.config.as_deref();
+    let config = match Config::check(file, &Environment::of_this_process()) {
+        Ok(config) => config,
+        Err(error) => return refuse(&error),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let copied = match runtime {
+        Ok(runtime) => runtime.block_on(app::back_up(&config, &args.to)),
+        Err(error) => {
+            let path = args.to.clone();
+            Err(BackupError::Write { path, error })
+        }
+    };
+    match copied {
+        Ok(size) => {
+            println!("{}: {size} bytes, checked", args.to.display());
+            Exit::Done.into()
+        }
+        Err(error) => {
+            eprintln!("rookery: {error}");
+            match error {
+                BackupError::Postgres | BackupError::Exists(_) => Exit::Refused.into(),
+                _ => Exit::Failed.into(),
+            }
+        }
+    }
 }
 
 fn print(args: &PrintArgs) -> ExitCode {

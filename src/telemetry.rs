@@ -9,13 +9,14 @@ mod rolling;
 use std::backtrace::Backtrace;
 use std::io::{self, IsTerminal};
 use std::panic;
+use std::sync::Arc;
 
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use self::rolling::Rolling;
 use crate::config::{LogConfig, LogFormat};
@@ -40,14 +41,40 @@ pub enum TelemetryError {
     File(#[from] io::Error),
     #[error("RUST_LOG: {0}")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
+    #[error("the levels cannot be changed: {0}")]
+    Levels(#[from] reload::Error),
     #[error("a log was set up before")]
     Twice,
 }
 
 /// Writes the last lines when dropped; to be held until the process ends.
 #[must_use]
-#[derive(Debug)]
-pub struct Guard(#[expect(dead_code, reason = "dropping it writes what is buffered")] WorkerGuard);
+pub struct Guard {
+    levels: Levels,
+    _writes_the_rest: WorkerGuard,
+}
+
+impl Guard {
+    #[must_use]
+    pub fn levels(&self) -> Levels {
+        self.levels.clone()
+    }
+}
+
+/// Changes what is logged. Cloning shares it.
+#[derive(Clone)]
+pub struct Levels(Arc<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>);
+
+impl Levels {
+    /// Logs according to this filter from now on, as in [`LogConfig::filter`].
+    ///
+    /// # Errors
+    /// The filter cannot be read; then all stays as it was.
+    pub fn set(&self, filter: &str) -> Result<(), TelemetryError> {
+        let filter = EnvFilter::builder().parse(filter)?;
+        Ok((self.0)(filter)?)
+    }
+}
 
 /// Sets up the log of this process and logs panics from now on.
 ///
@@ -58,31 +85,37 @@ pub fn init(config: &LogConfig) -> Result<Guard, TelemetryError> {
         Some(path) => to_background(Rolling::open(path, config.file_bytes, config.files_kept)?),
         None => to_background(io::stderr()),
     };
+    let (lines, levels) = lines(config, writer)?;
     tracing_subscriber::registry()
-        .with(lines(config, writer)?)
+        .with(lines)
         .try_init()
         .map_err(|_| TelemetryError::Twice)?;
     log_panics();
-    Ok(Guard(guard))
+    Ok(Guard {
+        levels,
+        _writes_the_rest: guard,
+    })
 }
 
-/// Writes events as lines.
-fn lines(
-    config: &LogConfig,
-    writer: NonBlocking,
-) -> Result<Box<dyn Layer<Registry> + Send + Sync>, TelemetryError> {
+type Lines = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// Writes events as lines; those that the levels let through.
+fn lines(config: &LogConfig, writer: NonBlocking) -> Result<(Lines, Levels), TelemetryError> {
     let asked = EnvFilter::builder().parse(&config.filter)?;
+    let (asked, handle) = reload::Layer::new(asked);
+    let levels = Levels(Arc::new(move |filter| handle.reload(filter)));
     let allowed = filter_fn(|of| of.target().starts_with(OURS) || *of.level() <= LIBRARIES);
     let filter = asked.and(allowed);
     let colours = config.file.is_none() && io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
-    Ok(match config.format {
+    let lines = match config.format {
         LogFormat::Pretty => lines.with_ansi(colours).with_filter(filter).boxed(),
         LogFormat::Json => {
             let lines = lines.json().flatten_event(true).with_span_list(false);
             lines.with_filter(filter).boxed()
         }
-    })
+    };
+    Ok((lines, levels))
 }
 
 /// A thread of its own writes, so that a full pipe or a slow disk stops no socket.

@@ -54,6 +54,9 @@ fn every_setting_is_documented_and_nothing_else_is() {
         if key.secret != row[3].contains("Secret.") {
             let _ = writeln!(problems, "{variable}: \"Secret.\" is missing or too much");
         }
+        if key.live != row[3].contains("Reloaded.") {
+            let _ = writeln!(problems, "{variable}: \"Reloaded.\" is missing or too much");
+        }
     }
     for row in &rows {
         if !config::keys().any(|key| row[0] == format!("`{}`", key.variable())) {

@@ -2,8 +2,10 @@
 
 mod start_cases {
     mod addresses;
+    mod backup;
     mod config;
     mod process;
+    mod reload;
     mod schema;
     mod servers;
 }

@@ -7,7 +7,7 @@
 //! across nodes: see `SessionStore::rotate_session`.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -58,7 +58,7 @@ pub enum Renewal {
 
 /// Opens, renews and ends sessions.
 pub struct Sessions {
-    successor_key: SuccessorKey,
+    successor_key: RwLock<SuccessorKey>,
     life_ms: i64,
     tokens: Arc<AccessTokens>,
     revocations: Arc<Revocations>,
@@ -76,13 +76,19 @@ impl Sessions {
         clock: Clock,
     ) -> Self {
         Self {
-            successor_key,
+            successor_key: RwLock::new(successor_key),
             life_ms,
             tokens,
             revocations,
             store,
             clock,
         }
+    }
+
+    /// Derives successors with this key from now on.
+    pub(super) fn replace_key(&self, key: SuccessorKey) {
+        let place = self.successor_key.write();
+        *place.unwrap_or_else(PoisonError::into_inner) = key;
     }
 
     /// A new session of a user who has just proved who they are.
@@ -114,7 +120,10 @@ impl Sessions {
         let Some(presented) = RefreshToken::parse(presented) else {
             return Ok(Renewal::Refused);
         };
-        let successor = self.successor_key.successor(&presented);
+        let key = self.successor_key.read();
+        let successor = key
+            .unwrap_or_else(PoisonError::into_inner)
+            .successor(&presented);
         let now = self.clock.now();
         let request = RotateSession {
             session_id: presented.session_id,

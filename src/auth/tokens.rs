@@ -7,6 +7,7 @@
 //! [`Clock`], therefore `exp` and `iat` are compared here and not by the library.
 
 use std::borrow::Cow;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -61,7 +62,7 @@ impl From<TokenRefusal> for AppError {
 /// Makes and checks access tokens.
 pub struct AccessTokens {
     /// The first signs. A handful at most: searched in order.
-    keys: Vec<Key>,
+    keys: RwLock<Arc<[Key]>>,
     life_seconds: i64,
     clock: Clock,
 }
@@ -107,6 +108,27 @@ impl AccessTokens {
         life_seconds: i64,
         clock: Clock,
     ) -> Result<Self, AuthError> {
+        Ok(Self {
+            keys: RwLock::new(Self::known(keys)?),
+            life_seconds,
+            clock,
+        })
+    }
+
+    /// Signs and checks with these keys from now on; a token of a key that is not among them is
+    /// refused.
+    pub(super) fn replace_keys(&self, keys: &[(String, Vec<u8>)]) -> Result<(), AuthError> {
+        let keys = Self::known(keys)?;
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        Ok(())
+    }
+
+    fn keys(&self) -> Arc<[Key]> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&keys)
+    }
+
+    fn known(keys: &[(String, Vec<u8>)]) -> Result<Arc<[Key]>, AuthError> {
         let mut known: Vec<Key> = Vec::with_capacity(keys.len());
         for (id, secret) in keys {
             if secret.len() < SECRET_BYTES_MIN {
@@ -126,11 +148,7 @@ impl AccessTokens {
         if known.is_empty() {
             return Err(AuthError::NoKey);
         }
-        Ok(Self {
-            keys: known,
-            life_seconds,
-            clock,
-        })
+        Ok(known.into())
     }
 
     /// Seconds that a new token lives.
@@ -145,7 +163,8 @@ impl AccessTokens {
     /// `INTERNAL`, if the library cannot sign; it has no known reason not to.
     pub fn issue(&self, user: &UserRow, session_id: SessionId) -> Result<String, AppError> {
         let issued_at = self.now_seconds();
-        let key = &self.keys[0];
+        let keys = self.keys();
+        let key = &keys[0];
         let header = Header {
             kid: Some(key.id.clone()),
             ..Header::new(key.algorithm)
@@ -202,7 +221,8 @@ impl AccessTokens {
         let (head, payload) = message.split_once('.')?;
         let head = URL_SAFE_NO_PAD.decode(head).ok()?;
         let head: Head<'_> = serde_json::from_slice(&head).ok()?;
-        let key = self.keys.iter().find(|key| key.id == head.kid)?;
+        let keys = self.keys();
+        let key = keys.iter().find(|key| key.id == head.kid)?;
         if head.alg != key.algorithm_name || head.crit.is_some() {
             return None;
         }

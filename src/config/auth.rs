@@ -23,10 +23,12 @@ use super::sources::{Result, Sources};
 
 const JWT_SECRET: Key = Key::new("auth.jwt_secret")
     .variable_name("JWT_SECRET")
-    .secret();
+    .secret()
+    .live();
 const JWT_SECRETS_PREVIOUS: Key = Key::new("auth.jwt_secrets_previous")
     .variable_name("JWT_SECRETS_PREVIOUS")
-    .secret();
+    .secret()
+    .live();
 
 pub(super) const KEYS: [Key; 2] = [JWT_SECRET, JWT_SECRETS_PREVIOUS];
 
@@ -37,7 +39,7 @@ const DIFFERENT_BYTES_MIN: usize = 6;
 /// Where a single node keeps the secret it made, in its data directory.
 const SECRET_FILE: &str = "jwt_secret";
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthConfig {
     /// Keys by id; the first signs, all are accepted. `JWT_SECRET` is the first; default: made on
     /// the first start of a single node and kept in the data directory. `JWT_SECRETS_PREVIOUS`:
@@ -63,6 +65,14 @@ impl AuthConfig {
             }
         }
         Ok(Self { keys })
+    }
+
+    /// The keys' bytes, by id.
+    #[must_use]
+    pub fn signing_keys(&self) -> Vec<(String, Vec<u8>)> {
+        let keys = self.keys.iter();
+        keys.map(|(id, secret)| (id.clone(), secret.expose().as_bytes().to_vec()))
+            .collect()
     }
 
     /// Takes the secret that an earlier start kept, if there is one.

@@ -8,10 +8,10 @@ use super::key::Key;
 use super::secret::{Secret, has_placeholder, redact_url};
 use super::sources::{Result, Sources, whole};
 
-const URL: Key = Key::new("database.url")
+pub(super) const URL: Key = Key::new("database.url")
     .variable_name("DATABASE_URL")
     .secret();
-const REPLICA_URL: Key = Key::new("database.replica_url")
+pub(super) const REPLICA_URL: Key = Key::new("database.replica_url")
     .variable_name("DATABASE_REPLICA_URL")
     .secret();
 const POOL_MAX: Key = Key::new("database.pool_max")

@@ -11,6 +11,8 @@ pub struct Key {
     pub default: Option<&'static str>,
     /// Also read from the file that `<VARIABLE>_FILE` names; printed only redacted.
     pub secret: bool,
+    /// Changes in a running node, too; see [`crate::reload`].
+    pub live: bool,
 }
 
 impl Key {
@@ -20,6 +22,7 @@ impl Key {
             named: None,
             default: None,
             secret: false,
+            live: false,
         }
     }
 
@@ -42,6 +45,10 @@ impl Key {
             secret: true,
             ..self
         }
+    }
+
+    pub(super) const fn live(self) -> Self {
+        Self { live: true, ..self }
     }
 
     /// The environment variable.

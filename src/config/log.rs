@@ -14,7 +14,10 @@ const FORMAT: Key = Key::new("log.format")
 const FILE: Key = Key::new("log.file").variable_name("LOG_FILE");
 const FILE_MIB: Key = Key::new("log.file_mib").or("100");
 const FILES_KEPT: Key = Key::new("log.files_kept").or("10");
-const FILTER: Key = Key::new("log.filter").variable_name("RUST_LOG").or("info");
+const FILTER: Key = Key::new("log.filter")
+    .variable_name("RUST_LOG")
+    .or("info")
+    .live();
 
 pub(super) const KEYS: [Key; 5] = [FORMAT, FILE, FILE_MIB, FILES_KEPT, FILTER];
 

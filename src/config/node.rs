@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use super::key::Key;
 use super::sources::{Environment, Result, Sources};
 
-const ID: Key = Key::new("node.id").variable_name("NODE_ID");
+pub(super) const ID_PATH: &str = "node.id";
+const ID: Key = Key::new(ID_PATH).variable_name("NODE_ID");
 const DATA_DIR: Key = Key::new("node.data_dir")
     .variable_name("DATA_DIR")
     .or("./data");

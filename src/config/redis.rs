@@ -6,7 +6,7 @@ use super::key::Key;
 use super::secret::{Secret, has_placeholder, redact_url};
 use super::sources::{Result, Sources};
 
-const URL: Key = Key::new("redis.url").variable_name("REDIS_URL").secret();
+pub(super) const URL: Key = Key::new("redis.url").variable_name("REDIS_URL").secret();
 
 pub(super) const KEYS: [Key; 1] = [URL];
 

@@ -197,6 +197,9 @@ declare_metrics! {
     gauge draining []
     /// Sockets that a draining node has yet to send away.
     gauge drain_sockets []
+    /// Times the configuration was read again: something changed in this node, nothing did, or what
+    /// was found cannot work and all stayed as it was.
+    counter reloads_total { result: changed | unchanged | refused }
     /// Always 1; its label says which version runs.
     gauge build_info (version)
 }

@@ -1,5 +1,6 @@
 //! The store in one SQLite file, for a single node: one writer, any number of readers.
 
+mod backup;
 mod blocks;
 mod conversations;
 mod groups;
@@ -22,6 +23,7 @@ use sqlx::sqlite::{
 };
 use uuid::Uuid;
 
+pub use self::backup::{BackupError, back_up};
 use self::transaction::Tx;
 use super::{Result, StoreOptions};
 

@@ -1,8 +1,9 @@
 //! The key that signs tokens is changed in a cluster that is in use.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rookery_test_support::{Person, TestCluster};
+use rookery_test_support::{Person, TestCluster, eventually};
 
 use super::kit::{Pair, talks};
 use crate::ROOKERY;
@@ -40,6 +41,69 @@ async fn a_key_is_changed_under_load() {
         assert_eq!(refused.status, 401, "the old key is gone: {refused}");
         let renewed = node.api().refresh(&tokens.refresh_token).await;
         tokens = renewed.expect("a session outlives the key");
+    }
+}
+
+/// As above, without a restart: the same sockets talk all the while.
+#[tokio::test]
+async fn a_key_is_changed_in_running_nodes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [signing, accepted] = ["signing", "accepted"].map(|name| folder.path().join(name));
+    let write = |path: &Path, key: &str| std::fs::write(path, key).expect("a file for a key");
+    write(&signing, OLD);
+    write(&accepted, "");
+    let builder = TestCluster::builder(ROOKERY)
+        .set("JWT_SECRET", "")
+        .set("JWT_SECRET_FILE", &signing.display().to_string())
+        .set("JWT_SECRETS_PREVIOUS_FILE", &accepted.display().to_string());
+    let pair = Pair::on(builder).await;
+    let first = kid(&pair.ann);
+    let changed = AtomicBool::new(false);
+    let change = async {
+        write(&accepted, NEW);
+        told(&pair.cluster, "changed", 1.0).await;
+        let kept = keys_of_all(&pair.ann, &pair.cluster).await;
+        assert!(kept.iter().all(|kid| *kid == first), "{kept:?}");
+
+        write(&signing, "too short");
+        told(&pair.cluster, "refused", 1.0).await;
+        let kept = keys_of_all(&pair.ann, &pair.cluster).await;
+        assert!(kept.iter().all(|kid| *kid == first), "{kept:?}");
+
+        write(&accepted, OLD);
+        write(&signing, NEW);
+        told(&pair.cluster, "changed", 2.0).await;
+        let signs = keys_of_all(&pair.ann, &pair.cluster).await;
+        assert_eq!(signs[0], signs[1], "nodes agree on the key");
+        assert_ne!(signs[0], first, "it is the new one");
+
+        write(&accepted, "");
+        told(&pair.cluster, "changed", 3.0).await;
+        for node in pair.cluster.nodes() {
+            let refused = pair.ann.at(node).me().await.unwrap_err();
+            assert_eq!(refused.status, 401, "the old key is gone: {refused}");
+        }
+        let refresh = &pair.bob.tokens.refresh_token;
+        let renewed = pair.cluster.node(0).api().refresh(refresh).await;
+        renewed.expect("a session outlives the key");
+        changed.store(true, Ordering::SeqCst);
+    };
+    tokio::join!(
+        change,
+        talks(&pair.anns, pair.room, "ann", &changed),
+        talks(&pair.bobs, pair.room, "bob", &changed)
+    );
+    for device in [&pair.anns, &pair.bobs] {
+        device.read(|record| assert_eq!(record.connection(), 1, "no socket was closed"));
+    }
+}
+
+/// Has every node read its configuration; returns when each has had this result so often.
+async fn told(cluster: &TestCluster, result: &str, times: f64) {
+    let series = format!("rookery_reloads_total{{result=\"{result}\"}}");
+    for node in cluster.nodes() {
+        node.hang_up().await;
+        eventually(&series, async || node.metrics().await.get(&series) >= times).await;
     }
 }
 

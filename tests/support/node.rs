@@ -124,6 +124,15 @@ impl Node {
         sent.unwrap_or_else(|error| panic!("{} cannot be resumed: {error:#}", self.name));
     }
 
+    /// SIGHUP: it reads its configuration again.
+    ///
+    /// # Panics
+    /// It was not running.
+    pub async fn hang_up(&self) {
+        let sent = self.process.lock().await.signal("HUP");
+        sent.unwrap_or_else(|error| panic!("{} cannot be told: {error:#}", self.name));
+    }
+
     /// SIGTERM; returns the exit code when the process is gone.
     ///
     /// # Panics

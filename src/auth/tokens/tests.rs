@@ -262,6 +262,28 @@ fn altered_and_misshapen_tokens_are_refused() {
 }
 
 #[test]
+fn keys_are_replaced_while_tokens_live() {
+    let tokens = tokens(&[("a", SECRET)], &clock());
+    let of_a = tokens.issue(&user(), session()).unwrap();
+    let keys = |keys: &[(&str, &[u8])]| -> Vec<(String, Vec<u8>)> {
+        let keys = keys.iter();
+        keys.map(|(id, key)| ((*id).into(), key.to_vec())).collect()
+    };
+    let both = keys(&[("b", OTHER_SECRET), ("a", SECRET)]);
+    tokens.replace_keys(&both).unwrap();
+    let of_b = tokens.issue(&user(), session()).unwrap();
+    assert!(tokens.verify(&of_a).is_ok(), "still accepted");
+
+    let weak = keys(&[("c", &SECRET[..31])]);
+    assert!(tokens.replace_keys(&weak).is_err() && tokens.replace_keys(&[]).is_err());
+    assert!(tokens.verify(&of_b).is_ok(), "as it was");
+
+    tokens.replace_keys(&both[..1]).unwrap();
+    assert_eq!(tokens.verify(&of_a), Err(TokenRefusal::Invalid));
+    assert!(tokens.verify(&of_b).is_ok());
+}
+
+#[test]
 fn weak_and_ambiguous_keys_are_refused_at_the_start() {
     let new = |keys: &[(&str, &[u8])]| {
         let keys: Vec<_> = keys

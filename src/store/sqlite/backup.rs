@@ -1,0 +1,168 @@
+//! A copy of the database, taken while nodes write to it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection};
+
+use super::file_options;
+use crate::store::{StoreError, StoreOptions};
+
+/// Whoever holds the copy can read every message.
+const ONLY_THIS_USER: u32 = 0o600;
+/// A database that is set back may give out numbers again that devices have seen: under a new name of
+/// this incarnation they start over.
+const NEW_EPOCH: &str = "update meta set value = lower(hex(randomblob(16))) where key = 'epoch'";
+
+/// Why there is no copy.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    #[error(
+        "DATABASE_URL is PostgreSQL, which brings its own: pg_dump, or pg_basebackup with archived WAL"
+    )]
+    Postgres,
+    #[error("{} is there already; name a file that is not", .0.display())]
+    Exists(PathBuf),
+    #[error("{} cannot be written: {error}", .path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        error: io::Error,
+    },
+    #[error("there is no database to copy: {0}")]
+    NoDatabase(String),
+    #[error("the copy was not made: {0}")]
+    Copy(#[source] StoreError),
+    #[error("the copy is not whole, and was removed: {0}")]
+    Broken(String),
+}
+
+impl From<sqlx::Error> for BackupError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Copy(error.into())
+    }
+}
+
+fn write_error(path: &Path, error: io::Error) -> BackupError {
+    let path = path.to_owned();
+    BackupError::Write { path, error }
+}
+
+/// Copies the database to a new file, as it is at one moment, and checks the copy; returns its size.
+/// Whoever writes meanwhile is not held up.
+///
+/// # Errors
+/// The file is there already or cannot be written, there is no database, or the copy is not whole.
+pub async fn back_up(options: &StoreOptions, to: &Path) -> Result<u64, BackupError> {
+    if options.is_postgres() {
+        return Err(BackupError::Postgres);
+    }
+    let source = file_options(&options.url)
+        .map_err(BackupError::Copy)?
+        .create_if_missing(false);
+    let mut source = source
+        .connect()
+        .await
+        .map_err(|error| BackupError::NoDatabase(error.to_string()))?;
+    // Whatever ends this half-way leaves an empty file under the name, never half a copy.
+    let claim = Claim::of(to)?;
+    let draft = Claim::of(&beside(to))?;
+    copy(&mut source, &draft.path).await?;
+    check(&draft.path).await?;
+    let size = draft.keep_as(claim)?;
+    source.close().await?;
+    Ok(size)
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".partial");
+    name.into()
+}
+
+async fn copy(source: &mut SqliteConnection, to: &Path) -> Result<(), BackupError> {
+    let name = to.to_str().ok_or_else(|| {
+        let error = io::Error::new(ErrorKind::InvalidInput, "the name is not UTF-8");
+        write_error(to, error)
+    })?;
+    // Reads in one transaction, as others may while somebody writes.
+    sqlx::query("vacuum into ?")
+        .bind(name)
+        .execute(source)
+        .await?;
+    Ok(())
+}
+
+/// Looks through all of the copy, and gives it an epoch of its own.
+async fn check(copy: &Path) -> Result<(), BackupError> {
+    let options = SqliteConnectOptions::new().filename(copy);
+    let mut copy = options.connect().await?;
+    let found: Vec<String> = sqlx::query_scalar("pragma integrity_check")
+        .fetch_all(&mut copy)
+        .await?;
+    if found != ["ok"] {
+        return Err(BackupError::Broken(found.join("; ")));
+    }
+    let changed = sqlx::query(NEW_EPOCH).execute(&mut copy).await;
+    let changed = changed.map_err(|error| BackupError::NoDatabase(error.to_string()))?;
+    if changed.rows_affected() != 1 {
+        return Err(BackupError::NoDatabase("it has no epoch".to_owned()));
+    }
+    copy.close().await?;
+    Ok(())
+}
+
+/// An empty file that was not there before; removed when it is dropped, unless it is kept.
+struct Claim {
+    path: PathBuf,
+    is_kept: bool,
+}
+
+impl Claim {
+    fn of(path: &Path) -> Result<Self, BackupError> {
+        let made = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(ONLY_THIS_USER)
+            .open(path);
+        match made {
+            Ok(_) => Ok(Self {
+                path: path.to_owned(),
+                is_kept: false,
+            }),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                Err(BackupError::Exists(path.to_owned()))
+            }
+            Err(error) => Err(write_error(path, error)),
+        }
+    }
+
+    /// Moves what is in this file to the other's name, when it is on the disk; returns its size.
+    fn keep_as(mut self, mut other: Self) -> Result<u64, BackupError> {
+        let keep = || {
+            let file = File::open(&self.path)?;
+            file.sync_all()?;
+            std::fs::rename(&self.path, &other.path)?;
+            let folder = other
+                .path
+                .parent()
+                .filter(|name| !name.as_os_str().is_empty());
+            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+            Ok(file.metadata()?.len())
+        };
+        let size = keep().map_err(|error| write_error(&other.path, error))?;
+        (self.is_kept, other.is_kept) = (true, true);
+        Ok(size)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            std::fs::remove_file(&self.path).ok();
+        }
+    }
+}
