@@ -17,6 +17,13 @@ debian() {
         echo "These Debian packages are missing: $*. Install them, or run this as root." >&2
         exit 1
     fi
+    # The load test starts its servers by itself; 101 means that a package may not.
+    local policy=/usr/sbin/policy-rc.d
+    if [[ ! -e $policy ]]; then
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq
     apt-get install -y -qq --no-install-recommends "$@"
@@ -44,9 +51,18 @@ python_packages() {
     cp "$folder/requirements.txt" "$venv/installed.txt"
 }
 
+# The server, and what it speaks to PostgreSQL with.
+ejabberd() {
+    if [[ -x /usr/sbin/ejabberdctl ]] && compgen -G '/usr/lib/erlang/lib/p1_pgsql-*' >/dev/null; then return; fi
+    debian ejabberd erlang-p1-pgsql
+    # Nor does it start at the next boot.
+    if have systemctl; then systemctl disable --quiet ejabberd || true; fi
+}
+
 for peer in "${peers[@]}"; do
     case $peer in
         ws | socketio) node_packages "$peer" ;;
+        ejabberd) ejabberd ;;
         fastapi) python_packages "$peer" ;;
         *) echo "there is no peer $peer" >&2; exit 2 ;;
     esac

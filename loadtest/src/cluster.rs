@@ -118,7 +118,7 @@ impl Cluster {
 
     async fn run(&mut self, kind: &Kind, common: &Common) -> anyhow::Result<Run> {
         if self.is_peer && !kind.suits_peers() {
-            bail!("peers know messages, groups and idle connections, and nothing else");
+            bail!("peers know messages one way, groups and idle connections, and nothing else");
         }
         match kind {
             Kind::Direct { direct, rate } => self.direct(direct, *rate, common).await,

@@ -25,7 +25,7 @@ pub(crate) async fn run(
     for planned in &scenario.runs {
         ensure!(
             planned.kind.suits_peers(),
-            "{}: peers can be compared by direct (without marks), group and idle only",
+            "{}: peers can be compared by direct (one way, without marks), group and idle only",
             planned.name
         );
     }

@@ -2,6 +2,7 @@
 //! with. Whatever differs between them on a socket stands here; the workload is the same for all.
 
 mod socketio;
+mod xmpp;
 
 use std::time::Duration;
 
@@ -13,8 +14,10 @@ use rookery_protocol::{ConversationId, Format};
 
 use tokio::time::timeout;
 
+use crate::population::Person;
 use crate::source;
 use crate::wire::{self, Light, Tag};
+pub(crate) use xmpp::place;
 
 /// A server that takes longer to answer is broken: a busy one takes a second or two.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) enum Dialect {
     Rookery(Format),
     SocketIo,
+    Xmpp,
 }
 
 /// Writes the sends of one side of a conversation.
@@ -30,11 +34,20 @@ pub(crate) enum Dialect {
 pub(crate) struct Writer {
     dialect: Dialect,
     conversation: ConversationId,
+    is_group: bool,
     bytes: usize,
     tag: Tag,
 }
 
 impl Writer {
+    /// For a group, which not every server treats as it treats two.
+    pub(crate) fn for_group(self) -> Self {
+        Self {
+            is_group: true,
+            ..self
+        }
+    }
+
     pub(crate) fn send(&self, counter: u64) -> RawMessage {
         let tag = Tag {
             counter,
@@ -43,6 +56,15 @@ impl Writer {
         match self.dialect {
             Dialect::Rookery(format) => wire::send(format, tag, self.conversation, self.bytes),
             Dialect::SocketIo => socketio::send(tag, self.conversation, self.bytes),
+            Dialect::Xmpp => xmpp::send(tag, self.conversation, self.is_group, self.bytes),
+        }
+    }
+
+    /// What has to follow a send, for an acknowledgement.
+    pub(crate) fn request(&self) -> Option<RawMessage> {
+        match self.dialect {
+            Dialect::Rookery(_) | Dialect::SocketIo => None,
+            Dialect::Xmpp => Some(xmpp::request()),
         }
     }
 }
@@ -56,7 +78,8 @@ impl Dialect {
         match name {
             "rookery" => Ok(Self::Rookery(Format::Json)),
             "socketio" => Ok(Self::SocketIo),
-            _ => bail!("there is no dialect {name:?}: wanted is rookery or socketio"),
+            "xmpp" => Ok(Self::Xmpp),
+            _ => bail!("there is no dialect {name:?}: wanted is rookery, socketio or xmpp"),
         }
     }
 
@@ -65,6 +88,7 @@ impl Dialect {
         match self {
             Self::Rookery(format) => format.subprotocol(),
             Self::SocketIo => "socket.io",
+            Self::Xmpp => "XMPP",
         }
     }
 
@@ -76,7 +100,7 @@ impl Dialect {
         self,
         url: &str,
         index: usize,
-        token: &str,
+        person: &Person,
         resume: bool,
     ) -> anyhow::Result<Socket> {
         let opening = async {
@@ -84,15 +108,47 @@ impl Dialect {
                 Self::Rookery(format) => {
                     let how = Connect {
                         resume,
-                        ..source::connect(url, index, token, format)
+                        ..source::connect(url, index, &person.token, format)
                     };
                     source::open(url, &how).await
                 }
-                Self::SocketIo => socketio::open(url, index, token).await,
+                Self::SocketIo => socketio::open(url, index, &person.token).await,
+                Self::Xmpp => xmpp::open(url, index, person).await,
             }
         };
         let opened = timeout(PATIENCE, opening).await;
         opened.with_context(|| format!("{url} does not say that it is ready"))?
+    }
+
+    /// Prepares a socket that is to send messages.
+    ///
+    /// # Errors
+    /// The socket ends, or there is no answer.
+    pub(crate) async fn before_sending(self, socket: &mut Socket) -> anyhow::Result<()> {
+        match self {
+            Self::Rookery(_) | Self::SocketIo => Ok(()),
+            Self::Xmpp => timeout(PATIENCE, xmpp::before_sending(socket))
+                .await
+                .context("no answer")?,
+        }
+    }
+
+    /// Takes part in a group, where being a member is not enough.
+    ///
+    /// # Errors
+    /// The socket ends, or there is no answer.
+    pub(crate) async fn join(
+        self,
+        socket: &mut Socket,
+        group: ConversationId,
+        person: &Person,
+    ) -> anyhow::Result<()> {
+        match self {
+            Self::Rookery(_) | Self::SocketIo => Ok(()),
+            Self::Xmpp => timeout(PATIENCE, xmpp::join(socket, group, person))
+                .await
+                .context("no answer")?,
+        }
     }
 
     /// Asks the server something small, and waits for the answer.
@@ -108,6 +164,7 @@ impl Dialect {
                     Ok(())
                 }
                 Self::SocketIo => socketio::ask(socket).await,
+                Self::Xmpp => xmpp::ask(socket).await,
             }
         };
         timeout(PATIENCE, asking).await.context("no answer")?
@@ -116,7 +173,7 @@ impl Dialect {
     /// What a server wants to hear back at once.
     pub(crate) fn answer(self, frame: &RawMessage) -> Option<RawMessage> {
         match self {
-            Self::Rookery(_) => None,
+            Self::Rookery(_) | Self::Xmpp => None,
             Self::SocketIo => socketio::pong(frame),
         }
     }
@@ -126,6 +183,7 @@ impl Dialect {
         Writer {
             dialect: self,
             conversation,
+            is_group: false,
             bytes,
             tag,
         }
@@ -136,6 +194,7 @@ impl Dialect {
         match self {
             Self::Rookery(_) => wire::read(frame),
             Self::SocketIo => socketio::read(frame),
+            Self::Xmpp => xmpp::read(frame),
         }
     }
 
@@ -144,6 +203,7 @@ impl Dialect {
         match self {
             Self::Rookery(_) => seq_of(frame, b"{\"type\":\"message.new\""),
             Self::SocketIo => socketio::delivered(frame),
+            Self::Xmpp => xmpp::delivered(frame),
         }
     }
 
@@ -152,6 +212,7 @@ impl Dialect {
         match self {
             Self::Rookery(_) => seq_of(frame, b"{\"type\":\"message.ack\""),
             Self::SocketIo => socketio::acked(frame),
+            Self::Xmpp => xmpp::delivered(frame),
         }
     }
 }

@@ -167,7 +167,7 @@ async fn begin(
         over: false,
         room: Arc::new(Notify::new()),
     }));
-    let mut sockets = connect(plan, &circle.people).await?.into_iter();
+    let mut sockets = connect(plan, circle).await?.into_iter();
     let writer = sockets.next().context("a group without members")?;
     for socket in sockets {
         tasks.spawn(read(socket, plan.dialect, Arc::clone(&board)));
@@ -180,7 +180,8 @@ async fn begin(
     };
     let frames = plan
         .dialect
-        .writer(circle.conversation, plan.content_bytes, tag);
+        .writer(circle.conversation, plan.content_bytes, tag)
+        .for_group();
     tasks.spawn(write(
         (writer, frames),
         plan.dialect,
@@ -211,13 +212,24 @@ async fn drain(boards: &[Shared]) {
     }
 }
 
-async fn connect(plan: &Plan, people: &[Person]) -> anyhow::Result<Vec<Socket>> {
+/// Connects the members, the writer first.
+async fn connect(plan: &Plan, circle: &Circle) -> anyhow::Result<Vec<Socket>> {
     let open = async |(index, person): (usize, &Person)| -> anyhow::Result<Socket> {
         let url = &plan.targets[index % plan.targets.len()];
-        plan.dialect.open(url, index, &person.token, false).await
+        let mut socket = plan.dialect.open(url, index, person, false).await?;
+        let joined = plan.dialect.join(&mut socket, circle.conversation, person);
+        joined.await?;
+        Ok(socket)
     };
-    let sockets = stream::iter(people.iter().enumerate()).map(open);
-    sockets.buffered(CONNECTING).try_collect().await
+    let mut people = circle.people.iter().enumerate();
+    let writer = people.next().context("a group without members")?;
+    let mut sockets = vec![open(writer).await?];
+    let mut others = stream::iter(people).map(open).buffered(CONNECTING);
+    while let Some(socket) = others.try_next().await? {
+        sockets.push(socket);
+    }
+    drop(others);
+    Ok(sockets)
 }
 
 /// Reads to the end of the connection; every message has to be the next one.

@@ -129,8 +129,8 @@ impl Crowd {
 /// Connects, and asks once: a connection that was never used would look cheaper than it is.
 async fn open(plan: &Plan, index: usize) -> anyhow::Result<Socket> {
     let url = &plan.targets[index % plan.targets.len()];
-    let token = &plan.people[index].token;
-    let mut socket = plan.dialect.open(url, index, token, false).await?;
+    let person = &plan.people[index];
+    let mut socket = plan.dialect.open(url, index, person, false).await?;
     plan.dialect.ask(&mut socket).await?;
     Ok(socket)
 }

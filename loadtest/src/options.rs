@@ -104,7 +104,7 @@ impl Kind {
     /// Whether other servers than Rookery can be driven with it.
     pub(crate) const fn suits_peers(&self) -> bool {
         match self {
-            Self::Direct { direct, .. } => !direct.marks,
+            Self::Direct { direct, .. } => !direct.marks && !direct.both_ways,
             Self::Idle(_) | Self::Group(_) => true,
             Self::History(_) | Self::Presence(_) | Self::Storm(_) | Self::Mixed { .. } => false,
         }

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use tempfile::TempDir;
 
+use crate::dialect::Dialect;
 use crate::meter::{GATEWAY, Role};
 use crate::peer::Peer;
 use crate::population::bulk::{Bulk, Tables};
@@ -81,7 +82,11 @@ impl Rig {
             psql: postgres.psql,
             database_url: postgres.url,
             jwt_secret: JWT_SECRET.to_owned(),
-            tables: peer.map_or(Tables::Rookery, |_| Tables::Peer),
+            tables: match peer.map(|peer| peer.dialect) {
+                None => Tables::Rookery,
+                Some(Dialect::Xmpp) => Tables::Nobody,
+                Some(_) => Tables::Peer,
+            },
         };
         let nodes = match peer {
             Some(peer) => peers(folder.path(), peer, options.nodes, &bulk, &redis.url).await?,

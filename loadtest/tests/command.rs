@@ -96,7 +96,7 @@ fn mistakes_are_named_and_nothing_is_measured() {
         ),
         (
             vec!["compare", "--peers", "peers", "--scenario", "mixed"],
-            "direct (without marks), group and idle only",
+            "direct (one way, without marks), group and idle only",
         ),
         (
             vec!["compare", "--peers", "peers", "--target", down],

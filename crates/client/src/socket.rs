@@ -54,7 +54,7 @@ pub struct Connect {
     pub format: Format,
     /// Hold back what happens in conversations until the first `sync` is answered.
     pub resume: bool,
-    /// Sent as they are, for instance `Origin`.
+    /// Sent as they are, for instance `Origin`; each in the place of one of that name.
     pub headers: Vec<(String, String)>,
     /// The source address, where one has too few ports.
     pub source: Option<IpAddr>,

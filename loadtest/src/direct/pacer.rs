@@ -12,6 +12,14 @@ use crate::schedule::Schedule;
 /// When messages of one pair are due. Ends with the run.
 pub(super) type Due = mpsc::Receiver<Instant>;
 
+/// The next time that a message is due; never, where there are no such times.
+pub(super) async fn next_due(due: &mut Option<Due>) -> Option<Instant> {
+    match due {
+        Some(due) => due.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Messages of one pair that may be due and not yet sent: far more than any run lets gather,
 /// unless this machine is too slow for the rate.
 const DUE: usize = 4_096;

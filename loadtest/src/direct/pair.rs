@@ -16,9 +16,10 @@ use rookery_protocol::command::{Mark, Sync};
 use rookery_protocol::{CloseCode, ConversationId, Seq};
 
 use super::Load;
-use super::pacer::Due;
+use super::pacer::{Due, next_due};
 use super::{Books, Shared, Tally};
-use crate::dialect::Writer;
+use crate::dialect::{Writer, place};
+use crate::population::Person;
 use crate::schedule::Schedule;
 use crate::wire::{LightMessage, Payload, Tag};
 
@@ -37,7 +38,7 @@ struct Stamp {
 struct End {
     socket: Socket,
     writer: Writer,
-    token: String,
+    person: Person,
     /// Frames wait to be written.
     fed: bool,
     /// Which target it is connected to.
@@ -71,7 +72,7 @@ impl Pair {
         let conversation = couple.conversation;
         let end = async |side: Side| -> anyhow::Result<End> {
             let target = (index + side as usize) % plan.targets.len();
-            let token = couple.people[side as usize].token.clone();
+            let person = couple.people[side as usize].clone();
             let tag = Tag {
                 run: shared.run,
                 pair: u32::try_from(index)?,
@@ -79,11 +80,15 @@ impl Pair {
                 counter: 0,
             };
             let writer = plan.dialect.writer(conversation, plan.content_bytes, tag);
-            let socket = open(&shared, index * 2 + side as usize, target, &token, false).await?;
+            let number = index * 2 + side as usize;
+            let mut socket = open(&shared, number, target, &person, false).await?;
+            if side == Side::A || plan.both_ways {
+                plan.dialect.before_sending(&mut socket).await?;
+            }
             Ok(End {
                 socket,
                 writer,
-                token,
+                person,
                 fed: false,
                 target,
             })
@@ -202,8 +207,17 @@ impl Pair {
             },
         );
         self.shared.counters[self.thread].sent();
-        let frame = self.ends[side as usize].writer.send(counter);
-        self.feed(side, frame).await
+        self.write(side, counter).await
+    }
+
+    async fn write(&mut self, side: Side, counter: u64) -> Result<(), (Side, SocketError)> {
+        let writer = &self.ends[side as usize].writer;
+        let (frame, request) = (writer.send(counter), writer.request());
+        self.feed(side, frame).await?;
+        match request {
+            Some(request) => self.feed(side, request).await,
+            None => Ok(()),
+        }
     }
 
     async fn feed(&mut self, side: Side, frame: RawMessage) -> Result<(), (Side, SocketError)> {
@@ -233,6 +247,7 @@ impl Pair {
                 Some(tag) => self.on_ack(tag, light.seq),
                 None => self.watch.foreign(),
             },
+            "ack.upto" => self.on_acks(side, light.seq),
             "message.new" => match &light.message {
                 Payload::Message(message) => {
                     self.on_message(side, message);
@@ -301,6 +316,23 @@ impl Pair {
         }
     }
 
+    /// So many of a side's messages are acknowledged, by a server that counts.
+    fn on_acks(&mut self, from: Side, count: i64) {
+        for counter in self.watch.unanswered(from) {
+            let place = place(counter);
+            if place > count {
+                break;
+            }
+            let tag = Tag {
+                run: self.shared.run,
+                pair: 0,
+                from,
+                counter,
+            };
+            self.on_ack(tag, place);
+        }
+    }
+
     /// The tag, if it is of this run and pair.
     fn tag(&self, tag: Tag) -> Option<Tag> {
         let ours = tag.run == self.shared.run && tag.pair as usize == self.index;
@@ -320,7 +352,7 @@ impl Pair {
         loop {
             tokio::time::sleep(RETURN).await;
             end.target = (end.target + 1) % self.shared.plan.targets.len();
-            let opened = open(&self.shared, socket_index, end.target, &end.token, true).await;
+            let opened = open(&self.shared, socket_index, end.target, &end.person, true).await;
             if let Ok(socket) = opened {
                 end.socket = socket;
                 if end.socket.send(&sync).await.is_ok() {
@@ -333,8 +365,7 @@ impl Pair {
     /// The replay is over: what is still without an answer is sent once more, under its old ids.
     async fn send_again(&mut self, side: Side) -> Result<(), (Side, SocketError)> {
         for counter in self.watch.unanswered(side) {
-            let frame = self.ends[side as usize].writer.send(counter);
-            self.feed(side, frame).await?;
+            self.write(side, counter).await?;
         }
         Ok(())
     }
@@ -360,21 +391,14 @@ async fn at_once<F: Future>(future: F) -> Option<F::Output> {
     poll.await
 }
 
-async fn next_due(due: &mut Option<Due>) -> Option<Instant> {
-    match due {
-        Some(due) => due.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
 async fn open(
     shared: &Shared,
     index: usize,
     target: usize,
-    token: &str,
+    person: &Person,
     resume: bool,
 ) -> anyhow::Result<Socket> {
     let plan = &shared.plan;
     let url = &plan.targets[target];
-    plan.dialect.open(url, index, token, resume).await
+    plan.dialect.open(url, index, person, resume).await
 }

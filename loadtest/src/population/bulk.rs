@@ -31,6 +31,8 @@ pub(crate) enum Tables {
     Rookery,
     /// Those of `loadtest/peers/schema.sql`.
     Peer,
+    /// Whoever has a token exists, and who writes to whom is nobody's business.
+    Nobody,
 }
 
 /// Where to write, and how to sign.
@@ -51,7 +53,7 @@ impl Bulk {
     ) -> anyhow::Result<Vec<Person>> {
         match self.tables {
             Tables::Rookery => self.users(names, api).await,
-            Tables::Peer => self.peer_users(names).await,
+            Tables::Peer | Tables::Nobody => self.peer_users(names).await,
         }
     }
 
@@ -63,6 +65,7 @@ impl Bulk {
         match self.tables {
             Tables::Rookery => self.conversations(groups).await,
             Tables::Peer => self.peer_conversations(groups).await,
+            Tables::Nobody => Ok(peer::recipients(groups)),
         }
     }
 

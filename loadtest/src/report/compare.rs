@@ -117,15 +117,18 @@ fn table(report: &Report, title: &str) -> Table {
         row.push(run.map_or_else(|| NOTHING.to_owned(), |run| verdict(run)));
         row
     };
+    let measured = report
+        .servers
+        .iter()
+        .find_map(|facts| runs.get(facts.name.as_str()));
+    let about = measured.map(|run| &run.about);
     let mut head = vec![String::new()];
     head.extend(columns.iter().map(|(name, _)| (*name).to_owned()));
     head.push("oracle".to_owned());
     Table {
         title: title.to_owned(),
-        about: runs
-            .values()
-            .next()
-            .map_or_else(String::new, |run| run.about.clone()),
+        // In the words of the first that was measured: only how they are spoken to differs.
+        about: about.cloned().unwrap_or_default(),
         head,
         rows: report.servers.iter().map(row).collect(),
     }

@@ -43,7 +43,7 @@ pub(super) async fn dial(
     }
     for (name, text) in &how.headers {
         let name = HeaderName::try_from(name).map_err(|e| ConnectError::Url(e.to_string()))?;
-        headers.append(name, value(text)?);
+        headers.insert(name, value(text)?);
     }
     let config = WebSocketConfig::default()
         .read_buffer_size(how.read_buffer_bytes)

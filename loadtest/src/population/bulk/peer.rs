@@ -9,7 +9,15 @@ use rookery_protocol::{ConversationId, UserId};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Bulk, Person, TOKEN_SECONDS, now_millis};
+use super::{Bulk, Person, TOKEN_SECONDS, Tables, now_millis};
+
+/// Where conversations have no ids of their own, they are named after the second of their members, to
+/// whom the first one writes.
+pub(super) fn recipients(groups: &[Vec<&Person>]) -> Vec<ConversationId> {
+    let name = |group: &Vec<&Person>| Some(*group.get(1)?.user_id.as_uuid());
+    let ids = groups.iter().filter_map(name);
+    ids.map(ConversationId::from_uuid).collect()
+}
 
 impl Bulk {
     pub(super) async fn peer_users(&self, names: Vec<String>) -> anyhow::Result<Vec<Person>> {
@@ -22,6 +30,8 @@ impl Bulk {
             writeln!(users, "{user}\t{name}")?;
             let claims = json!({
                 "sub": user, "username": name, "iat": now, "exp": now + TOKEN_SECONDS,
+                // As ejabberd wants it.
+                "jid": format!("{user}@localhost"),
             });
             let token = jsonwebtoken::encode(&Header::default(), &claims, &key);
             people.push(Person {
@@ -31,7 +41,9 @@ impl Bulk {
                 since: Instant::now(),
             });
         }
-        self.run(&format!("{users}\\.\nanalyze users;\n")).await?;
+        if self.tables == Tables::Peer {
+            self.run(&format!("{users}\\.\nanalyze users;\n")).await?;
+        }
         Ok(people)
     }
 
