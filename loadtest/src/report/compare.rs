@@ -117,10 +117,10 @@ fn table(report: &Report, title: &str) -> Table {
         row.push(run.map_or_else(|| NOTHING.to_owned(), |run| verdict(run)));
         row
     };
-    let measured = report
-        .servers
-        .iter()
-        .find_map(|facts| runs.get(facts.name.as_str()));
+    let measured = report.servers.iter().find_map(|facts| {
+        let run = runs.get(facts.name.as_str());
+        run.filter(|run| !run.metrics.is_empty())
+    });
     let about = measured.map(|run| &run.about);
     let mut head = vec![String::new()];
     head.extend(columns.iter().map(|(name, _)| (*name).to_owned()));
