@@ -3,9 +3,9 @@
 --
 -- ids: the conversations, each once, in order; grows: by how many entries each grows. Then an item
 -- for each send: which of ids it goes to, the how-manieth new entry of its log it is, and its columns.
--- Returns one row with the ends that the logs had and the versions of their lists of members, in the
--- order of ids; or no row, and nothing is written, if a conversation is missing or locked by somebody
--- else, or a sender is no member or a blocked one.
+-- Returns the ends that the logs had and behind them the versions of their lists of members, each in
+-- the order of ids; or null, and nothing is written, if a conversation is missing or locked by
+-- somebody else, or a sender is no member or a blocked one.
 --
 -- Volatile, so each statement sees what was committed before it began: the members are read as they
 -- are behind the locks.
@@ -21,7 +21,7 @@ create function append_batch(
     metadatas text[],
     mentioned bytea[],
     sent_at bigint
-) returns table (last_seqs bigint[], member_versions bigint[])
+) returns bigint[]
 language plpgsql volatile as $$
 #variable_conflict use_column
 declare
@@ -35,13 +35,13 @@ begin
           where c.conversation_id = any(ids) order by c.conversation_id
           for update skip locked) h;
     if locked is distinct from ids then
-        return;
+        return null;
     end if;
     if exists (select from unnest(places, sender_ids) as s (place, sender_id)
                where (select p.blocked_at is null from members p
                       where p.conversation_id = ids[s.place] and p.user_id = s.sender_id
                         and p.left_seq is null) is not true) then
-        return;
+        return null;
     end if;
     with entries as (
         insert into messages (conversation_id, seq, kind, message_id, sender_id, request_hash,
@@ -60,6 +60,6 @@ begin
     select 'entries', string_agg(uuid_send(n.id) || int8send(n.last + n.grow), ''::bytea),
            (extract(epoch from clock_timestamp()) * 1000)::bigint
     from unnest(ids, lasts, grows) as n (id, last, grow);
-    return query select lasts, versions;
+    return lasts || versions;
 end
 $$;

@@ -87,7 +87,7 @@ impl PostgresStore {
         let pool = pool(options, ACQUIRE_WITHIN, Arc::downgrade(&reach));
         let pool = pool.connect_with(connect).await?;
         reach.ask_idle_ones_of(pool.clone());
-        let primary = Primary { pool, reach };
+        let primary = Primary::new(pool, reach);
         let replica = match &options.replica_url {
             None => None,
             Some(url) => {

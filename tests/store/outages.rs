@@ -281,7 +281,7 @@ async fn a_statement_whose_answer_is_lost_is_looked_for() {
         // The server is about to end the transaction.
         outcomes = outage.node.append(&send, Wait::Yes, NOW).await.unwrap();
     }
-    assert!(stored(&outcomes[0]).duplicate, "{outcomes:?}");
+    // Whichever of the two the server came to first.
     assert_eq!(stored(&outcomes[0]).seq, Seq(3));
     assert_eq!(outage.fixture.log(outage.group).await.len(), 3);
 }

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -17,11 +17,13 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{
     PgArguments, PgConnection, PgPool, PgQueryResult, PgRow, PgStatement, PgTypeInfo,
 };
-use sqlx::query::QueryAs;
-use sqlx::{Describe, Either, Error, Execute, Executor, FromRow, Postgres, SqlStr};
+use sqlx::query::QueryScalar;
+use sqlx::{Connection, Describe, Either, Error, Execute, Executor, FromRow, Postgres, SqlStr};
+use tokio::runtime::Handle;
 use tokio::time::error::Elapsed;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use super::TRUSTED_IDLE;
 use super::reach::{self, Reach};
 use super::turns::Turn;
 use crate::metrics;
@@ -36,10 +38,13 @@ const RETURN_WITHIN: Duration = Duration::from_secs(2);
 
 /// What became of a statement that commits by itself.
 pub(super) enum One<T> {
-    Row(Option<T>),
+    Value(T),
     /// The connection broke, or no answer came in time: it may have been committed.
     InDoubt,
 }
+
+/// The smallest pool of which one connection is kept for sends.
+const KEPT_FROM: u32 = 4;
 
 type Step = Either<PgQueryResult, PgRow>;
 
@@ -48,9 +53,29 @@ type Step = Either<PgQueryResult, PgRow>;
 pub(super) struct Primary {
     pub(super) pool: PgPool,
     pub(super) reach: Arc<Reach>,
+    kept: Kept,
+}
+
+/// The connection on which the lane of sends commits, between two commits: the pool hands its
+/// connections out in turn, and a backend that works all the time has warm caches.
+#[derive(Clone, Debug, Default)]
+struct Kept(Arc<Mutex<Option<(Lease, Instant)>>>);
+
+impl Kept {
+    fn slot(&self) -> MutexGuard<'_, Option<(Lease, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Primary {
+    pub(super) fn new(pool: PgPool, reach: Arc<Reach>) -> Self {
+        Self {
+            pool,
+            reach,
+            kept: Kept::default(),
+        }
+    }
+
     /// A connection that is nobody else's.
     pub(super) async fn lease(&self) -> std::result::Result<Lease, Error> {
         self.reach.pass().await?;
@@ -75,25 +100,49 @@ impl Primary {
         }
     }
 
-    /// Runs a statement that is a transaction by itself. Only within
-    /// [`crate::store::sql::detached`].
+    /// Runs a statement that is a transaction by itself. The driver reads on until the server is
+    /// ready, so what it returns is committed. Only within [`crate::store::sql::detached`].
     pub(super) async fn commit_one<T>(
         &self,
-        query: QueryAs<'_, Postgres, T, PgArguments>,
+        query: QueryScalar<'_, Postgres, T, PgArguments>,
     ) -> Result<One<T>>
     where
-        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+        (T,): for<'r> FromRow<'r, PgRow>,
+        T: Send + Unpin,
     {
-        let mut lease = self.lease().await?;
-        let committed = timeout(STATEMENT_WITHIN, query.fetch_optional(&mut *lease)).await;
+        let mut lease = match self.take_kept() {
+            Some(lease) => lease,
+            None => self.lease().await?,
+        };
+        let committed = timeout(STATEMENT_WITHIN, query.fetch_one(&mut *lease)).await;
         match lease.note_timed(committed).map_err(StoreError::from) {
-            Ok(row) => Ok(One::Row(row)),
+            Ok(value) => {
+                self.keep(lease);
+                Ok(One::Value(value))
+            }
             Err(StoreError::Unavailable(why)) => {
                 tracing::debug!(why, "a statement is in doubt");
                 metrics::store_unknown_outcomes_total().increment(1);
                 Ok(One::InDoubt)
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                lease.settle().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Unless it was idle for long, or others broke since: the pool asks such a one whether it lives.
+    fn take_kept(&self) -> Option<Lease> {
+        let (lease, since) = self.kept.slot().take()?;
+        let trusted = TRUSTED_IDLE.min(self.reach.untroubled_for());
+        (since.elapsed() < trusted).then_some(lease)
+    }
+
+    /// Not of a small pool, whose connections are needed by all.
+    fn keep(&self, lease: Lease) {
+        if self.pool.options().get_max_connections() >= KEPT_FROM {
+            *self.kept.slot() = Some((lease, Instant::now()));
         }
     }
 
@@ -141,6 +190,13 @@ impl Lease {
         result
     }
 
+    /// Waits until the server is ready again after an error: it tells of the error first, and lets
+    /// go of the transaction's locks then.
+    async fn settle(&mut self) {
+        let ready = timeout(RETURN_WITHIN, self.ping()).await;
+        self.is_silent |= !matches!(ready, Ok(Ok(())));
+    }
+
     /// As [`Self::note`], of an operation with a limit.
     fn note_timed<T>(
         &mut self,
@@ -177,8 +233,8 @@ impl Drop for Lease {
         let Some(mut connection) = self.connection.take() else {
             return;
         };
-        if self.is_silent {
-            // Closed at once, which makes room in the pool.
+        if self.is_silent || Handle::try_current().is_err() {
+            // Closed at once, which makes room in the pool; there is none any more without a runtime.
             drop(connection.detach());
             return;
         }

@@ -13,8 +13,7 @@ use crate::store::sql::append::plain;
 use crate::store::sql::messages::pack_mentions;
 use crate::store::{NewMessage, Outcome, Result, Stored};
 
-const APPEND: &str = "select last_seqs, member_versions \
-    from append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+const APPEND: &str = "select append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
 /// What came of it.
 pub(super) enum Quick {
@@ -39,7 +38,7 @@ pub(super) async fn append(
     let Some(columns) = Columns::of(batch) else {
         return Ok(Quick::NotPlain);
     };
-    let appended = sqlx::query_as(APPEND)
+    let appended = sqlx::query_scalar(APPEND)
         .bind(&columns.ids)
         .bind(&columns.grows)
         .bind(&columns.places)
@@ -51,12 +50,14 @@ pub(super) async fn append(
         .bind(columns.metadatas)
         .bind(columns.mentions)
         .bind(at);
-    let (last_seqs, member_versions): (Vec<i64>, Vec<i64>) =
-        match store.primary.commit_one(appended).await? {
-            One::Row(Some(logs)) => logs,
-            One::Row(None) => return Ok(Quick::NotPlain),
-            One::InDoubt => return Ok(Quick::InDoubt),
-        };
+    let logs: Option<Vec<i64>> = match store.primary.commit_one(appended).await? {
+        One::Value(logs) => logs,
+        One::InDoubt => return Ok(Quick::InDoubt),
+    };
+    let Some(logs) = logs else {
+        return Ok(Quick::NotPlain);
+    };
+    let (last_seqs, member_versions) = logs.split_at(columns.ids.len());
     failpoint::pass(Failpoint::AfterCommit).await;
     let sends = columns.places.iter().zip(&columns.nths);
     let stored = sends.map(|(place, nth)| {
