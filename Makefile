@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 comma := ,
-.PHONY: help run test random chaos autobahn cluster bench load growth compare instructions check-deploy check-compose \
-	fmt lint
+.PHONY: help run test random chaos autobahn cluster bench load growth compare instructions profile check-deploy \
+	check-compose fmt lint
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
@@ -58,6 +58,11 @@ compare: ## Drive Rookery and other servers through the same work, side by side
 instructions: ## Count the instructions a message takes; fails if one takes more than on record
 	cargo build --profile instructions --locked -p rookery-benches
 	target/instructions/rookery-instructions $(FILTER) $(if $(UPDATE),--update)
+
+# Sees more of a machine that does nothing else; SECONDS_EACH=60 looks longer
+profile: ## Draw flame graphs of a node under load, of CPU and allocations, in target/profile
+	scripts/install-test-deps.sh
+	scripts/profile.sh
 
 # LIVE=no leaves out the part with a running cluster; what it installs on Debian needs root
 check-deploy: ## Check manifests, images, proxy, alerts, dashboard and service unit
