@@ -64,6 +64,7 @@ pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Run> {
     crowd.grow(plan, 0..first).await?;
     progress::wait(SETTLE, "settling").await;
     let first_resident_bytes = meter.resident(GATEWAY);
+    let (first_cores, _) = watch(plan, meter).await;
 
     let (cpu_before, begun) = (meter.cpu(), Instant::now());
     crowd.grow(plan, first..count).await?;
@@ -73,10 +74,7 @@ pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Run> {
     progress::wait(SETTLE, "settling").await;
     let resident_bytes = meter.resident(GATEWAY);
 
-    let (cpu_before, begun) = (meter.cpu(), Instant::now());
-    progress::wait(plan.watch, "idle").await;
-    let idle_seconds = begun.elapsed().as_secs_f64();
-    let cpu = meter.cpu();
+    let (cores, idle_seconds) = watch(plan, meter).await;
     let mut run = Run::new("idle", "idle");
     run.about = format!(
         "{count} connections, {} conversations each",
@@ -88,16 +86,26 @@ pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Run> {
     run.put("resident_mib", resident_bytes as f64 / 1_048_576.0);
     run.put("connects_per_s", added / connecting);
     run.put_roles("cpu_us_per_connect", cpu_us_per_connect);
-    let connection_seconds = idle_seconds * count as f64;
-    let idle = cpu.micros_per(&cpu_before, connection_seconds);
-    run.put_roles("cpu_us_per_connection_s", idle);
-    run.put_roles("cores", cpu.cores(&cpu_before, idle_seconds));
+    let each = cores.iter().map(|(role, cores)| {
+        let first = first_cores.get(role).copied().unwrap_or_default();
+        (role.clone(), (cores - first) * 1_000_000.0 / added)
+    });
+    run.put_roles("cpu_us_per_connection_s", each);
+    run.put_roles("cores", cores.clone());
     run.memory_by_connections = vec![(first, first_resident_bytes), (count, resident_bytes)];
     for (code, count) in crowd.closed() {
         let closed = format!("{count} idle sockets closed with {code}");
         run.broken.push(closed);
     }
     Ok(run)
+}
+
+/// Cores that each role used while nothing happened, and for how many seconds that was.
+async fn watch(plan: &Plan, meter: &Meter) -> (BTreeMap<String, f64>, f64) {
+    let (before, begun) = (meter.cpu(), Instant::now());
+    progress::wait(plan.watch, "idle").await;
+    let seconds = begun.elapsed().as_secs_f64();
+    (meter.cpu().cores(&before, seconds), seconds)
 }
 
 impl Crowd {
