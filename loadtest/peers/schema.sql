@@ -18,11 +18,12 @@ create table members (
 );
 create index members_by_user on members (user_id);
 
+-- No foreign keys, as in Rookery: whoever appends is a member, and has the conversation's row.
 create table messages (
-    conversation_id uuid not null references conversations,
+    conversation_id uuid not null,
     seq bigint not null,
     message_id uuid not null unique,
-    sender_id uuid not null references users,
+    sender_id uuid not null,
     content text not null,
     created_at timestamptz not null default now(),
     primary key (conversation_id, seq)
