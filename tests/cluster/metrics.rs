@@ -39,6 +39,7 @@ async fn the_way_of_a_message_is_timed_and_what_is_used_stands_beside_what_there
     assert!(grown("rookery_fill_seconds_count") >= 1.0);
     assert!(grown("rookery_reconcile_look_seconds_count") >= 1.0);
     assert!(after.get("rookery_open_seconds_count") >= 1.0);
+    assert!(after.get("rookery_store_wait_seconds_count") >= 1.0);
     assert!(after.get("rookery_runtime_busy_seconds_total") > 0.0);
     let sender = cluster.metrics(0).await;
     assert!(sender.get("rookery_bus_publish_seconds_count") >= 1.0);

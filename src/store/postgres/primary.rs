@@ -27,6 +27,7 @@ use super::TRUSTED_IDLE;
 use super::reach::{self, Reach};
 use super::turns::Turn;
 use crate::metrics;
+use crate::store::waiting::Waiting;
 use crate::store::{Result, StoreError};
 
 /// How long one statement outside a transaction may take. Reads take milliseconds.
@@ -79,17 +80,21 @@ impl Primary {
     /// A connection that is nobody else's.
     pub(super) async fn lease(&self) -> std::result::Result<Lease, Error> {
         self.reach.pass().await?;
+        let waiting = Waiting::begin();
         let acquired = tokio::select! {
             acquired = self.pool.acquire() => acquired,
             () = self.reach.gone() => return Err(reach::away()),
         };
         match acquired {
-            Ok(connection) => Ok(Lease {
-                connection: Some(connection),
-                reach: Arc::clone(&self.reach),
-                is_silent: false,
-                in_transaction: false,
-            }),
+            Ok(connection) => {
+                waiting.succeeded();
+                Ok(Lease {
+                    connection: Some(connection),
+                    reach: Arc::clone(&self.reach),
+                    is_silent: false,
+                    in_transaction: false,
+                })
+            }
             Err(error) => {
                 if matches!(error, Error::PoolTimedOut) {
                     metrics::store_timeouts_total().connection.increment(1);
