@@ -16,3 +16,5 @@ mod links;
 mod neighbours;
 #[path = "bus_cases/sentinels.rs"]
 mod sentinels;
+#[path = "bus_cases/tls.rs"]
+mod tls;

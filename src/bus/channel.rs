@@ -9,6 +9,8 @@ use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
 const PREFIX: &str = "rookery:v1:";
+/// Of a name with a partition, whatever its kind.
+const LONGEST: usize = PREFIX.len() + "{127}:presence:".len() + Hyphenated::LENGTH;
 
 /// Where news is published.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -27,11 +29,22 @@ impl Channel {
     /// The name on the bus.
     #[must_use]
     pub fn name(&self) -> String {
+        let mut name = String::with_capacity(LONGEST);
+        self.write_name(&mut name);
+        name
+    }
+
+    /// Appends the name.
+    pub(super) fn write_name(&self, name: &mut String) {
         match self {
-            Self::User(id) => partitioned(id.as_uuid(), "user"),
-            Self::Conversation(id) => partitioned(id.as_uuid(), "conv"),
-            Self::Presence(id) => partitioned(id.as_uuid(), "presence"),
-            Self::Node(id) => format!("{PREFIX}node:{id}"),
+            Self::User(id) => write_partitioned(name, id.as_uuid(), "user"),
+            Self::Conversation(id) => write_partitioned(name, id.as_uuid(), "conv"),
+            Self::Presence(id) => write_partitioned(name, id.as_uuid(), "presence"),
+            Self::Node(id) => {
+                name.push_str(PREFIX);
+                name.push_str("node:");
+                name.push_str(id);
+            }
         }
     }
 
@@ -55,8 +68,7 @@ impl Channel {
 
 /// Written piece by piece: this is done for every publication, and the machinery of `format!` takes
 /// as long as the rest of it.
-fn partitioned(id: &Uuid, kind: &str) -> String {
-    let mut name = String::with_capacity(PREFIX.len() + kind.len() + 7 + Hyphenated::LENGTH);
+fn write_partitioned(name: &mut String, id: &Uuid, kind: &str) {
     let partition = id.as_bytes()[15] & 127;
     name.push_str(PREFIX);
     name.push('{');
@@ -69,7 +81,6 @@ fn partitioned(id: &Uuid, kind: &str) -> String {
     name.push_str(kind);
     name.push(':');
     name.push_str(id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()));
-    name
 }
 
 #[cfg(test)]

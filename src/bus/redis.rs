@@ -32,7 +32,7 @@ use fred::prelude::*;
 use self::canary::Canary;
 use self::connection::Renewal;
 use self::link::{Link, LinkParts};
-use self::sentinels::Sentinels;
+use self::sentinels::{Follower, Sentinels};
 use super::{Bus, BusDown, Channel, Neighbours, Sink};
 use crate::clock::Clock;
 use crate::failpoint::{self, Failpoint};
@@ -44,8 +44,6 @@ use crate::metrics::Level;
 const RECEIVE_QUEUE: usize = 8_192;
 /// What fred has by default.
 const SMALL_RECEIVE_QUEUE: usize = 32;
-/// Nothing is received here but the publisher's own errors.
-const PUBLISHER_EVENTS: usize = 32;
 /// Channels in one SUBSCRIBE, so that no command holds Redis for long.
 const SUBSCRIBE_CHUNK: usize = 1_000;
 /// A chunk whose PING takes longer means the link is not working.
@@ -83,23 +81,25 @@ impl RedisBus {
         } else {
             RECEIVE_QUEUE
         };
+        let subscriber = connection::client(&options.url, room)?;
+        let sentinels = Sentinels::of(&options.url, tasks)?.map(Arc::new);
         let (queue, waiting) = publisher::queue();
+        let address = Config::from_url(&options.url)?;
+        let (publisher, publishing) = publisher::publisher(address, sentinels.clone(), waiting);
+        let renewal = Renewal::of(&subscriber);
+        if let Some(sentinels) = sentinels {
+            let followers: Vec<Box<dyn Follower>> =
+                vec![Box::new(renewal.clone()), Box::new(Arc::clone(&publisher))];
+            tasks.spawn_vital("bus-sentinels", sentinels.follow(followers, tasks.clone()));
+        }
         let link = Arc::new(Link::new(LinkParts {
-            subscriber: connection::client(&options.url, room)?,
-            publisher: connection::client(&options.url, PUBLISHER_EVENTS)?,
+            subscriber,
+            publisher,
             queue,
             sink,
             canary: Canary::of(&options.node_id),
             neighbours: Arc::clone(&options.neighbours),
         }));
-        let renewals = Renewals {
-            subscriber: Renewal::of(&link.subscriber),
-            publisher: Renewal::of(&link.publisher),
-        };
-        if let Some(sentinels) = Sentinels::of(&options.url, tasks)? {
-            let followers = vec![renewals.subscriber.clone(), renewals.publisher.clone()];
-            tasks.spawn_vital("bus-sentinels", sentinels.follow(followers, tasks.clone()));
-        }
         // Receivers are made before the connection, so that its first event is not missed.
         let messages = link.subscriber.message_rx();
         let events = supervisor::Events::of(&link);
@@ -107,24 +107,15 @@ impl RedisBus {
         tasks.spawn_vital("bus-drain", drain);
         let canary = canary::run(Arc::clone(&link), clock, tasks.clone());
         tasks.spawn_vital("bus-canary", canary);
-        let probe = probe::run(Arc::clone(&link), renewals.clone(), tasks.clone());
+        let probe = probe::run(Arc::clone(&link), renewal.clone(), tasks.clone());
         tasks.spawn_vital("bus-probe", probe);
-        let supervisor = supervisor::run(Arc::clone(&link), events, renewals, tasks.clone());
+        let supervisor = supervisor::run(Arc::clone(&link), events, renewal, tasks.clone());
         tasks.spawn_vital("bus-supervisor", supervisor);
-        let publisher = publisher::run(link.publisher.clone(), waiting, tasks.clone());
-        tasks.spawn_late("bus-publisher", publisher);
-        for client in [&link.subscriber, &link.publisher] {
-            tasks.spawn_vital("bus-link", connection::keep(client.clone(), tasks.clone()));
-        }
+        tasks.spawn_late("bus-publisher", publishing.run(tasks.clone()));
+        let kept = connection::keep(link.subscriber.clone(), tasks.clone());
+        tasks.spawn_vital("bus-link", kept);
         Ok(Self { link })
     }
-}
-
-/// The means to replace either connection.
-#[derive(Clone)]
-struct Renewals {
-    subscriber: Renewal,
-    publisher: Renewal,
 }
 
 #[async_trait]

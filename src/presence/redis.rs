@@ -27,7 +27,7 @@ use self::judge::Judgement;
 use super::{Elsewhere, Listing, Notice, Presence, Roster};
 use crate::bus::Neighbours;
 use crate::bus::connection::{self, Renewal};
-use crate::bus::sentinels::Sentinels;
+use crate::bus::sentinels::{Follower, Sentinels};
 use crate::clock::{self, Clock};
 use crate::lifecycle::Tasks;
 use crate::metrics;
@@ -141,7 +141,8 @@ impl RedisPresence {
         let (notify, notices) = mpsc::channel(NOTICES);
         let renewal = Renewal::of(&client);
         if let Some(sentinels) = Sentinels::of(&options.url, tasks)? {
-            let follow = sentinels.follow(vec![renewal.clone()], tasks.clone());
+            let followers: Vec<Box<dyn Follower>> = vec![Box::new(renewal.clone())];
+            let follow = Arc::new(sentinels).follow(followers, tasks.clone());
             tasks.spawn_vital("presence-sentinels", follow);
         }
         let keeper = lease::Keeper::new(lease::KeeperParts {

@@ -138,9 +138,22 @@ async fn a_dead_subscriber_is_replaced() {
     a_dead_link_is_replaced(&[Kind::Subscriber]).await;
 }
 
+/// A publisher misses its answers, and makes a new connection by itself: the subscriber's is left
+/// alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_publisher_is_replaced() {
-    a_dead_link_is_replaced(&[Kind::Publisher]).await;
+    let redis = Redis::start().await.unwrap();
+    let firewall = Firewall::before(&redis).await;
+    let bench = Bench::redis_up(&firewall.url()).await;
+    let channel = channel();
+    bench.hears_after_subscribing(&channel).await;
+    firewall.kill(Kind::Publisher);
+    bench
+        .bus
+        .publish(channel.clone(), Bytes::from_static(b"into the void"));
+    bench.heard.break_for(BreakReason::Unpublished).await;
+    bench.hears(&channel, &bench).await;
+    assert!(bench.bus.is_up());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,17 +10,18 @@ use fred::types::config::{TcpConfig, UnresponsiveConfig};
 use fred::types::{InfoKind, RespVersion};
 
 use super::CONFIRM_TIMEOUT;
+use super::sentinels::Follower;
 use crate::lifecycle::Tasks;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Written bytes that nobody acknowledges for so long: the kernel gives the connection up, and with
 /// it a write that waits for room. A client that waits so can do nothing else.
-const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(3);
 /// Commands that may wait in a client: far more than its few callers have under way, since each of
 /// them waits for its answer.
 const COMMANDS: usize = 1_024;
 /// A Redis that takes longer to say what it is counts as silent.
-const IDENTITY_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const IDENTITY_TIMEOUT: Duration = Duration::from_secs(1);
 /// For all of a knock: with sentinels there are several to ask.
 const KNOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// First and longest pause between two attempts to connect.
@@ -181,15 +182,6 @@ impl Renewal {
         }
     }
 
-    /// Where the client is connected to; with sentinels, where they said that the master is.
-    pub(crate) fn server(&self) -> Option<(String, u16)> {
-        if !self.client.is_connected() {
-            return None;
-        }
-        let server = self.client.active_connections().into_iter().next()?;
-        Some((server.host.to_string(), server.port))
-    }
-
     /// Makes a new connection, unless fred is about to anyway. Does not wait: it may take as long
     /// as Redis is away.
     pub(crate) fn begin(&self, tasks: &Tasks) {
@@ -210,5 +202,19 @@ impl Renewal {
             }
             under_way.store(false, Ordering::SeqCst);
         });
+    }
+}
+
+impl Follower for Renewal {
+    fn server(&self) -> Option<(String, u16)> {
+        if !self.client.is_connected() {
+            return None;
+        }
+        let server = self.client.active_connections().into_iter().next()?;
+        Some((server.host.to_string(), server.port))
+    }
+
+    fn move_on(&self, tasks: &Tasks) {
+        self.begin(tasks);
     }
 }

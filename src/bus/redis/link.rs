@@ -10,7 +10,7 @@ use fred::types::config::Server;
 use tokio::sync::{Mutex, broadcast};
 
 use super::canary::Canary;
-use super::publisher::Queue;
+use super::publisher::{Publisher, Queue};
 use super::{CONFIRM_TIMEOUT, SUBSCRIBE_CHUNK};
 use crate::bus::{BusDown, Channel, Neighbours, Sink};
 use crate::metrics;
@@ -21,7 +21,7 @@ const REACHABLE_FOR: Duration = Duration::from_secs(3);
 /// What the tasks of one bus share.
 pub(super) struct Link {
     pub(super) subscriber: Client,
-    pub(super) publisher: Client,
+    pub(super) publisher: Arc<Publisher>,
     pub(super) queue: Queue,
     pub(super) sink: Sink,
     pub(super) canary: Canary,
@@ -41,7 +41,7 @@ pub(super) struct Link {
 /// What a link is made of.
 pub(super) struct LinkParts {
     pub(super) subscriber: Client,
-    pub(super) publisher: Client,
+    pub(super) publisher: Arc<Publisher>,
     pub(super) queue: Queue,
     pub(super) sink: Sink,
     pub(super) canary: Canary,

@@ -5,18 +5,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fred::prelude::*;
 use tokio::time::MissedTickBehavior;
 
-use super::Renewals;
-use super::connection;
+use super::connection::{IDENTITY_TIMEOUT, Renewal};
 use super::link::Link;
 use crate::lifecycle::Tasks;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs until the node stops.
-pub(super) async fn run(link: Arc<Link>, renewals: Renewals, tasks: Tasks) {
+pub(super) async fn run(link: Arc<Link>, renewal: Renewal, tasks: Tasks) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -27,17 +25,17 @@ pub(super) async fn run(link: Arc<Link>, renewals: Renewals, tasks: Tasks) {
         if !link.publisher.is_connected() {
             continue;
         }
-        let identity = tokio::select! {
+        let answered = tokio::select! {
             () = tasks.stopping().cancelled() => return,
-            identity = connection::identity(&link.publisher) => identity,
+            answered = link.publisher.is_replica(IDENTITY_TIMEOUT) => answered,
         };
-        let Some(identity) = identity else { continue };
+        let Some(is_replica) = answered else { continue };
         link.answered();
-        if identity.is_replica {
+        if is_replica {
             tracing::warn!("Redis has become a replica; looking for its master");
             link.lost();
-            renewals.subscriber.begin(&tasks);
-            renewals.publisher.begin(&tasks);
+            renewal.begin(&tasks);
+            link.publisher.renew();
         }
     }
 }

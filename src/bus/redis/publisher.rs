@@ -1,232 +1,286 @@
-//! Sends publications in pipelines: as many at once as waited while the last were under way.
+//! Publishes what waits in the queue, in pipelines: as many at once as waited while the last were
+//! under way.
+//!
+//! A connection of its own, without fred, which makes, clones and moves a command and an answer for
+//! each PUBLISH; see `docs/decisions/0010-publishing-without-a-client-library.md`. One task owns it:
+//! it writes a pipeline in one go (`wire.rs`), counts the answers, and replaces the connection
+//! (`socket.rs`) at the first doubt. Nothing is sent twice.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
+mod queue;
+mod socket;
+mod wire;
 
-use bytes::Bytes;
-use fred::clients::Pipeline;
-use fred::prelude::*;
-use tokio::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use crate::bus::Channel;
+use fred::types::config::Config;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{sleep, timeout};
+
+pub(super) use self::queue::{Queue, Waiting, queue};
+
+use self::queue::{Lost, Publication};
+use self::socket::{Address, Cut, Place, Socket};
+use super::CONFIRM_TIMEOUT;
+use super::sentinels::{Follower, Sentinels};
 use crate::lifecycle::Tasks;
-use crate::metrics::{self, Level};
+use crate::metrics;
 
-/// Publications that may wait: two seconds of a node's best rate. Beyond it they are dropped and
-/// repaired from the store.
-const COUNT_MAX: usize = 65_536;
-/// Room beyond that for this node's own canary: neighbours that do not hear it rebuild their
-/// subscribers, which helps nobody against a queue that is full here. It is sent every second; the
-/// rest is for pushes that happen at the same time and see the same room.
-const CANARY_ROOM: usize = 256;
-/// Bytes that may wait, for the same time of somewhat long messages. A payload counts once for each
-/// channel it is published on, though they share it.
-const BYTES_MAX: usize = 32 << 20;
-/// Publications in one pipeline; beyond it the first of them would wait for the last. fred holds
-/// one pipeline at a time, and on a link that does not answer one more for each time-out until the
-/// link is replaced.
+/// Publications in one pipeline; beyond it the first of them would wait for the last.
 const PIPELINE_MAX: usize = 512;
-/// Bytes of one pipeline, likewise: what fred holds counts as much as what waits here.
+/// Bytes of one pipeline, likewise: the buffer it is written from counts as much as what waits.
 const PIPELINE_BYTES_MAX: usize = 1 << 20;
+/// First and longest pause before another attempt to connect.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// What waits to be published. Cloning shares it.
-#[derive(Clone)]
-pub(super) struct Queue {
-    sender: mpsc::Sender<(Channel, Bytes)>,
-    load: Arc<Load>,
+/// What others know of the publisher, and may ask of it.
+pub(super) struct Publisher {
+    standing: Mutex<Standing>,
+    /// Counts the requests for a new connection.
+    renewals: watch::Sender<u64>,
+    questions: mpsc::Sender<Question>,
 }
 
-/// How full the queue is.
-#[derive(Default)]
-struct Load {
-    bytes: AtomicUsize,
-    /// News was dropped since the last look.
-    dropped: AtomicBool,
+/// Whether Redis is a replica.
+type Question = oneshot::Sender<bool>;
+
+enum Standing {
+    /// Connected to this server.
+    Up(Place),
+    /// Redis fell silent, and whether it answers a new connection is not known yet.
+    Doubtful,
+    Down,
 }
 
-impl Load {
-    /// So many publications were dropped.
-    fn note_dropped(&self, count: u64, counter: &::metrics::Counter) {
-        if count > 0 {
-            self.dropped.store(true, Ordering::Relaxed);
-            counter.increment(count);
-        }
-    }
-}
-
-/// Whether a publication on this channel is news that somebody would lack; a canary is not.
-fn is_news(channel: &Channel) -> bool {
-    !matches!(channel, Channel::Node(_))
-}
-
-/// The other end of a queue.
-pub(super) struct Waiting {
-    receiver: mpsc::Receiver<(Channel, Bytes)>,
-    load: Arc<Load>,
-}
-
-/// An empty queue.
-pub(super) fn queue() -> (Queue, Waiting) {
-    let (sender, receiver) = mpsc::channel(COUNT_MAX + CANARY_ROOM);
-    let load = Arc::new(Load::default());
-    let waiting = Waiting {
-        receiver,
-        load: Arc::clone(&load),
+/// Makes a publisher and the task for it; nothing is connected before that runs.
+pub(super) fn publisher(
+    config: Config,
+    sentinels: Option<Arc<Sentinels>>,
+    waiting: Waiting,
+) -> (Arc<Publisher>, Task) {
+    let (renewals, renewed) = watch::channel(0);
+    // There is one who asks, and waits for the answer.
+    let (questions, asked) = mpsc::channel(1);
+    let publisher = Arc::new(Publisher {
+        standing: Mutex::new(Standing::Down),
+        renewals,
+        questions,
+    });
+    let task = Task {
+        publisher: Arc::clone(&publisher),
+        address: Address::new(config, sentinels),
+        waiting,
+        batch: Vec::with_capacity(PIPELINE_MAX),
+        renewed,
+        asked,
+        pause: Duration::ZERO,
+        is_told: false,
     };
-    (Queue { sender, load }, waiting)
+    (publisher, task)
 }
 
-impl Queue {
-    /// Never waits; what does not fit is dropped and counted. A canary fits however much news waits.
-    pub(super) fn push(&self, channel: Channel, payload: Bytes) {
-        let (size, news) = (payload.len(), u64::from(is_news(&channel)));
-        let before = self.load.bytes.fetch_add(size, Ordering::Relaxed);
-        let has_room = before + size <= BYTES_MAX && self.sender.capacity() > CANARY_ROOM;
-        let fits = has_room || news == 0;
-        if !fits || self.sender.try_send((channel, payload)).is_err() {
-            self.load.bytes.fetch_sub(size, Ordering::Relaxed);
-            self.load
-                .note_dropped(news, &metrics::bus_publish_dropped_total().full);
+impl Publisher {
+    pub(super) fn is_connected(&self) -> bool {
+        matches!(*self.standing(), Standing::Up(_))
+    }
+
+    /// Whether it is known that nothing can be published; in doubt it is not.
+    pub(super) fn is_down(&self) -> bool {
+        matches!(*self.standing(), Standing::Down)
+    }
+
+    /// Has the present connection replaced, if there is one. Does not wait.
+    pub(super) fn renew(&self) {
+        self.renewals.send_modify(|count| *count += 1);
+    }
+
+    /// Asks the Redis that it is connected to; `None` if it does not answer.
+    pub(super) async fn is_replica(&self, patience: Duration) -> Option<bool> {
+        let (question, answer) = oneshot::channel();
+        self.questions.try_send(question).ok()?;
+        timeout(patience, answer).await.ok()?.ok()
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Follower for Arc<Publisher> {
+    fn server(&self) -> Option<Place> {
+        match &*self.standing() {
+            Standing::Up(place) => Some(place.clone()),
+            Standing::Doubtful | Standing::Down => None,
         }
     }
 
-    /// Whether so much waits that what may be left out should be.
-    pub(super) fn is_busy(&self) -> bool {
-        self.count() > COUNT_MAX / 2 || self.bytes() > BYTES_MAX / 2
-    }
-
-    /// Of publications and of their bytes.
-    pub(super) fn levels(&self) -> (Level, Level) {
-        let level = |used, capacity| Level { used, capacity };
-        (
-            level(self.count(), COUNT_MAX),
-            level(self.bytes(), BYTES_MAX),
-        )
-    }
-
-    pub(super) fn count(&self) -> usize {
-        COUNT_MAX + CANARY_ROOM - self.sender.capacity()
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.load.bytes.load(Ordering::Relaxed)
-    }
-
-    /// Whether publications were dropped, here or by the publisher, since the last call.
-    pub(super) fn take_dropped(&self) -> bool {
-        self.load.dropped.swap(false, Ordering::Relaxed)
+    fn move_on(&self, _tasks: &Tasks) {
+        self.renew();
     }
 }
 
-/// Runs until all that publish have stopped and the queue is empty.
-pub(super) async fn run(client: Client, mut waiting: Waiting, tasks: Tasks) {
-    let mut batch = Vec::with_capacity(PIPELINE_MAX);
-    loop {
-        let received = tokio::select! {
-            biased;
-            received = waiting.receiver.recv_many(&mut batch, PIPELINE_MAX) => received,
-            () = tasks.stopping_late().cancelled() => return,
+/// The one who connects and publishes.
+pub(super) struct Task {
+    publisher: Arc<Publisher>,
+    address: Address,
+    waiting: Waiting,
+    batch: Vec<Publication>,
+    renewed: watch::Receiver<u64>,
+    asked: mpsc::Receiver<Question>,
+    /// Before the next attempt to connect: none after a connection that was of use.
+    pause: Duration,
+    /// The present trouble is in the log.
+    is_told: bool,
+}
+
+impl Task {
+    /// Runs until all that publish have stopped and the queue is empty.
+    pub(super) async fn run(mut self, tasks: Tasks) {
+        loop {
+            let connected = tokio::select! {
+                connected = self.connect() => connected,
+                () = tasks.stopping_late().cancelled() => return,
+            };
+            let Some((mut socket, place)) = connected else {
+                return;
+            };
+            self.renewed.mark_unchanged();
+            self.stands(Standing::Up(place));
+            let Err(cut) = self.serve(&mut socket, &tasks).await else {
+                return;
+            };
+            self.tell(&cut);
+            self.stands(match cut {
+                Cut::Silent => Standing::Doubtful,
+                _ => Standing::Down,
+            });
+        }
+    }
+
+    /// Connects, however often it takes. What waits when a connection is lost waits for the first
+    /// attempt; after that it is dropped, until there is one. None if nobody publishes any more.
+    async fn connect(&mut self) -> Option<(Socket, Place)> {
+        let mut is_first = true;
+        loop {
+            let made = self.attempt(is_first).await?;
+            // Whatever comes of it, the next attempt waits, unless this one is of use.
+            self.pause = (self.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
+            is_first = false;
+            match made {
+                Ok(connected) => return Some(connected),
+                Err(cut) => self.tell(&cut),
+            }
+            self.stands(Standing::Down);
+        }
+    }
+
+    /// Attempts it once, after the pause; see [`Self::connect`].
+    async fn attempt(&mut self, holds: bool) -> Option<Result<(Socket, Place), Cut>> {
+        let attempt = async {
+            sleep(self.pause).await;
+            self.address.connect().await
         };
-        if received == 0 {
-            return;
-        }
-        waiting.publish(&client, &mut batch).await;
-    }
-}
-
-impl Waiting {
-    async fn publish(&self, client: &Client, batch: &mut Vec<(Channel, Bytes)>) {
-        let mut batch = batch.drain(..).peekable();
-        while batch.peek().is_some() {
-            let (mut size, mut count, mut news) = (0, 0, 0);
-            let pipeline = client.pipeline();
-            while size < PIPELINE_BYTES_MAX
-                && let Some((channel, payload)) = batch.next()
-            {
-                size += payload.len();
-                count += 1;
-                news += u64::from(is_news(&channel));
-                // Queues only; the pipeline is sent below.
-                let queued: Result<(), Error> = pipeline.publish(channel.name(), payload).await;
-                if let Err(error) = queued {
-                    tracing::debug!(%error, "a publication could not be queued");
+        tokio::pin!(attempt);
+        loop {
+            tokio::select! {
+                made = &mut attempt => return Some(made),
+                taken = self.waiting.take(&mut self.batch, PIPELINE_MAX), if !holds => {
+                    if taken == 0 {
+                        return None;
+                    }
+                    self.waiting.settle(&self.batch, 0, Lost::Down);
+                    self.batch.clear();
                 }
             }
-            if client.is_connected() {
-                let began = Instant::now();
-                let sent = send(client, pipeline, count).await;
-                if sent.is_ok() {
+        }
+    }
+
+    /// Works on one connection, until that ends; `Ok` if there is nothing left to do.
+    async fn serve(&mut self, socket: &mut Socket, tasks: &Tasks) -> Result<(), Cut> {
+        loop {
+            tokio::select! {
+                biased;
+                question = self.asked.recv() => {
+                    let asked = timeout(CONFIRM_TIMEOUT, socket.is_replica()).await;
+                    let is_replica = asked.map_err(|_| Cut::Silent)??;
+                    if let Some(question) = question {
+                        question.send(is_replica).ok();
+                    }
+                }
+                _ = self.renewed.changed() => return Err(Cut::Renewed),
+                taken = self.waiting.take(&mut self.batch, PIPELINE_MAX) => {
+                    if taken == 0 {
+                        return Ok(());
+                    }
+                    let published = self.publish(socket).await;
+                    self.batch.clear();
+                    published?;
+                }
+                cut = socket.ended() => return Err(cut),
+                () = tasks.stopping_late().cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    /// Publishes the batch. On a connection that fails nobody knows what became of the rest.
+    async fn publish(&mut self, socket: &mut Socket) -> Result<(), Cut> {
+        let mut rest = self.batch.as_slice();
+        while !rest.is_empty() {
+            let (pipeline, later) = rest.split_at(pipeline_of(rest));
+            let (began, mut confirmed) = (Instant::now(), 0);
+            let published = tokio::select! {
+                published = timeout(CONFIRM_TIMEOUT, socket.publish(pipeline, &mut confirmed)) => {
+                    published.unwrap_or(Err(Cut::Silent))
+                }
+                _ = self.renewed.changed() => Err(Cut::Renewed),
+            };
+            match published {
+                Ok(refusal) => {
                     metrics::bus_publish_seconds().record(began.elapsed());
+                    self.waiting.settle(pipeline, confirmed, Lost::Failed);
+                    self.pause = Duration::ZERO;
+                    match refusal {
+                        Some(why) if !self.is_told => {
+                            tracing::warn!(why, "Redis refuses what is published");
+                            self.is_told = true;
+                        }
+                        Some(_) => {}
+                        None => self.is_told = false,
+                    }
                 }
-                self.note(sent, news);
-            } else {
-                let down = &metrics::bus_publish_dropped_total().down;
-                self.load.note_dropped(news, down);
+                Err(cut) => {
+                    self.waiting.settle(rest, confirmed, Lost::Failed);
+                    return Err(cut);
+                }
             }
-            self.load.bytes.fetch_sub(size, Ordering::Relaxed);
+            rest = later;
         }
+        Ok(())
     }
 
-    fn note(&self, sent: Result<(), Error>, news: u64) {
-        match sent {
-            Ok(()) => metrics::bus_published_total().increment(news),
-            Err(error) => {
-                let failed = &metrics::bus_publish_dropped_total().failed;
-                self.load.note_dropped(news, failed);
-                tracing::debug!(%error, news, "publishing failed; the store repairs it");
-            }
+    fn stands(&self, standing: Standing) {
+        *self.publisher.standing() = standing;
+    }
+
+    /// Once for each trouble: the attempts go on every second.
+    fn tell(&mut self, cut: &Cut) {
+        if self.is_told {
+            tracing::debug!(%cut, "no connection to publish on");
+        } else {
+            tracing::warn!(%cut, "no connection to publish on; trying again");
+            self.is_told = true;
         }
     }
 }
 
-/// Sends a pipeline of `count` publications and waits for its answers.
-async fn send(client: &Client, pipeline: Pipeline<Client>, count: usize) -> Result<(), Error> {
-    // fred writes each command by itself behind which none waits, within a pipeline too: a system
-    // call for each publication. While one waits it fills its buffer first.
-    let waiting = async {
-        if count > 1 {
-            client.ping::<Value>(None).await.ok();
-        }
-    };
-    let (sent, ()) = tokio::join!(pipeline.all::<Value>(), waiting);
-    sent.map(drop)
-}
-
-#[cfg(test)]
-mod tests {
-    use rookery_protocol::UserId;
-    use uuid::Uuid;
-
-    use super::*;
-
-    fn channel() -> Channel {
-        Channel::User(UserId::from_uuid(Uuid::from_u128(1)))
-    }
-
-    #[test]
-    fn the_queue_is_bounded_by_count_and_by_bytes() {
-        let (queue, waiting) = queue();
-        for _ in 0..COUNT_MAX {
-            queue.push(channel(), Bytes::from_static(b"x"));
-        }
-        assert!(!queue.take_dropped());
-        queue.push(channel(), Bytes::from_static(b"x"));
-        assert!(queue.take_dropped());
-        assert_eq!((queue.count(), queue.bytes()), (COUNT_MAX, COUNT_MAX));
-        queue.push(Channel::Node("n1".into()), Bytes::from_static(b"x"));
-        assert_eq!(queue.count(), COUNT_MAX + 1, "a canary gets in");
-        drop(waiting);
-
-        let (queue, _waiting) = super::queue();
-        let large = Bytes::from(vec![0; 1 << 20]);
-        for _ in 0..40 {
-            queue.push(channel(), large.clone());
-        }
-        assert!(queue.take_dropped());
-        assert_eq!((queue.count(), queue.bytes()), (32, BYTES_MAX));
-        queue.push(Channel::Node("n1".into()), Bytes::from_static(b"x"));
-        assert_eq!(queue.count(), 33, "a canary gets in");
-        assert!(queue.is_busy());
-    }
+/// How many of these make one pipeline; one at least.
+fn pipeline_of(publications: &[Publication]) -> usize {
+    let mut size = 0;
+    let fits = publications.iter().take_while(|(_, payload)| {
+        let has_room = size < PIPELINE_BYTES_MAX;
+        size += payload.len();
+        has_room
+    });
+    fits.count()
 }

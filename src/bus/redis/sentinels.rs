@@ -6,6 +6,7 @@
 //! most of them name another server, connections are made anew.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fred::prelude::*;
@@ -14,7 +15,7 @@ use fred::types::{CustomCommand, RespVersion};
 use futures_util::future::join_all;
 use tokio::time::MissedTickBehavior;
 
-use super::connection::{self, Renewal};
+use super::connection;
 use crate::lifecycle::Tasks;
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -22,6 +23,15 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Nothing is received here but the client's own errors.
 const EVENTS: usize = 32;
+
+/// A connection that has to be where the master is.
+pub(crate) trait Follower: Send + Sync {
+    /// Where it is, if anywhere; with sentinels, where they said that the master is.
+    fn server(&self) -> Option<(String, u16)>;
+
+    /// Connects anew, to the master there is. Does not wait.
+    fn move_on(&self, tasks: &Tasks);
+}
 
 /// The sentinels that the URL names.
 pub(crate) struct Sentinels {
@@ -72,8 +82,8 @@ impl Sentinels {
         }))
     }
 
-    /// Has each of these clients be connected to the master, until the node stops.
-    pub(crate) async fn follow(self, followers: Vec<Renewal>, tasks: Tasks) {
+    /// Has each of these be connected to the master, until the node stops.
+    pub(crate) async fn follow(self: Arc<Self>, followers: Vec<Box<dyn Follower>>, tasks: Tasks) {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -87,7 +97,7 @@ impl Sentinels {
             for follower in &followers {
                 if follower.server().is_some_and(|server| server != master) {
                     tracing::warn!(?master, "the sentinels name another master; moving there");
-                    follower.begin(&tasks);
+                    follower.move_on(&tasks);
                 }
             }
         }
@@ -95,14 +105,23 @@ impl Sentinels {
 
     /// Where most of them say that the master is.
     async fn master(&self) -> Option<(String, u16)> {
+        let (master, votes) = self.vote().await?;
+        (votes > self.clients.len() / 2).then_some(master)
+    }
+
+    /// Where those that answer say that the master is: to begin with, one will do.
+    pub(super) async fn named(&self) -> Option<(String, u16)> {
+        self.vote().await.map(|(master, _)| master)
+    }
+
+    /// What is named most often, and how often.
+    async fn vote(&self) -> Option<((String, u16), usize)> {
         let asked = self.clients.iter().map(|client| self.ask(client));
         let mut votes: HashMap<(String, u16), usize> = HashMap::new();
         for answer in join_all(asked).await.into_iter().flatten() {
             *votes.entry(answer).or_default() += 1;
         }
-        let most = votes.into_iter().max_by_key(|(_, count)| *count);
-        most.filter(|(_, count)| *count > self.clients.len() / 2)
-            .map(|(master, _)| master)
+        votes.into_iter().max_by_key(|(_, count)| *count)
     }
 
     async fn ask(&self, client: &Client) -> Option<(String, u16)> {

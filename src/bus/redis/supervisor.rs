@@ -10,8 +10,7 @@ use fred::types::config::Server;
 use tokio::sync::broadcast;
 use tokio::time::MissedTickBehavior;
 
-use super::Renewals;
-use super::connection;
+use super::connection::{self, Renewal};
 use super::link::Link;
 use crate::bus::{BreakReason, Channel, Ingress};
 use crate::lifecycle::Tasks;
@@ -42,7 +41,7 @@ impl Events {
 struct Supervisor {
     link: Arc<Link>,
     tasks: Tasks,
-    renewals: Renewals,
+    renewal: Renewal,
     /// The subscriber's connection was closed by the other side since it was in step.
     is_closed: bool,
     /// The run of the Redis that the subscriber was connected to last.
@@ -55,7 +54,7 @@ struct Supervisor {
 }
 
 /// Runs until the node stops.
-pub(super) async fn run(link: Arc<Link>, events: Events, renewals: Renewals, tasks: Tasks) {
+pub(super) async fn run(link: Arc<Link>, events: Events, renewal: Renewal, tasks: Tasks) {
     let stopping = tasks.stopping().clone();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -66,7 +65,7 @@ pub(super) async fn run(link: Arc<Link>, events: Events, renewals: Renewals, tas
     let mut supervisor = Supervisor {
         link,
         tasks,
-        renewals,
+        renewal,
         is_closed: false,
         run_id: None,
         in_step_at: Instant::now(),
@@ -111,7 +110,7 @@ impl Supervisor {
         }
         if !link.is_in_step() {
             if self.in_step_at.elapsed() > DOUBT {
-                self.renewals.subscriber.begin(&self.tasks);
+                self.renewal.begin(&self.tasks);
             }
             return;
         }
@@ -125,14 +124,14 @@ impl Supervisor {
     /// Whether the canaries that should have come did.
     fn judge(&self) {
         let link = &self.link;
-        if !link.publisher.is_connected() {
+        if link.publisher.is_down() {
             // Our own cannot leave; why it does not come back is known.
             link.canary.rearm();
         } else if link.canary.is_missed() {
             tracing::warn!("the bus does not carry our own sign of life; connecting anew");
             self.doubt(BreakReason::Canary);
             // Which of the two links is dead does not show.
-            self.renewals.publisher.begin(&self.tasks);
+            link.publisher.renew();
             return;
         }
         let missed = link.neighbours.missed(Instant::now());
@@ -148,7 +147,7 @@ impl Supervisor {
     fn doubt(&self, reason: BreakReason) {
         self.link.lost();
         (self.link.sink)(Ingress::Break(reason));
-        self.renewals.subscriber.begin(&self.tasks);
+        self.renewal.begin(&self.tasks);
     }
 
     /// Listens to the neighbours there are, and to no others.
