@@ -12,6 +12,7 @@ use crate::bench::{Bench, channel};
 const URL: &str = "ROOKERY_TEST_REDIS_URL";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "how the second process is told")]
 async fn a_redis_with_tls_is_used_with_the_rights_of_the_shipped_user() {
     if let Ok(url) = std::env::var(URL) {
         let bench = Bench::redis_up(&url).await;
