@@ -25,6 +25,7 @@ mod sources;
 mod start;
 #[cfg(test)]
 mod tests;
+mod traces;
 
 use std::fmt::Write;
 use std::path::Path;
@@ -45,6 +46,7 @@ pub use redis::RedisConfig;
 pub use secret::Secret;
 pub use sources::Environment;
 pub use start::StartConfig;
+pub use traces::TracesConfig;
 
 use sources::{Origin, Problem, Sources};
 
@@ -61,10 +63,11 @@ pub struct Config {
     pub start: StartConfig,
     pub drain: DrainConfig,
     pub log: LogConfig,
+    pub traces: TracesConfig,
     pub node: NodeConfig,
 }
 
-const SECTIONS: [&[Key]; 11] = [
+const SECTIONS: [&[Key]; 12] = [
     &database::KEYS,
     &redis::KEYS,
     &http::KEYS,
@@ -75,6 +78,7 @@ const SECTIONS: [&[Key]; 11] = [
     &start::KEYS,
     &drain::KEYS,
     &log::KEYS,
+    &traces::KEYS,
     &node::KEYS,
 ];
 
@@ -151,6 +155,7 @@ impl Config {
         let start = keep(problems, StartConfig::read(sources));
         let drain = keep(problems, DrainConfig::read(sources));
         let log = keep(problems, LogConfig::read(sources));
+        let traces = keep(problems, TracesConfig::read(sources));
         problems.extend(worker_threads(env));
         let node = node?;
         let database = keep(problems, DatabaseConfig::read(sources, &node.data_dir));
@@ -165,6 +170,7 @@ impl Config {
             start: start?,
             drain: drain?,
             log: log?,
+            traces: traces?,
             node,
         };
         problems.extend(config.contradictions());
@@ -286,6 +292,7 @@ impl Config {
         values.extend(self.start.values());
         values.extend(self.drain.values());
         values.extend(self.log.values());
+        values.extend(self.traces.values());
         values.extend(self.node.values());
         values
     }

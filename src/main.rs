@@ -144,7 +144,7 @@ where
         Ok(config) => config,
         Err(error) => return refuse(&error),
     };
-    let log = match telemetry::init(&config.log) {
+    let log = match telemetry::init(&config) {
         Ok(guard) => guard,
         Err(error) => return refuse(&error),
     };

@@ -4,13 +4,17 @@
 //! write them; libraries may, of what passes through them, so theirs is heard from `info` on only
 //! ([`LIBRARIES`]).
 
+mod collector;
 mod rolling;
+mod traces;
 
 use std::backtrace::Backtrace;
 use std::io::{self, IsTerminal};
 use std::panic;
 use std::sync::Arc;
+use std::time::Duration;
 
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{FilterExt, filter_fn};
@@ -19,7 +23,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use self::rolling::Rolling;
-use crate::config::{LogConfig, LogFormat};
+pub use self::traces::{SPANS, of_message};
+use crate::config::{Config, LogConfig, LogFormat};
 
 /// The target of the lines that follow a message on its way, at `debug`: each names it (`message`),
 /// and those about a socket name that (`connection`). Apart from the modules', so that a node can be
@@ -30,6 +35,8 @@ pub const MESSAGE: &str = "rookery::message";
 const LIBRARIES: LevelFilter = LevelFilter::INFO;
 /// What the targets of our own code begin with.
 const OURS: &str = "rookery";
+/// How long the last traces may take when the process ends.
+const LAST_TRACES: Duration = Duration::from_secs(3);
 /// Lines that wait for a slow disk or terminal; beyond that they are dropped rather than hold up a
 /// message. At some 200 bytes a line this is 3 MiB.
 const LINES_BUFFERED: usize = 16_384;
@@ -43,14 +50,18 @@ pub enum TelemetryError {
     Filter(#[from] tracing_subscriber::filter::ParseError),
     #[error("the levels cannot be changed: {0}")]
     Levels(#[from] reload::Error),
+    #[error("OTEL_EXPORTER_OTLP_ENDPOINT: {0}")]
+    Traces(String),
     #[error("a log was set up before")]
     Twice,
 }
 
-/// Writes the last lines when dropped; to be held until the process ends.
+/// Writes the last lines, and sends the last traces, when dropped; to be held until the process
+/// ends.
 #[must_use]
 pub struct Guard {
     levels: Levels,
+    traces: Option<SdkTracerProvider>,
     _writes_the_rest: WorkerGuard,
 }
 
@@ -58,6 +69,16 @@ impl Guard {
     #[must_use]
     pub fn levels(&self) -> Levels {
         self.levels.clone()
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let traces = self.traces.as_ref();
+        let sent = traces.map(|traces| traces.shutdown_with_timeout(LAST_TRACES));
+        if let Some(Err(error)) = sent {
+            tracing::warn!(%error, "the last traces are lost");
+        }
     }
 }
 
@@ -76,23 +97,31 @@ impl Levels {
     }
 }
 
-/// Sets up the log of this process and logs panics from now on.
+/// Sets up the log of this process, and its traces, and logs panics from now on.
 ///
 /// # Errors
 /// The file cannot be opened, or there is a log already.
-pub fn init(config: &LogConfig) -> Result<Guard, TelemetryError> {
-    let (writer, guard) = match &config.file {
-        Some(path) => to_background(Rolling::open(path, config.file_bytes, config.files_kept)?),
+pub fn init(config: &Config) -> Result<Guard, TelemetryError> {
+    let log = &config.log;
+    let (writer, guard) = match &log.file {
+        Some(path) => to_background(Rolling::open(path, log.file_bytes, log.files_kept)?),
         None => to_background(io::stderr()),
     };
-    let (lines, levels) = lines(config, writer)?;
+    let (lines, levels) = lines(log, writer)?;
+    let mut layers = vec![lines];
+    let mut provider = None;
+    if let Some((sends, layer)) = traces::start(&config.traces, &config.node.id)? {
+        layers.push(layer.boxed());
+        provider = Some(sends);
+    }
     tracing_subscriber::registry()
-        .with(lines)
+        .with(layers)
         .try_init()
         .map_err(|_| TelemetryError::Twice)?;
     log_panics();
     Ok(Guard {
         levels,
+        traces: provider,
         _writes_the_rest: guard,
     })
 }

@@ -22,6 +22,7 @@ mod cluster {
     mod sessions;
     mod set_back;
     mod slow_readers;
+    mod traces;
 }
 
 #[path = "stories/changes.rs"]

@@ -211,6 +211,7 @@ fn answer(committed: Committed<Reply>, status: MessageStatus) -> Option<Outgoing
         ticket: Ticket { message, reply },
         result,
     } = committed;
+    let Reply { answer, skip, span } = reply;
     match result {
         Ok(stored) => {
             let results = metrics::messages_total();
@@ -230,17 +231,17 @@ fn answer(committed: Committed<Reply>, status: MessageStatus) -> Option<Outgoing
                 conversation_id = %sent.message.conversation_id,
                 seq = %sent.message.seq,
                 duplicate = sent.duplicate,
-                connection = reply.skip,
+                connection = skip,
                 "stored and acknowledged"
             );
-            (reply.answer)(Ok(&sent));
+            span.in_scope(|| answer(Ok(&sent)));
             let mut message = sent.message;
             message.status = None;
             let member_version = stored.member_version;
             (!stored.duplicate).then_some(Outgoing {
                 message,
                 member_version,
-                skip: reply.skip,
+                skip,
             })
         }
         Err(error) => {
@@ -256,10 +257,10 @@ fn answer(committed: Committed<Reply>, status: MessageStatus) -> Option<Outgoing
                 message_id = %message.message_id,
                 conversation_id = %message.conversation_id,
                 code = error.code.as_str(),
-                connection = reply.skip,
+                connection = skip,
                 "not stored"
             );
-            (reply.answer)(Err(error));
+            span.in_scope(|| answer(Err(error)));
             None
         }
     }

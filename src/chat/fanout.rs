@@ -20,7 +20,7 @@ use crate::metrics;
 use crate::store::{
     Chosen, FanoutMode, FanoutState, MemberList, MessageChanged, Store, StoreError,
 };
-use crate::telemetry::MESSAGE;
+use crate::telemetry::{MESSAGE, SPANS, of_message};
 
 /// For so long after a conversation changed its way of fan-out both ways are used: nodes have to
 /// learn of the change and to subscribe.
@@ -249,6 +249,8 @@ impl Fanout {
             FanoutMode::Channel => joined_by(&message, members),
             FanoutMode::Direct => Vec::new(),
         };
+        let span = tracing::debug_span!(target: SPANS, "publish", members = members.user_ids.len());
+        let _in = of_message(span, message.message_id).entered();
         follow(&message, message.seq, members);
         let event = BusEvent::Entry { message };
         self.to_members(members, event, also.iter().chain(&joined), skip);

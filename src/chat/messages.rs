@@ -11,6 +11,7 @@ use rookery_protocol::{ConversationId, MessageId, Seq, UserId, limits, validate}
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use super::fanout::Fanout;
 use super::receipts::set_statuses;
@@ -20,7 +21,7 @@ use crate::error::AppError;
 use crate::lifecycle::Tasks;
 use crate::metrics::Level;
 use crate::store::{Direction, GroupCommit, HistoryPage, NewMessage, Store, Ticket};
-use crate::telemetry::MESSAGE;
+use crate::telemetry::{MESSAGE, SPANS, of_message};
 
 /// Direct conversations known to exist, so that only the first message to somebody looks.
 const DIRECTS_MAX: usize = 200_000;
@@ -52,6 +53,8 @@ pub struct Reply {
     pub(super) answer: Answer,
     /// The socket that gets its ack and need not be told again.
     pub(super) skip: Option<u64>,
+    /// Ends when the send is answered.
+    pub(super) span: Span,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -133,9 +136,16 @@ impl Messages {
             connection = skip,
             "accepted"
         );
+        let span = tracing::debug_span!(
+            target: SPANS,
+            "message.send",
+            message_id = %message.message_id,
+            connection = skip
+        );
+        let span = of_message(span, message.message_id);
         let ticket = Ticket {
             message,
-            reply: Reply { answer, skip },
+            reply: Reply { answer, skip, span },
         };
         self.commits
             .submit(ticket)

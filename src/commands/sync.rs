@@ -15,11 +15,13 @@ use std::time::Instant;
 use rookery_protocol::command::Sync;
 use rookery_protocol::event::{ErrorDetail, ServerEvent};
 use rookery_protocol::{CloseCode, ConversationId, ErrorCode, limits};
+use tracing::Instrument;
 
 use crate::error::AppError;
 use crate::gateway::{Gateway, Push, Seats, Session, recheck, take_seats};
 use crate::metrics;
 use crate::store::{FanoutMode, Membership, StoreError};
+use crate::telemetry::SPANS;
 
 /// Why a sync did not come to its end.
 enum Stopped {
@@ -68,7 +70,8 @@ pub(super) fn handle(
     tasks.spawn("sync", async move {
         let reference = command.reference.clone();
         let began = Instant::now();
-        match run(&gateway, &session, command).await {
+        let span = tracing::debug_span!(target: SPANS, "sync", connection = session.id);
+        match run(&gateway, &session, command).instrument(span).await {
             Ok(()) => metrics::resume_seconds().record(began.elapsed()),
             Err(Stopped::Gone) => {}
             Err(Stopped::Store(error)) => {

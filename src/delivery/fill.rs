@@ -10,10 +10,12 @@ use rookery_protocol::conversation::{Conversation, Member};
 use rookery_protocol::message::SystemNotice;
 use rookery_protocol::{ConversationId, Seq, UserId, limits};
 use tokio::sync::Semaphore;
+use tracing::Instrument;
 
 use super::{DeliveryParts, Path, weight};
 use crate::metrics;
 use crate::store::{LogEntry, Membership, Result, Store, StoreError};
+use crate::telemetry::SPANS;
 
 /// Entries read at once.
 const PAGE: i64 = 100;
@@ -86,7 +88,13 @@ impl Fills {
         loop {
             let turn = self.turns.acquire().await.ok()?;
             let began = Instant::now();
-            let read = read(parts.store.as_ref(), request).await;
+            let span = tracing::debug_span!(
+                target: SPANS,
+                "fill",
+                conversation_id = %request.conversation_id,
+                path = ?request.path
+            );
+            let read = read(parts.store.as_ref(), request).instrument(span).await;
             drop(turn);
             match read {
                 Ok(filled) => {

@@ -10,6 +10,7 @@ use rookery_protocol::event::Typing;
 use rookery_protocol::message::MessageKind;
 use rookery_protocol::{ConversationId, Seq, Timestamp, UserId};
 use tokio::sync::mpsc;
+use tracing::Span;
 
 use self::filling::Filling;
 use super::fill::Fills;
@@ -22,7 +23,7 @@ use crate::bus::{BreakReason, BusEvent, Envelope};
 use crate::gateway::Session;
 use crate::metrics;
 use crate::store::{Change, Chosen, LogEntry};
-use crate::telemetry::MESSAGE;
+use crate::telemetry::{MESSAGE, SPANS, of_message};
 
 /// Items taken from the queue at once.
 const BATCH: usize = 256;
@@ -235,7 +236,11 @@ impl Worker {
         let mut next = Some(entry);
         while let Some(entry) = next.take() {
             let seq = entry.log.seq();
-            let kept = self.pass_on(to, id, &entry);
+            let span = entry.log.message().map_or_else(Span::none, |message| {
+                let span = tracing::debug_span!(target: SPANS, "deliver");
+                of_message(span, message.message_id)
+            });
+            let kept = span.in_scope(|| self.pass_on(to, id, &entry));
             if kept.told {
                 Path::Bus.took(now.as_millis() - entry.at.as_millis());
             }

@@ -15,11 +15,13 @@ use std::time::Instant;
 
 use rookery_protocol::ConversationId;
 use tokio::sync::{Semaphore, mpsc};
+use tracing::Instrument;
 
 use super::{NewMessage, Outcome, Refusal, Store, StoreError, Stored, Wait};
 use crate::clock::Clock;
 use crate::lifecycle::Tasks;
 use crate::metrics::{self, Level};
+use crate::telemetry::SPANS;
 
 /// Sends that may wait for the lane. At 15,000 a second this is half a second of work; a submitter
 /// beyond it waits, which stops its socket from being read.
@@ -244,7 +246,9 @@ impl<R: Send + 'static> Appender<R> {
         while let Some(mut part) = parts.pop() {
             let messages: Vec<NewMessage> = part.iter().map(|t| t.message.clone()).collect();
             let started = Instant::now();
-            match self.store.append(&messages, wait, self.clock.now()).await {
+            let span = tracing::debug_span!(target: SPANS, "commit", sends = messages.len());
+            let appended = self.store.append(&messages, wait, self.clock.now());
+            match appended.instrument(span).await {
                 Ok(outcomes) => {
                     metrics::commit_seconds().record(started.elapsed());
                     metrics::commit_batch_size().record(messages.len() as f64);

@@ -153,6 +153,26 @@ const REFUSALS: &[Refusal] = &[
         &["DATA_DIR", "choose another", "DATABASE_URL"],
     ),
     (
+        &[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4318")],
+        &[
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "https",
+            "http://127.0.0.1:4318",
+        ],
+    ),
+    (
+        &[("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318")],
+        &["OTEL_EXPORTER_OTLP_ENDPOINT", "no http:// address"],
+    ),
+    (
+        &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:secret@collector")],
+        &["OTEL_EXPORTER_OTLP_ENDPOINT", "names a user"],
+    ),
+    (
+        &[("ROOKERY_TRACES_RATIO", "1.5")],
+        &["ROOKERY_TRACES_RATIO", "0 to 1"],
+    ),
+    (
         &[("RUST_LOG", "rookery=loud")],
         &["RUST_LOG", "set a level", "info,rookery=debug"],
     ),
