@@ -2,7 +2,7 @@
 //!
 //! Never logged, at whatever level: passwords, tokens, what people write. Code of ours does not
 //! write them; libraries may, of what passes through them, so theirs is heard from `info` on only
-//! ([`LIBRARIES`]).
+//! (`LIBRARIES`).
 
 mod collector;
 mod rolling;
