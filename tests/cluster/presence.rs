@@ -84,7 +84,13 @@ async fn a_killed_node_takes_only_its_own_users_with_it() {
     let carols = carol.connect(cluster.node(2)).await;
     let _other = carol.connect(cluster.node(1)).await;
     let daves = dave.connect(cluster.node(2)).await;
+    // All of it has been told before Bob asks.
+    carols.watch(&[&ann, &carol, &dave]).await;
+    for person in [&ann, &carol, &dave] {
+        carols.expect_presence(person, Online).await;
+    }
     daves.appear(ChosenStatus::Invisible).await;
+    carols.expect_presence(&dave, Offline).await;
     bobs.watch(&[&ann, &carol, &dave]).await;
     bobs.expect_presence(&ann, Online).await;
     bobs.expect_presence(&carol, Online).await;
