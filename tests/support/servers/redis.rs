@@ -9,9 +9,10 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, OnceCell};
+use tokio::time::timeout;
 
 use super::ports::{self, Port};
-use super::{Supervised, program, run};
+use super::{LOOK_EVERY, Supervised, program, run};
 
 pub struct Redis {
     process: Mutex<Supervised>,
@@ -71,9 +72,15 @@ impl Redis {
         process.ended().await
     }
 
-    /// SIGSTOP: connections stay open and nothing answers, as on a machine that hangs.
+    /// SIGSTOP: connections stay open and nothing answers, as on a machine that hangs. Returns when
+    /// that is so.
     pub async fn freeze(&self) -> Result<()> {
-        self.process.lock().await.signal("STOP")
+        self.process.lock().await.signal("STOP")?;
+        while timeout(LOOK_EVERY * 10, answers_ping(&self.port))
+            .await
+            .is_ok_and(|answered| answered.is_ok())
+        {}
+        Ok(())
     }
 
     /// Ends [`Redis::freeze`].
