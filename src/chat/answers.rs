@@ -25,11 +25,9 @@ use crate::metrics;
 use crate::store::{CommitError, Committed, NewMessage, Store, Stored, Ticket};
 use crate::telemetry::MESSAGE;
 
-/// Batches whose lists may wait to be read; what is beyond is left to reconciliation. At a node's
-/// best rate this is as long as a read may take.
-const LATE_QUEUE: usize = 512;
-/// Batches whose lists are read at once.
-const LATE_AT_ONCE: usize = 64;
+/// Batches whose lists may wait to be read, as many as may wait to be answered; what is beyond is
+/// left to reconciliation.
+const LATE_QUEUE: usize = 64;
 /// Batches of repeats that may wait to be looked up.
 const REPEATS_QUEUE: usize = 64;
 /// Repeats looked up at once: they come in swarms, and others need the database, too.
@@ -157,9 +155,8 @@ async fn tell_late(
     fanout: Arc<Fanout>,
     pending: Pending,
 ) {
-    let mut batches = Vec::new();
-    while waiting.recv_many(&mut batches, LATE_AT_ONCE).await > 0 {
-        let outgoing: Vec<Outgoing> = batches.drain(..).flatten().collect();
+    // Batch by batch: the lists of many large groups at once would take more than a statement may.
+    while let Some(outgoing) = waiting.recv().await {
         failpoint::pass(Failpoint::BeforeLists).await;
         fanout.load_lists(&outgoing).await;
         let told: Vec<ConversationId> = outgoing.iter().map(conversation).collect();

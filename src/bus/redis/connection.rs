@@ -95,9 +95,16 @@ pub(crate) struct NoEntry {
     pub(crate) why: String,
 }
 
+/// A refusal without what it quotes: a server that does not know a command answers with all of it,
+/// and the one that logs in has the password.
+pub(super) fn unquoted(refusal: &str) -> &str {
+    let end = refusal.find(", with args").unwrap_or(refusal.len());
+    &refusal[..end]
+}
+
 impl From<Error> for NoEntry {
     fn from(error: Error) -> Self {
-        let why = error.details().to_owned();
+        let why = unquoted(error.details()).to_owned();
         match error.kind() {
             // Its text may quote the URL, and with it the password.
             ErrorKind::Config | ErrorKind::Url => Self {
@@ -106,6 +113,8 @@ impl From<Error> for NoEntry {
             },
             kind => Self {
                 passes: *kind != ErrorKind::Auth
+                    // Not Redis, or older than 6.
+                    && !why.contains("unknown command")
                     && !why.starts_with("NOPERM")
                     && !why.contains("DB index is out of range"),
                 why,
@@ -195,7 +204,7 @@ impl Renewal {
             tokio::select! {
                 renewed = client.force_reconnection() => {
                     if let Err(error) = renewed {
-                        tracing::debug!(%error, "a connection could not be replaced");
+                        tracing::debug!(error = unquoted(error.details()), "a connection could not be replaced");
                     }
                 }
                 () = stopping.cancelled() => {}
@@ -216,5 +225,22 @@ impl Follower for Renewal {
 
     fn move_on(&self, tasks: &Tasks) {
         self.begin(tasks);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_does_not_know_how_to_log_in_is_not_quoted() {
+        let said =
+            "ERR unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `me`, `pw`, ";
+        let error = Error::new(ErrorKind::Unknown, said);
+        let no = NoEntry::from(error);
+        assert_eq!(no.why, "ERR unknown command `HELLO`");
+        assert!(!no.passes, "it will not learn");
+        let loading = Error::new(ErrorKind::Unknown, "LOADING Redis is loading");
+        assert!(NoEntry::from(loading).passes);
     }
 }

@@ -134,7 +134,10 @@ impl Sentinels {
         match tokio::time::timeout(PATIENCE, answer).await {
             Ok(Ok(master)) => master,
             Ok(Err(error)) => {
-                tracing::debug!(%error, "a sentinel does not name the master");
+                tracing::debug!(
+                    error = connection::unquoted(error.details()),
+                    "a sentinel does not name the master"
+                );
                 None
             }
             Err(_) => None,

@@ -13,7 +13,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_util::either::Either;
 
-use super::super::connection::{CONNECT_TIMEOUT, UNACKNOWLEDGED_TIMEOUT};
+use super::super::connection::{CONNECT_TIMEOUT, UNACKNOWLEDGED_TIMEOUT, unquoted};
 use super::super::sentinels::Sentinels;
 use super::queue::{Publication, is_news};
 use super::wire::{self, Answer, Answers, Unexpected};
@@ -116,7 +116,7 @@ impl Address {
         if !auth.is_empty()
             && let Answer::Refused(why) = socket.answer().await?
         {
-            return Err(Cut::Refused(why));
+            return Err(Cut::Refused(unquoted(&why).to_owned()));
         }
         socket.answer().await?;
         if socket.is_replica().await? {
