@@ -80,6 +80,10 @@ pub trait Bus: Send + Sync + 'static {
     /// of one caller to one channel leave in their order.
     fn publish(&self, channel: Channel, payload: Bytes);
 
+    /// So many pieces of news could not be published at all: counted, and this node looks at once
+    /// for what its own sockets lack.
+    fn unpublished(&self, count: usize);
+
     /// Subscribes; resolves once the other side has confirmed, so that whatever is published from
     /// now on arrives (unless it is lost). The channels stay wanted even if this fails: a bus that
     /// comes back subscribes to them before it reports [`BreakReason::Reconnected`].

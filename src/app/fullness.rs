@@ -27,6 +27,7 @@ pub(super) fn show(gateway: &Gateway, bus: &dyn Bus, places: &Places) {
         connections: places.level(),
         database: Level { used: database.used, capacity: database.max },
         sends: gateway.messages.level(),
+        late: gateway.messages.late_level(),
         publish: publish,
         publish_bytes: publish_bytes,
         delivery: gateway.delivery.queue_level(),

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use dashmap::DashSet;
 
-use super::{Bus, BusDown, Channel, Ingress, Sink};
+use super::{BreakReason, Bus, BusDown, Channel, Ingress, Sink};
 use crate::metrics;
 
 /// Hands publications straight to this node's sink, if it subscribed to their channel.
@@ -31,6 +31,12 @@ impl Bus for MemoryBus {
             metrics::bus_received_total().increment(1);
             (self.sink)(Ingress::Message { channel, payload });
         }
+    }
+
+    fn unpublished(&self, count: usize) {
+        let dropped = metrics::bus_publish_dropped_total();
+        dropped.failed.increment(count as u64);
+        (self.sink)(Ingress::Break(BreakReason::Unpublished));
     }
 
     async fn subscribe(&self, channels: &[Channel]) -> Result<(), BusDown> {

@@ -124,6 +124,10 @@ impl Bus for RedisBus {
         self.link.queue.push(channel, payload);
     }
 
+    fn unpublished(&self, count: usize) {
+        self.link.queue.note_unpublished(count);
+    }
+
     async fn subscribe(&self, channels: &[Channel]) -> Result<(), BusDown> {
         let mut changing = self.link.changing.lock().await;
         for channel in channels {

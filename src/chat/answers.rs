@@ -33,14 +33,18 @@ const REPEATS_QUEUE: usize = 64;
 /// Repeats looked up at once: they come in swarms, and others need the database, too.
 const LOOKS_AT_ONCE: usize = 8;
 
+/// Messages that wait until their members are read, batch by batch.
+pub(super) type LateQueue = mpsc::WeakSender<Vec<Outgoing>>;
+
 /// Starts the tasks; they end when the group commit does.
 pub(super) fn start(
     outcomes: mpsc::Receiver<Vec<Committed<Reply>>>,
     store: &Arc<dyn Store>,
     fanout: &Arc<Fanout>,
     tasks: &Tasks,
-) {
+) -> LateQueue {
     let (queue, waiting) = mpsc::channel(LATE_QUEUE);
+    let late_queue = queue.downgrade();
     let (repeats, repeated) = mpsc::channel(REPEATS_QUEUE);
     let late = Late {
         fanout: Arc::clone(fanout),
@@ -51,6 +55,7 @@ pub(super) fn start(
     tasks.spawn("answers", answers(outcomes, late, repeats));
     tasks.spawn("late-fanout", telling);
     tasks.spawn("repeats", answer_repeats(repeated, Arc::clone(store)));
+    late_queue
 }
 
 async fn answers(
@@ -118,9 +123,7 @@ impl Late {
             let refused = refused.into_inner();
             self.pending.told(refused.iter().map(conversation));
             let messages = refused.len();
-            metrics::bus_publish_dropped_total()
-                .full
-                .increment(messages as u64);
+            self.fanout.leave_to_reconciliation(messages);
             tracing::warn!(
                 messages,
                 "left to reconciliation: too many members wait to be read"

@@ -98,12 +98,17 @@ impl Fanout {
             skip,
         } in outgoing
         {
-            // Without its list an entry is left to reconciliation.
             let Some(members) = self.list(message.conversation_id, member_version) else {
+                self.leave_to_reconciliation(1);
                 continue;
             };
             self.publish(message, &members, &[], skip);
         }
+    }
+
+    /// So many entries cannot be told, for instance since their lists cannot be read.
+    pub(super) fn leave_to_reconciliation(&self, entries: usize) {
+        self.bus.unpublished(entries);
     }
 
     /// Tells the members of an entry, and those in `also`, whom it removed.
@@ -190,8 +195,8 @@ impl Fanout {
         self.load_lists(&outgoing).await;
         let [Outgoing { message, .. }] = outgoing;
         let id = message.conversation_id;
-        // Without its list an entry is left to reconciliation.
         let Some(members) = self.list(id, entry.member_version) else {
+            self.leave_to_reconciliation(1);
             return;
         };
         follow(&message, entry.seq, &members);

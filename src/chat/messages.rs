@@ -13,9 +13,10 @@ use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 use tracing::Span;
 
+use super::answers::{self, LateQueue};
 use super::fanout::Fanout;
+use super::mentions;
 use super::receipts::set_statuses;
-use super::{answers, mentions};
 use crate::clock::Clock;
 use crate::error::AppError;
 use crate::lifecycle::Tasks;
@@ -69,6 +70,7 @@ pub struct Messages {
     pub(super) store: Arc<dyn Store>,
     pub(super) fanout: Arc<Fanout>,
     commits: GroupCommit<Reply>,
+    late: LateQueue,
     pub(super) clock: Clock,
     directs: Cache<ConversationId, ()>,
 }
@@ -78,11 +80,12 @@ impl Messages {
     #[must_use]
     pub fn start(store: Arc<dyn Store>, fanout: Arc<Fanout>, clock: Clock, tasks: &Tasks) -> Self {
         let (commits, outcomes) = GroupCommit::start(Arc::clone(&store), clock.clone(), tasks);
-        answers::start(outcomes, &store, &fanout, tasks);
+        let late = answers::start(outcomes, &store, &fanout, tasks);
         Self {
             store,
             fanout,
             commits,
+            late,
             clock,
             directs: Cache::new(DIRECTS_MAX),
         }
@@ -92,6 +95,13 @@ impl Messages {
     #[must_use]
     pub fn level(&self) -> Level {
         self.commits.level()
+    }
+
+    /// How many batches wait until their members are read.
+    #[must_use]
+    pub fn late_level(&self) -> Level {
+        let queue = self.late.upgrade();
+        queue.as_ref().map(Level::of_queue).unwrap_or_default()
     }
 
     /// Checks a send and queues it; `answer` is called once it is stored or refused, after an

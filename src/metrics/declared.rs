@@ -62,7 +62,8 @@ declare_metrics! {
     counter store_timeouts_total { waited_for: connection | statement | transaction }
     /// Transactions begun anew because another one was in their way.
     counter store_retries_total { reason: deadlock | serialization }
-    /// Commits whose answer did not come: their senders are told to repeat them.
+    /// Commits whose answer did not come: looked for once more, or their senders are told to repeat
+    /// them.
     counter store_unknown_outcomes_total []
     /// Times the database was found to be away.
     counter store_outages_total []
@@ -177,17 +178,17 @@ declare_metrics! {
     /// `limits.sockets`; `connections`: of the public port, sockets among them; `opening`: sockets
     /// being opened; `strangers`: sockets that have yet to show who they are; `database`: connections
     /// of `DATABASE_POOL_MAX`; `sends`: messages that wait to be stored, and `detours`: behind a
-    /// conversation that somebody else holds; `publish`, `publish_bytes`: events that wait for Redis;
-    /// `delivery`: what was heard and waits for the busiest worker; `held_bytes`: entries kept behind
+    /// conversation that somebody else holds; `late`: batches of stored messages whose members are to be
+    /// read; `publish`, `publish_bytes`: events that wait for Redis; `delivery`: what was heard and waits for the busiest worker; `held_bytes`: entries kept behind
     /// a gap; `outbox_bytes`: what waits for slow readers; `passwords`: those that wait to be hashed.
     gauge used {
-        resource: sockets | connections | opening | strangers | database | sends | detours | publish
-            | publish_bytes | delivery | held_bytes | outbox_bytes | passwords
+        resource: sockets | connections | opening | strangers | database | sends | detours | late
+            | publish | publish_bytes | delivery | held_bytes | outbox_bytes | passwords
     }
     /// How much there may be of each `rookery_used`.
     gauge capacity {
-        resource: sockets | connections | opening | strangers | database | sends | detours | publish
-            | publish_bytes | delivery | held_bytes | outbox_bytes | passwords
+        resource: sockets | connections | opening | strangers | database | sends | detours | late
+            | publish | publish_bytes | delivery | held_bytes | outbox_bytes | passwords
     }
     /// 1 while it does not answer this node; never for a Redis that is not configured.
     gauge away { service: redis | database }

@@ -11,10 +11,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rookery_protocol::ConversationId;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout_at;
 use tracing::Instrument;
 
 use super::{NewMessage, Outcome, Refusal, Store, StoreError, Stored, Wait};
@@ -32,6 +33,9 @@ const BATCH_MAX: usize = 128;
 const DETOUR_QUEUE: usize = 8_192;
 /// Detours under way at once; each holds a database connection while it waits for a lock.
 const DETOURS_MAX: usize = 4;
+/// How long a detour may take until its last transaction begins: many conversations that are stuck
+/// must not keep each other's senders waiting for minutes.
+const DETOUR_WITHIN: Duration = Duration::from_secs(10);
 /// Batches whose answers may wait to be given.
 const COMMITTED_QUEUE: usize = 64;
 
@@ -201,8 +205,13 @@ impl<R: Send + 'static> Lane<R> {
         let permits = Arc::clone(&self.permits);
         let ended = self.ended.clone();
         self.tasks.spawn("group-commit-detour", async move {
-            let permit = permits.acquire().await;
+            let until = Instant::now() + DETOUR_WITHIN;
+            let permit = timeout_at(until.into(), permits.acquire()).await;
             while !tickets.is_empty() {
+                if permit.is_err() || Instant::now() >= until {
+                    appender.fail(tickets, &CommitError::Unavailable).await;
+                    break;
+                }
                 let rest = tickets.split_off(tickets.len().min(BATCH_MAX));
                 let held = appender.append(tickets, Wait::Yes).await;
                 appender.fail(held, &CommitError::Unavailable).await;

@@ -63,6 +63,10 @@ impl Bus for Recorder {
         self.more.notify_one();
     }
 
+    fn unpublished(&self, count: usize) {
+        panic!("{count} entries were not told: their members could not be read");
+    }
+
     async fn subscribe(&self, _channels: &[Channel]) -> Result<(), BusDown> {
         Ok(())
     }

@@ -121,6 +121,16 @@ async fn a_copy_takes_nobodys_place_and_leaves_nothing_behind() {
     assert!(said.contains("copy.db is there already"), "{said}");
     assert_eq!(fs::read(&copy).expect("the file"), b"dear to somebody");
 
+    // Left by a process that was killed: somebody may still want to look at it.
+    let half = folder.path().join("half.db");
+    let partial = folder.path().join("half.db.partial");
+    fs::write(&partial, "half a copy").expect("a file");
+    let (code, said) = back_up(&database, &half).await;
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("half.db.partial is there already"), "{said}");
+    assert!(!half.exists(), "only a whole copy has the name");
+    fs::remove_file(&partial).expect("it is there");
+
     let (code, said) = back_up(&database, &folder.path().join("no/such/folder")).await;
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("no/such/folder cannot be written"), "{said}");

@@ -1,11 +1,17 @@
 //! PostgreSQL: conversations that somebody else has locked, and connections that break.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use rookery::clock::new_id;
-use rookery::store::{self, GroupAction, GroupChange, Outcome, Refusal, StoreError, Wait};
+use rookery::clock::{Clock, new_id};
+use rookery::lifecycle::Tasks;
+use rookery::store::{
+    self, CommitError, Committed, GroupAction, GroupChange, GroupCommit, Outcome, Refusal,
+    StoreError, Ticket, Wait,
+};
 use rookery_protocol::{ConversationId, MessageId, Seq};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use tokio::time::timeout;
 
 use crate::fixture::{Fixture, NOW, members_may, message, options, refusal, seqs, stored};
 use rookery_test_support::eventually;
@@ -74,6 +80,54 @@ async fn a_held_conversation_delays_only_itself() {
     );
     assert!(stored(&outcomes[1]).duplicate && stored(&outcomes[4]).duplicate);
     assert_eq!(seqs(&fixture.log(free).await), [1, 2, 3]);
+}
+
+/// Each of them would keep its turn for as long as the database waits for a lock.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_held_conversations_do_not_wait_for_each_other_without_end() {
+    let fixture = Fixture::postgres().await;
+    let alice = fixture.user("alice").await;
+    let mut groups = Vec::new();
+    for _ in 0..40 {
+        groups.push(fixture.group(alice, &[]).await);
+    }
+    let mut holder = fixture.postgres_connection().await;
+    holder.execute("begin").await.unwrap();
+    let all = "select 1 from conversation_heads for update";
+    holder.execute(all).await.unwrap();
+    let tasks = Tasks::new();
+    let (commits, mut outcomes) =
+        GroupCommit::<()>::start(Arc::clone(&fixture.store), Clock::system(), &tasks);
+    for group in &groups {
+        let message = message(*group, alice, "hi");
+        let ticket = Ticket { message, reply: () };
+        assert!(commits.submit(ticket).await.is_ok());
+    }
+    // Four at a time, each with the database's patience of 8 s, would take 80 s.
+    let answered = async {
+        let mut answered = 0;
+        while answered < groups.len() {
+            let batch = outcomes.recv().await.unwrap();
+            let is_unavailable =
+                |one: &Committed<()>| one.result.as_ref().err() == Some(&CommitError::Unavailable);
+            assert!(batch.iter().all(is_unavailable));
+            answered += batch.len();
+        }
+    };
+    timeout(Duration::from_secs(60), answered).await.unwrap();
+    holder.close().await.unwrap();
+    assert!(tasks.stop(Duration::from_secs(45)).await);
+}
+
+/// As in a database that was restored without its functions.
+#[tokio::test]
+async fn sends_are_stored_without_the_function_that_makes_them_quick() {
+    let fixture = Fixture::postgres().await;
+    let alice = fixture.user("alice").await;
+    let group = fixture.group(alice, &[]).await;
+    assert_eq!(fixture.send(group, alice, "quick").await.seq, Seq(2));
+    fixture.sql("drop function append_batch").await;
+    assert_eq!(fixture.send(group, alice, "slow").await.seq, Seq(3));
 }
 
 /// The removal waits for the lock before the send does, so it commits while the send waits: what

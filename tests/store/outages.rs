@@ -280,8 +280,10 @@ async fn a_statement_whose_answer_is_lost_is_looked_for() {
     if matches!(outcomes[0], Outcome::Held) {
         // The server is about to end the transaction.
         outcomes = outage.node.append(&send, Wait::Yes, NOW).await.unwrap();
+    } else {
+        // Whichever of the two the server came to first: nobody was told of it yet.
+        assert!(!stored(&outcomes[0]).duplicate, "{outcomes:?}");
     }
-    // Whichever of the two the server came to first.
     assert_eq!(stored(&outcomes[0]).seq, Seq(3));
     assert_eq!(outage.fixture.log(outage.group).await.len(), 3);
 }

@@ -135,11 +135,14 @@ pub(crate) async fn knock(url: &str) -> Result<(), NoEntry> {
     let client = builder.build()?;
     let ask = async {
         client.init().await?;
-        client.ping::<String>(None).await?;
-        client.quit().await
+        client.ping::<String>(None).await
     };
-    match tokio::time::timeout(KNOCK_TIMEOUT, ask).await {
-        Ok(answer) => Ok(answer?),
+    let answer = tokio::time::timeout(KNOCK_TIMEOUT, ask).await;
+    // Whatever came of it: the client's task would go on, and keep its connection.
+    let quit = tokio::time::timeout(CONNECT_TIMEOUT, client.quit()).await;
+    drop(quit);
+    match answer {
+        Ok(answer) => Ok(answer.map(drop)?),
         Err(_) => Err(NoEntry {
             passes: true,
             why: "no answer".to_owned(),

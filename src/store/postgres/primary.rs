@@ -13,6 +13,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryFutureExt, TryStreamExt};
+use sqlx::error::DatabaseError;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{
     PgArguments, PgConnection, PgPool, PgQueryResult, PgRow, PgStatement, PgTypeInfo,
@@ -27,8 +28,8 @@ use super::TRUSTED_IDLE;
 use super::reach::{self, Reach};
 use super::turns::Turn;
 use crate::metrics;
+use crate::store::Result;
 use crate::store::waiting::Waiting;
-use crate::store::{Result, StoreError};
 
 /// How long one statement outside a transaction may take. Reads take milliseconds.
 const STATEMENT_WITHIN: Duration = Duration::from_secs(5);
@@ -45,7 +46,9 @@ pub(super) enum One<T> {
 }
 
 /// The smallest pool of which one connection is kept for sends.
-const KEPT_FROM: u32 = 4;
+const KEPT_FROM: u32 = 8;
+/// How long it is kept out of the pool.
+const KEPT_FOR: Duration = Duration::from_secs(10 * 60);
 
 type Step = Either<PgQueryResult, PgRow>;
 
@@ -60,10 +63,22 @@ pub(super) struct Primary {
 /// The connection on which the lane of sends commits, between two commits: the pool hands its
 /// connections out in turn, and a backend that works all the time has warm caches.
 #[derive(Clone, Debug, Default)]
-struct Kept(Arc<Mutex<Option<(Lease, Instant)>>>);
+struct Kept(Arc<Mutex<Option<KeptLease>>>);
+
+#[derive(Debug)]
+struct KeptLease {
+    lease: Lease,
+    /// Out of the pool since then.
+    since: Instant,
+    idle_since: Instant,
+}
 
 impl Kept {
-    fn slot(&self) -> MutexGuard<'_, Option<(Lease, Instant)>> {
+    fn take(&self) -> Option<KeptLease> {
+        self.slot().take()
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<KeptLease>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -80,6 +95,7 @@ impl Primary {
     /// A connection that is nobody else's.
     pub(super) async fn lease(&self) -> std::result::Result<Lease, Error> {
         self.reach.pass().await?;
+        self.give_back_kept();
         let waiting = Waiting::begin();
         let acquired = tokio::select! {
             acquired = self.pool.acquire() => acquired,
@@ -115,39 +131,54 @@ impl Primary {
         (T,): for<'r> FromRow<'r, PgRow>,
         T: Send + Unpin,
     {
-        let mut lease = match self.take_kept() {
-            Some(lease) => lease,
-            None => self.lease().await?,
+        let (mut lease, since) = match self.take_kept() {
+            Some(kept) => (kept.lease, kept.since),
+            None => (self.lease().await?, Instant::now()),
         };
         let committed = timeout(STATEMENT_WITHIN, query.fetch_one(&mut *lease)).await;
-        match lease.note_timed(committed).map_err(StoreError::from) {
+        let committed = lease.note_timed(committed);
+        match committed {
             Ok(value) => {
-                self.keep(lease);
+                self.keep(lease, since);
                 Ok(One::Value(value))
             }
-            Err(StoreError::Unavailable(why)) => {
-                tracing::debug!(why, "a statement is in doubt");
-                metrics::store_unknown_outcomes_total().increment(1);
-                Ok(One::InDoubt)
+            Err(Error::Database(error)) if !ends_the_session(error.as_ref()) => {
+                lease.settle().await;
+                Err(Error::Database(error).into())
             }
             Err(error) => {
-                lease.settle().await;
-                Err(error)
+                tracing::debug!(%error, "a statement is in doubt");
+                metrics::store_unknown_outcomes_total().increment(1);
+                Ok(One::InDoubt)
             }
         }
     }
 
     /// Unless it was idle for long, or others broke since: the pool asks such a one whether it lives.
-    fn take_kept(&self) -> Option<Lease> {
-        let (lease, since) = self.kept.slot().take()?;
+    fn take_kept(&self) -> Option<KeptLease> {
+        let kept = self.kept.take()?;
         let trusted = TRUSTED_IDLE.min(self.reach.untroubled_for());
-        (since.elapsed() < trusted).then_some(lease)
+        (kept.idle_since.elapsed() < trusted).then_some(kept)
     }
 
-    /// Not of a small pool, whose connections are needed by all.
-    fn keep(&self, lease: Lease) {
-        if self.pool.options().get_max_connections() >= KEPT_FROM {
-            *self.kept.slot() = Some((lease, Instant::now()));
+    /// Not of a small pool, whose connections are needed by all, and not for ever: the pool replaces
+    /// those that are old.
+    fn keep(&self, lease: Lease, since: Instant) {
+        let is_large = self.pool.options().get_max_connections() >= KEPT_FROM;
+        if is_large && since.elapsed() < KEPT_FOR {
+            *self.kept.slot() = Some(KeptLease {
+                lease,
+                since,
+                idle_since: Instant::now(),
+            });
+        }
+    }
+
+    /// Somebody needs a connection, and there is none but the one that waits for the next send.
+    fn give_back_kept(&self) {
+        let max = self.pool.options().get_max_connections();
+        if self.pool.num_idle() == 0 && self.pool.size() >= max {
+            drop(self.kept.take());
         }
     }
 
@@ -260,6 +291,12 @@ impl Drop for Lease {
                 .ok();
         });
     }
+}
+
+/// Whether an error ends the session. An administrator may end one while its commit waits for a
+/// standby, and then it has happened here; after any other error nothing was committed.
+fn ends_the_session(error: &dyn DatabaseError) -> bool {
+    error.code().is_some_and(|code| code.starts_with("57P0"))
 }
 
 /// Ends the transaction of a connection that may owe the answer to a statement.

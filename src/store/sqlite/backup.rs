@@ -67,20 +67,17 @@ pub async fn back_up(options: &StoreOptions, to: &Path) -> Result<u64, BackupErr
         .connect()
         .await
         .map_err(|error| BackupError::NoDatabase(error.to_string()))?;
-    // Whatever ends this half-way leaves an empty file under the name, never half a copy.
-    let claim = Claim::of(to)?;
-    let draft = Claim::of(&beside(to))?;
+    if to.try_exists().map_err(|error| write_error(to, error))? {
+        return Err(BackupError::Exists(to.to_owned()));
+    }
+    // Whatever ends this half-way leaves nothing under the name: a file of half a copy, or an empty
+    // one, would pass for a database.
+    let draft = Draft::of(to)?;
     copy(&mut source, &draft.path).await?;
     check(&draft.path).await?;
-    let size = draft.keep_as(claim)?;
+    let size = draft.keep_as(to)?;
     source.close().await?;
     Ok(size)
-}
-
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
-    name.into()
 }
 
 async fn copy(source: &mut SqliteConnection, to: &Path) -> Result<(), BackupError> {
@@ -115,54 +112,51 @@ async fn check(copy: &Path) -> Result<(), BackupError> {
     Ok(())
 }
 
-/// An empty file that was not there before; removed when it is dropped, unless it is kept.
-struct Claim {
+/// The file beside the copy's name that is written to, and was not there before; removed when it is
+/// dropped.
+struct Draft {
     path: PathBuf,
-    is_kept: bool,
 }
 
-impl Claim {
-    fn of(path: &Path) -> Result<Self, BackupError> {
+impl Draft {
+    fn of(copy: &Path) -> Result<Self, BackupError> {
+        let mut name = copy.as_os_str().to_owned();
+        name.push(".partial");
+        let path = PathBuf::from(name);
         let made = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(ONLY_THIS_USER)
-            .open(path);
+            .open(&path);
         match made {
-            Ok(_) => Ok(Self {
-                path: path.to_owned(),
-                is_kept: false,
-            }),
+            Ok(_) => Ok(Self { path }),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                Err(BackupError::Exists(path.to_owned()))
+                Err(BackupError::Exists(path))
             }
-            Err(error) => Err(write_error(path, error)),
+            Err(error) => Err(write_error(copy, error)),
         }
     }
 
-    /// Moves what is in this file to the other's name, when it is on the disk; returns its size.
-    fn keep_as(mut self, mut other: Self) -> Result<u64, BackupError> {
+    /// Gives what is in it the name, when it is on the disk and if nobody has that name; returns its
+    /// size.
+    fn keep_as(self, name: &Path) -> Result<u64, BackupError> {
         let keep = || {
             let file = File::open(&self.path)?;
             file.sync_all()?;
-            std::fs::rename(&self.path, &other.path)?;
-            let folder = other
-                .path
-                .parent()
-                .filter(|name| !name.as_os_str().is_empty());
+            std::fs::hard_link(&self.path, name)?;
+            let folder = name.parent().filter(|name| !name.as_os_str().is_empty());
             File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
             Ok(file.metadata()?.len())
         };
-        let size = keep().map_err(|error| write_error(&other.path, error))?;
-        (self.is_kept, other.is_kept) = (true, true);
-        Ok(size)
+        keep().map_err(|error: io::Error| match error.kind() {
+            ErrorKind::AlreadyExists => BackupError::Exists(name.to_owned()),
+            _ => write_error(name, error),
+        })
     }
 }
 
-impl Drop for Claim {
+impl Drop for Draft {
     fn drop(&mut self) {
-        if !self.is_kept {
-            std::fs::remove_file(&self.path).ok();
-        }
+        std::fs::remove_file(&self.path).ok();
     }
 }

@@ -84,6 +84,12 @@ impl Queue {
         }
     }
 
+    /// News that never came to be published.
+    pub(in crate::bus::redis) fn note_unpublished(&self, count: usize) {
+        let failed = &metrics::bus_publish_dropped_total().failed;
+        self.load.note_dropped(count as u64, failed);
+    }
+
     /// Whether so much waits that what may be left out should be.
     pub(in crate::bus::redis) fn is_busy(&self) -> bool {
         self.count() > COUNT_MAX / 2 || self.bytes() > BYTES_MAX / 2

@@ -25,7 +25,7 @@ use crate::store::sql::append::{Earlier, Evidence, Head, Plan, Standing, decide,
 use crate::store::sql::journal::pack_entries;
 use crate::store::sql::messages::pack_mentions;
 use crate::store::sql::transact;
-use crate::store::{NewMessage, Outcome, Result, StoreError, Wait};
+use crate::store::{NewMessage, Outcome, Result, StoreError, Stored, Wait};
 
 /// In the order of ids, so that two batches never wait for each other.
 macro_rules! lock_heads {
@@ -137,7 +137,10 @@ async fn store_batch(
     let tried = match try_quick(store, batch, wait, at).await {
         Ok(Quick::Stored(outcomes)) => Ok(outcomes),
         Ok(Quick::NotPlain) => attempt(store, batch, wait, at, Look::IfRefused).await,
-        Ok(Quick::InDoubt) => attempt(store, batch, wait, at, Look::First).await,
+        Ok(Quick::InDoubt) => {
+            let found = attempt(store, batch, wait, at, Look::First).await;
+            found.map(|outcomes| outcomes.into_iter().map(|o| first_time(o, at)).collect())
+        }
         Err(error) => Err(error),
     };
     match tried {
@@ -146,6 +149,17 @@ async fn store_batch(
             attempt(store, batch, wait, at, Look::First).await
         }
         result => result,
+    }
+}
+
+/// What the statement in doubt has stored is there for the first time, and nobody was told of it.
+fn first_time(outcome: Outcome, at: Timestamp) -> Outcome {
+    match outcome {
+        Outcome::Stored(stored) if stored.created_at == at => Outcome::Stored(Stored {
+            duplicate: false,
+            ..stored
+        }),
+        other => other,
     }
 }
 
