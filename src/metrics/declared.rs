@@ -178,9 +178,10 @@ declare_metrics! {
     /// `limits.sockets`; `connections`: of the public port, sockets among them; `opening`: sockets
     /// being opened; `strangers`: sockets that have yet to show who they are; `database`: connections
     /// of `DATABASE_POOL_MAX`; `sends`: messages that wait to be stored, and `detours`: behind a
-    /// conversation that somebody else holds; `late`: batches of stored messages whose members are to be
-    /// read; `publish`, `publish_bytes`: events that wait for Redis; `delivery`: what was heard and waits for the busiest worker; `held_bytes`: entries kept behind
-    /// a gap; `outbox_bytes`: what waits for slow readers; `passwords`: those that wait to be hashed.
+    /// conversation that somebody else holds; `late`: batches of stored messages whose members are to
+    /// be read; `publish`, `publish_bytes`: events that wait for Redis; `delivery`: what was heard and
+    /// waits for the busiest worker; `held_bytes`: entries kept behind a gap; `outbox_bytes`: what
+    /// waits for slow readers; `passwords`: those that wait to be hashed.
     gauge used {
         resource: sockets | connections | opening | strangers | database | sends | detours | late
             | publish | publish_bytes | delivery | held_bytes | outbox_bytes | passwords
