@@ -14,6 +14,7 @@ use rookery_protocol::{ConversationId, Seq, SessionId};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::keys::head;
 use crate::measure::{Measure, lock};
 use crate::people::Account;
 use crate::rooms::Rooms;
@@ -51,6 +52,8 @@ pub(crate) enum Order {
     Restart { away: Duration, crash: bool },
     /// The application reads nothing for so long; its socket stays open.
     Doze(Duration),
+    /// The application ends, gets new tokens, and starts again with its cursors.
+    Renew,
 }
 
 /// A device of a person, with a session of its own.
@@ -71,6 +74,8 @@ pub(crate) struct Seen {
     /// Of each conversation the highest `seq` that was shown: cursors and own acks.
     highest: Mutex<HashMap<ConversationId, Seq>>,
     session: Mutex<Option<SessionId>>,
+    /// What its access token has in common with others of the same key.
+    token_head: Mutex<String>,
     /// Since when its session is revoked and its connection is not ended.
     revoked: Mutex<Option<Instant>>,
 }
@@ -85,11 +90,13 @@ impl Device {
         let (jobs, job_queue) = mpsc::channel(JOBS);
         let (orders, order_queue) = mpsc::channel(ORDERS);
         let seen = Arc::new(Seen::default());
+        seen.set_token(&credentials);
         let runner = Runner {
             name: name.clone(),
             recorder: recorder.device(&name, account.id(), View::Client),
             account: Arc::clone(account),
             credentials,
+            credentials_since: Instant::now(),
             rooms: Arc::clone(rooms),
             measure: Arc::clone(measure),
             seen: Arc::clone(&seen),
@@ -158,9 +165,17 @@ impl Seen {
             .unwrap_or_default()
     }
 
+    pub(crate) fn token_head(&self) -> String {
+        lock(&self.token_head).clone()
+    }
+
     /// Since when the connection of a revoked session has been open.
     pub(crate) fn revoked_since(&self) -> Option<Instant> {
         *lock(&self.revoked)
+    }
+
+    fn set_token(&self, credentials: &Credentials) {
+        *lock(&self.token_head) = head(&credentials.access_token).to_owned();
     }
 
     fn show(&self, conversation: ConversationId, seq: Seq) {

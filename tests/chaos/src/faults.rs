@@ -2,6 +2,7 @@
 
 pub(crate) mod code;
 pub(crate) mod front;
+pub(crate) mod keys;
 pub(crate) mod links;
 pub(crate) mod nodes;
 pub(crate) mod people;

@@ -51,6 +51,7 @@ pub(crate) fn all() -> Vec<&'static Kind> {
     [
         faults::nodes::KINDS,
         faults::code::KINDS,
+        faults::keys::KINDS,
         faults::redis::KINDS,
         faults::links::KINDS,
         faults::postgres::KINDS,

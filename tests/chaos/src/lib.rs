@@ -4,7 +4,7 @@
 //! - `world`: the cluster and everybody on it. `people`: accounts; `rooms`: conversations; `device`:
 //!   an application around the reference client; `workload`: what they do, at which rate.
 //! - `kinds`: the table of faults, which are in `faults`, a file a family. `plan`: which comes when;
-//!   `nemesis`: carries the plan out.
+//!   `nemesis`: carries the plan out. `keys`: those that sign tokens, which one of them changes.
 //! - `measure`, `watch`: figures while it runs. `rest`: healing, and waiting until all is delivered;
 //!   `truth`: what PostgreSQL holds then. `report`: what was found.
 //!
@@ -12,6 +12,7 @@
 
 mod device;
 mod faults;
+mod keys;
 mod kinds;
 mod measure;
 mod nemesis;

@@ -13,6 +13,8 @@ const LATE: Duration = Duration::from_millis(100);
 /// How long the ack of a message is remembered: beyond any repair, and at 500 messages a second
 /// some megabytes.
 const REMEMBERED: Duration = Duration::from_secs(180);
+/// An access token that is younger has not run out: it lives for 15 min.
+const YOUNG: Duration = Duration::from_secs(600);
 
 /// Shared by all devices and the nemesis.
 #[derive(Default)]
@@ -42,6 +44,8 @@ pub(crate) struct Counts {
     pub(crate) changes: AtomicU64,
     pub(crate) connections: AtomicU64,
     pub(crate) resets: AtomicU64,
+    /// Access tokens that were refused before they had run out, with their sessions still there.
+    pub(crate) refused_tokens: AtomicU64,
 }
 
 /// The longest times, and during which faults.
@@ -155,6 +159,13 @@ impl Measure {
             .map(|counter| counter.load(Ordering::Relaxed))
             .iter()
             .sum()
+    }
+
+    /// An access token of this age was refused, and its session is still there.
+    pub(crate) fn token_was_refused(&self, age: Duration) {
+        if age < YOUNG {
+            add(&self.count.refused_tokens);
+        }
     }
 
     pub(crate) fn resumed(&self, took: Duration) {

@@ -1,5 +1,6 @@
 //! Accounts, and what they do over REST.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -8,6 +9,9 @@ use rookery_protocol::rest::{Login, Register, Tokens};
 use rookery_protocol::{ConversationId, ErrorCode, SessionId, UserId};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
+
+use crate::keys;
+use crate::measure::Measure;
 
 const PASSWORD: &str = "correct horse battery";
 /// How long a call is repeated while it is refused for a while only: longer than any fault lasts.
@@ -20,12 +24,33 @@ pub(crate) struct Account {
     name: String,
     id: UserId,
     nobody: Api,
-    /// As this person; replaced when its token has run out.
-    api: Mutex<Api>,
+    measure: Arc<Measure>,
+    held: Mutex<Held>,
+}
+
+/// What a person calls with; replaced when its token has run out.
+struct Held {
+    api: Api,
+    tokens: Tokens,
+    since: Instant,
+}
+
+impl Held {
+    fn new(nobody: &Api, tokens: Tokens) -> Self {
+        Self {
+            api: nobody.with_token(&tokens.access_token),
+            tokens,
+            since: Instant::now(),
+        }
+    }
 }
 
 impl Account {
-    pub(crate) async fn register(number: usize, nobody: &Api) -> Result<Self> {
+    pub(crate) async fn register(
+        number: usize,
+        nobody: &Api,
+        measure: &Arc<Measure>,
+    ) -> Result<Self> {
         let name = format!("person-{number}");
         let account = Register {
             username: name.clone(),
@@ -41,7 +66,8 @@ impl Account {
             name,
             id: tokens.user.user_id,
             nobody: nobody.clone(),
-            api: Mutex::new(nobody.with_token(&tokens.access_token)),
+            measure: Arc::clone(measure),
+            held: Mutex::new(Held::new(nobody, tokens)),
         })
     }
 
@@ -60,12 +86,35 @@ impl Account {
 
     /// A new session.
     pub(crate) async fn log_in(&self) -> Result<Tokens, ApiError> {
+        self.log_in_at(&self.nobody).await
+    }
+
+    /// A new session, from one node.
+    pub(crate) async fn log_in_at(&self, nobody: &Api) -> Result<Tokens, ApiError> {
         let login = Login {
             login: self.name.clone(),
             password: PASSWORD.to_owned(),
             device_name: None,
         };
-        patiently(|| self.nobody.login(&login)).await
+        patiently(|| nobody.login(&login)).await
+    }
+
+    /// New tokens for those that have this one, or of a new session, should it be refused.
+    pub(crate) async fn renew(&self, refresh_token: &str) -> Result<Tokens, ApiError> {
+        match patiently(|| self.nobody.refresh(refresh_token)).await {
+            Err(error) if error.code == ErrorCode::Unauthenticated => self.log_in().await,
+            outcome => outcome,
+        }
+    }
+
+    /// Gets new tokens to call with, unless those it has are of this key.
+    pub(crate) async fn renew_unless(&self, head: &str) -> Result<(), ApiError> {
+        let mut held = self.held.lock().await;
+        if keys::head(&held.tokens.access_token) != head {
+            let tokens = self.renew(&held.tokens.refresh_token).await?;
+            *held = Held::new(&self.nobody, tokens);
+        }
+        Ok(())
     }
 
     /// Makes the direct conversation with somebody.
@@ -103,18 +152,20 @@ impl Account {
     }
 
     async fn call<T>(&self, call: impl AsyncFn(Api) -> Result<T, ApiError>) -> Result<T, ApiError> {
-        let mut api = self.api.lock().await;
-        match patiently(|| call(api.clone())).await {
+        let mut held = self.held.lock().await;
+        match patiently(|| call(held.api.clone())).await {
             Err(error) if error.code == ErrorCode::Unauthenticated => {
-                *api = self.nobody.with_token(&self.log_in().await?.access_token);
-                patiently(|| call(api.clone())).await
+                self.measure.token_was_refused(held.since.elapsed());
+                *held = Held::new(&self.nobody, self.log_in().await?);
+                patiently(|| call(held.api.clone())).await
             }
             outcome => outcome,
         }
     }
 }
 
-async fn patiently<T, F: Future<Output = Result<T, ApiError>>>(
+/// Repeats a call for as long as it is refused for a while only.
+pub(crate) async fn patiently<T, F: Future<Output = Result<T, ApiError>>>(
     mut call: impl FnMut() -> F,
 ) -> Result<T, ApiError> {
     let deadline = Instant::now() + PATIENCE;

@@ -22,6 +22,7 @@ use crate::watch::{Sample, Seen};
 const OFTEN_ENOUGH: u64 = 3;
 /// Connections may be ended for good with this code only: a session was revoked.
 const REVOKED: u16 = 4001;
+const REFUSED_TOKENS: &str = "access tokens refused before their time";
 
 /// Everything, as it is in `report.json`.
 #[derive(Debug, Serialize)]
@@ -120,6 +121,7 @@ impl Report {
             ("changes that arrived", get(&count.changes)),
             ("connections", get(&count.connections)),
             ("resets", get(&count.resets)),
+            (REFUSED_TOKENS, get(&count.refused_tokens)),
         ]);
         self.refused = lock(&measure.refused).clone();
         self.stopped = lock(&measure.stopped).clone();
@@ -174,7 +176,13 @@ impl Report {
             .restless
             .iter()
             .map(|text| format!("not at rest: {text}"));
-        stopped.chain(failed).chain(restless).collect()
+        let refused = self.counts.get(REFUSED_TOKENS).filter(|count| **count > 0);
+        let refused = refused.map(|count| format!("{REFUSED_TOKENS}: {count}"));
+        stopped
+            .chain(failed)
+            .chain(restless)
+            .chain(refused)
+            .collect()
     }
 
     /// Both forms, in this folder.

@@ -9,6 +9,7 @@ use rookery_oracle::Recorder;
 use rookery_test_support::TestCluster;
 
 use crate::device::Device;
+use crate::keys::Keys;
 use crate::measure::Measure;
 use crate::people::Account;
 use crate::rooms::Rooms;
@@ -29,6 +30,7 @@ const SETTINGS: &[(&str, &str)] = &[
 
 pub(crate) struct World {
     pub(crate) cluster: TestCluster,
+    pub(crate) keys: Keys,
     pub(crate) accounts: Vec<Arc<Account>>,
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) devices: Vec<Device>,
@@ -48,21 +50,27 @@ impl World {
         for (name, value) in SETTINGS {
             builder = builder.set(name, value);
         }
+        let keys = Keys::new()?;
+        for (name, value) in keys.settings() {
+            builder = builder.set(name, &value);
+        }
         let cluster = builder.try_start().await;
         let cluster = cluster.context("the cluster does not start")?;
+        let measure = Arc::new(Measure::default());
         let mut accounts = Vec::new();
         for numbers in (0..people).collect::<Vec<_>>().chunks(AT_A_TIME) {
             let made = numbers
                 .iter()
-                .map(|number| Account::register(*number, cluster.api()));
+                .map(|number| Account::register(*number, cluster.api(), &measure));
             accounts.extend(try_join_all(made).await?.into_iter().map(Arc::new));
         }
         let rooms = Arc::new(Rooms::make(&accounts).await?);
         let mut world = Self {
             cluster,
+            keys,
             rooms,
             devices: Vec::new(),
-            measure: Arc::new(Measure::default()),
+            measure,
             recorder,
             workload: Workload::default(),
             accounts,

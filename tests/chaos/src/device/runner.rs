@@ -32,6 +32,7 @@ pub(super) struct Runner {
     pub(super) recorder: DeviceRecorder,
     pub(super) account: Arc<Account>,
     pub(super) credentials: Credentials,
+    pub(super) credentials_since: Instant,
     pub(super) rooms: Arc<Rooms>,
     pub(super) measure: Arc<Measure>,
     pub(super) seen: Arc<Seen>,
@@ -47,6 +48,7 @@ pub(super) struct Runner {
 enum Next {
     Restart { away: Duration, crash: bool },
     LogIn,
+    Renew,
     Over,
 }
 
@@ -67,6 +69,10 @@ impl Runner {
                 Next::Restart { away, crash } => {
                     self.leave(live, crash).await;
                     sleep(away).await;
+                }
+                Next::Renew => {
+                    self.leave(live, false).await;
+                    self.renew().await;
                 }
                 Next::LogIn => {
                     self.leave(live, false).await;
@@ -95,7 +101,10 @@ impl Runner {
         if crash {
             drop(live);
         } else {
-            self.credentials = live.close().await.credentials;
+            let last = live.close().await.credentials;
+            if last.access_token != self.credentials.access_token {
+                self.renewed(last);
+            }
         }
     }
 
@@ -114,6 +123,7 @@ impl Runner {
                 order = self.orders.recv() => match order {
                     Some(Order::Restart { away, crash }) => return Next::Restart { away, crash },
                     Some(Order::Doze(time)) => sleep(time).await,
+                    Some(Order::Renew) => return Next::Renew,
                     None => return Next::Over,
                 }
             }
@@ -181,7 +191,7 @@ impl Runner {
                 self.memory.cursors().clear();
                 self.memory.epoch = Some(epoch);
             }
-            Update::Refreshed(tokens) => self.credentials = tokens.as_ref().into(),
+            Update::Refreshed(tokens) => self.renewed(tokens.as_ref().into()),
             Update::Disconnected { .. } => self.out_of_step(),
             Update::Stopped { code, .. } => {
                 *lock(&self.measure.stopped).entry(code).or_default() += 1;
@@ -283,13 +293,31 @@ impl Runner {
         let _ = live.handle().command(command);
     }
 
+    fn hold(&mut self, credentials: Credentials) {
+        self.seen.set_token(&credentials);
+        self.credentials = credentials;
+        self.credentials_since = Instant::now();
+    }
+
+    /// The client renews tokens when they have run out or are refused.
+    fn renewed(&mut self, credentials: Credentials) {
+        let age = self.credentials_since.elapsed();
+        self.measure.token_was_refused(age);
+        self.hold(credentials);
+    }
+
+    async fn renew(&mut self) {
+        let refresh_token = self.credentials.refresh_token.clone().unwrap_or_default();
+        match self.account.renew(&refresh_token).await {
+            Ok(tokens) => self.hold((&tokens).into()),
+            Err(_) => self.log_in().await,
+        }
+    }
+
     async fn log_in(&mut self) {
         loop {
             match self.account.log_in().await {
-                Ok(tokens) => {
-                    self.credentials = (&tokens).into();
-                    return;
-                }
+                Ok(tokens) => return self.hold((&tokens).into()),
                 // Whoever asked for this device's end must not wait for a server that is down.
                 Err(_) if self.orders.is_closed() => return,
                 Err(_) => sleep(AGAIN).await,
