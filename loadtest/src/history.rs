@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rookery_client::rest::{PageRequest, Span};
@@ -14,7 +15,7 @@ use tokio::sync::Mutex;
 
 use crate::meter::Meter;
 use crate::options::HistoryOptions;
-use crate::pace::Pace;
+use crate::pace::{Outcome, Pace, WARM_UP};
 use crate::population::Library;
 use crate::report::Run;
 use crate::source;
@@ -47,20 +48,15 @@ pub(crate) async fn run(
         .context("reading the conversation list")?;
     reader.sync(0).await.context("a sync")?;
 
-    let pace = Pace::new(options.rate, Duration::from_secs(options.seconds));
-    let answered = Arc::clone(&pace.answered);
-    meter.gauges.set(move || {
-        vec![(
-            "answers",
-            answered.load(std::sync::atomic::Ordering::Relaxed),
-        )]
-    });
-    let (cpu, begun) = (meter.cpu(), std::time::Instant::now());
-    let (page, list, sync) = tokio::try_join!(
-        pace.run(async |number| reader.page(number).await),
-        pace.run(async |number| reader.list(number).await),
-        pace.run(async |number| reader.sync(number).await),
-    )?;
+    reader.read(options.rate, WARM_UP, &Arc::default()).await?;
+    let answered: Arc<AtomicU64> = Arc::default();
+    let counted = Arc::clone(&answered);
+    meter
+        .gauges
+        .set(move || vec![("answers", counted.load(Relaxed))]);
+    let (cpu, begun) = (meter.cpu(), Instant::now());
+    let time = Duration::from_secs(options.seconds);
+    let [page, list, sync] = reader.read(options.rate, time, &answered).await?;
     let seconds = begun.elapsed().as_secs_f64();
     let mut run = Run::new("history", "history");
     run.about = format!(
@@ -106,6 +102,30 @@ impl<'a> Reader<'a> {
             cursors,
             library,
         })
+    }
+
+    /// Pages, lists and syncs, each at this rate for so long.
+    async fn read(
+        &self,
+        rate: f64,
+        time: Duration,
+        answered: &Arc<AtomicU64>,
+    ) -> anyhow::Result<[Outcome; 3]> {
+        // A third of a turn apart: requests that have nothing to do with each other do not always
+        // meet.
+        let begin = Instant::now();
+        let [pages, lists, syncs] = [0.0, 1.0, 2.0].map(|third| {
+            let from = begin + Duration::from_secs_f64(third / 3.0 / rate);
+            let mut pace = Pace::between(rate, from, from + time);
+            pace.answered = Arc::clone(answered);
+            pace
+        });
+        let (page, list, sync) = tokio::try_join!(
+            pages.run(async |number| self.page(number).await),
+            lists.run(async |number| self.list(number).await),
+            syncs.run(async |number| self.sync(number).await),
+        )?;
+        Ok([page, list, sync])
     }
 
     fn api(&self, number: usize) -> &Api {

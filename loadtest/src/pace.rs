@@ -17,6 +17,10 @@ const DUE: usize = 1_024;
 /// Longest sleep: how late the end may be noticed.
 const NAP: Duration = Duration::from_millis(50);
 
+/// How long requests are made before any counts: what a node, a database and their connections do for
+/// the first time is no measure of what they do all day.
+pub(crate) const WARM_UP: Duration = Duration::from_secs(2);
+
 /// How it went.
 #[derive(Debug)]
 pub(crate) struct Outcome {

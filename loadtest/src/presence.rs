@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::meter::Meter;
 use crate::options::PresenceOptions;
-use crate::pace::{Outcome, Pace};
+use crate::pace::{Outcome, Pace, WARM_UP};
 use crate::population::{Circle, Person};
 use crate::progress::Line;
 use crate::report::Run;
@@ -37,6 +37,7 @@ pub(crate) async fn run(
     meter: &Meter,
 ) -> anyhow::Result<Run> {
     let stage = Stage::connect(Signal::Presence, targets, circles).await?;
+    stage.run(&Pace::new(options.rate, WARM_UP)).await?;
     let pace = Pace::new(options.rate, Duration::from_secs(options.seconds));
     let answered = Arc::clone(&pace.answered);
     meter
