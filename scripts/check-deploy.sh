@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks all that people deploy with: manifests, images, proxy, rules, dashboard, service unit; then
-# lets a real Prometheus watch a real cluster under load, and Redis die under it.
+# lets a real Prometheus watch a real cluster under load, whose nodes are restarted and whose Redis dies.
 #
 # Installs what it needs (root, on Debian; Python's into .cache). Cannot be had where there are package
 # registries only, so not part of this: kubeconform's catalogue of schemas (kubernetes-validate brings
@@ -29,20 +29,26 @@ prometheus_operator=github.com/prometheus-operator/prometheus-operator@v0.79.2
 kubernetes=(1.30 1.34 1.37)
 
 step tools
+have go || fail "go is missing: it fetches the definitions of Kubernetes' extensions, and kustomize"
+building=
+if [[ $(kubectl version --client 2>/dev/null) == *"Kustomize Version: v5"* ]]; then
+    kustomize() { kubectl kustomize "$@"; }
+else
+    kustomize() { "$tools/bin/kustomize" build "$@"; }
+    # Compiling takes a minute, so the rest is installed meanwhile.
+    if [[ ! -x $tools/bin/kustomize ]]; then
+        GOBIN=$tools/bin go install sigs.k8s.io/kustomize/kustomize/v5@v5.5.0 &
+        building=$!
+    fi
+fi
 debian nginx=nginx promtool=prometheus docker-compose=docker-compose openssl=openssl \
     envsubst=gettext-base curl=curl systemd-analyze=systemd shellcheck=shellcheck
 python
-have go || fail "go is missing: it fetches the definitions of Kubernetes' extensions, and kustomize"
-if ! kubectl kustomize --help >/dev/null 2>&1 || [[ $(kubectl version --client 2>/dev/null) != *"Kustomize Version: v5"* ]]; then
-    [[ -x $tools/bin/kustomize ]] || GOBIN=$tools/bin go install sigs.k8s.io/kustomize/kustomize/v5@v5.5.0
-    kustomize() { "$tools/bin/kustomize" build "$@"; }
-else
-    kustomize() { kubectl kustomize "$@"; }
-fi
+if [[ -n $building ]]; then wait "$building" || fail "kustomize could not be built"; fi
 module() { go mod download -json "$1" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p'; }
 
 step shell scripts
-shellcheck -x scripts/*.sh deploy/*/*.sh deploy/k8s/components/*/*.sh
+shellcheck -x .ci/run scripts/*.sh deploy/*/*.sh deploy/k8s/components/*/*.sh
 
 step yaml
 yamllint -s -d '{extends: relaxed, rules: {line-length: disable, comments: enable, braces: disable, commas: disable}}' \
@@ -97,7 +103,7 @@ nginx_conf() {
     ROOKERY_LISTEN=$2 ROOKERY_RUN_DIR=$work/nginx/run ROOKERY_UPSTREAMS=$1 \
         envsubst "\$ROOKERY_LISTEN \$ROOKERY_UPSTREAMS \$ROOKERY_RUN_DIR" <deploy/nginx/rookery.conf.template >"$work/nginx/nginx.conf"
 }
-nginx_conf 'server 127.0.0.1:18081 max_fails=3 fail_timeout=5s;' 127.0.0.1:18080
+nginx_conf 'server 127.0.0.1:18081 max_fails=0;' 127.0.0.1:18080
 nginx -t -q -e stderr -c "$work/nginx/nginx.conf" -p "$work/nginx"
 # As in the Kubernetes component, less `resolve`, which this nginx may be too old to know.
 echo 'resolver 127.0.0.1 valid=5s ipv6=off;' >"$work/nginx/http.d/resolver.conf"

@@ -194,7 +194,7 @@ listen_ports=() ops_ports=() upstreams=
 for ((i = 0; i < nodes; i++)); do
     free_port 18090
     listen_ports+=("$port")
-    upstreams+="server 127.0.0.1:$port max_fails=3 fail_timeout=5s; "
+    upstreams+="server 127.0.0.1:$port max_fails=0; "
     free_port 18090
     ops_ports+=("$port")
 done

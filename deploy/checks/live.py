@@ -2,13 +2,17 @@
 
 usage: live.py expressions PROMETHEUS_URL     each query of the dashboard and of the recording rules,
                                               and each series that an alert looks at
-       live.py alerts PROMETHEUS_URL          prints the names of the alerts that fire
+       live.py alerts PROMETHEUS_URL SECONDS  prints the names of the alerts that fired within so long
+       live.py spread PROMETHEUS_URL INSTANCE SINCE WINDOW
+                                              the sockets of this node, told to go at the moment SINCE,
+                                              must have come back spread over WINDOW seconds
 """
 
 import json
 import pathlib
 import re
 import sys
+import time
 import urllib.parse
 import urllib.request
 
@@ -61,10 +65,38 @@ def expressions(url: str) -> int:
     return 1 if silent or not asked else 0
 
 
-def alerts(url: str) -> int:
-    print(*sorted({a["metric"]["alertname"] for a in ask(url, 'ALERTS{alertstate="firing"}')}))
+def alerts(url: str, seconds: str) -> int:
+    fired = ask(url, f'count_over_time(ALERTS{{alertstate="firing"}}[{seconds}s])')
+    print(*sorted({a["metric"]["alertname"] for a in fired}))
+    return 0
+
+
+def spread(url: str, instance: str, since: str, window: str) -> int:
+    begun, seconds = int(since), float(window)
+    [sockets] = ask(url, f'rookery_sockets{{instance="{instance}"}} @ {begun}')
+    expected = int(sockets["value"][1])
+    back: list[float] = []
+    # With the looks before, for what there was to begin with.
+    long = int(time.time()) - begun + 5
+    for series in ask(url, f'rookery_upgrades_total{{result="accepted"}}[{long}s]'):
+        values = [(at, int(value)) for at, value in series["values"]]
+        for (_, before), (at, after) in zip(values, values[1:]):
+            # Less than before: another process, which counts from 0.
+            came = after - before if after >= before else after
+            back += [at] * (came if at > begun else 0)
+    back.sort()
+    # Without the first and the last tenth, who may be anybody.
+    taken = back[len(back) * 9 // 10] - back[len(back) // 10] if back else 0
+    print(f"{instance}: {expected} sockets told to go, {len(back)} came back, most of them within {taken:.1f} s")
+    if expected == 0 or len(back) < expected:
+        print("some did not come back")
+        return 1
+    if taken < seconds / 2:
+        print(f"they came back at once, and not over {seconds:g} s")
+        return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit({"expressions": expressions, "alerts": alerts}[sys.argv[1]](sys.argv[2]))
+    commands = {"expressions": expressions, "alerts": alerts, "spread": spread}
+    sys.exit(commands[sys.argv[1]](*sys.argv[2:]))

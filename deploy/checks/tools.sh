@@ -33,6 +33,8 @@ debian() {
 # python: the programs of deploy/checks/requirements.txt.
 python() {
     have python3 || fail "python3 is missing"
+    # Debian has it in a package of its own.
+    python3 -c 'import ensurepip' 2>/dev/null || debian ensurepip=python3-venv
     if ! cmp -s deploy/checks/requirements.txt "$tools/venv/requirements.txt"; then
         python3 -m venv --clear "$tools/venv"
         "$tools/venv/bin/pip" install -q --disable-pip-version-check -r deploy/checks/requirements.txt
