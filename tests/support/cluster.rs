@@ -1,7 +1,6 @@
 //! A whole cluster for one test.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,8 +13,14 @@ use rookery_protocol::rest::Register;
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::people::{PASSWORD, Person, patiently};
-use crate::proxy::{PostgresProxy, Proxy, RedisProxy};
-use crate::servers::{Nginx, Postgres, Redis, Sentinels, clock_ahead};
+use crate::proxy::{Proxy, RedisProxy};
+use crate::servers::sentinel::{Places, Sentinels};
+use crate::servers::{Nginx, Postgres, Redis, clock_ahead};
+use links::Servers;
+
+mod links;
+
+pub use links::NodeLinks;
 
 /// What every node of a test runs with, unless the test says otherwise.
 const SETTINGS: &[(&str, &str)] = &[
@@ -45,43 +50,6 @@ pub struct TestCluster {
     http: Api,
 }
 
-/// The ways to and from one node that break on command.
-#[derive(Default)]
-pub struct NodeLinks {
-    inbound: Option<Proxy>,
-    redis: Option<RedisProxy>,
-    postgres: Option<PostgresProxy>,
-}
-
-impl NodeLinks {
-    /// From nginx to the node.
-    ///
-    /// # Panics
-    /// The cluster was not built [`Builder::proxied`].
-    #[must_use]
-    pub fn inbound(&self) -> &Proxy {
-        self.inbound.as_ref().expect("the cluster is not proxied")
-    }
-
-    /// From the node to Redis.
-    ///
-    /// # Panics
-    /// The cluster was not built [`Builder::proxied`], nor the node [`Builder::lossy`].
-    #[must_use]
-    pub fn redis(&self) -> &RedisProxy {
-        self.redis.as_ref().expect("the node is not lossy")
-    }
-
-    /// From the node to PostgreSQL.
-    ///
-    /// # Panics
-    /// The cluster was not built [`Builder::proxied`].
-    #[must_use]
-    pub fn postgres(&self) -> &PostgresProxy {
-        self.postgres.as_ref().expect("the cluster is not proxied")
-    }
-}
-
 /// How a cluster is to be.
 pub struct Builder {
     binary: PathBuf,
@@ -90,7 +58,7 @@ pub struct Builder {
     lossy: Vec<usize>,
     proxied: bool,
     own_postgres: bool,
-    sentinels: Option<String>,
+    sentinels: Option<Places>,
     ahead: Option<(usize, Duration)>,
     settings: BTreeMap<String, String>,
 }
@@ -202,10 +170,12 @@ impl TestCluster {
     }
 
     /// # Panics
-    /// A node alone has none.
+    /// A node alone has none, and sentinels bring their own.
     #[must_use]
     pub fn redis(&self) -> &Redis {
-        self.redis.as_ref().expect("a node alone has no Redis")
+        self.redis
+            .as_ref()
+            .expect("the cluster has no Redis of its own")
     }
 
     /// The way from this node to Redis.
@@ -327,7 +297,7 @@ impl Builder {
     /// With the Redis that these sentinels name, instead of one of its own.
     #[must_use]
     pub fn sentinels(mut self, sentinels: &Sentinels) -> Self {
-        self.sentinels = Some(sentinels.url());
+        self.sentinels = Some(sentinels.places());
         self
     }
 
@@ -378,7 +348,10 @@ impl Builder {
     }
 
     async fn start_cluster(self) -> Result<TestCluster> {
-        let redis = Redis::start().await?;
+        let redis = match self.sentinels {
+            Some(_) => None,
+            None => Some(Redis::start().await?),
+        };
         let own = match self.own_postgres {
             true => Some(Postgres::start().await?),
             false => None,
@@ -388,12 +361,20 @@ impl Builder {
             None => Postgres::shared().await,
         };
         let database = postgres.fresh_database().await;
+        let servers = Servers {
+            redis: redis.as_ref(),
+            sentinels: self.sentinels.as_ref(),
+            postgres,
+        };
         let mut links = Vec::new();
         for number in 0..self.nodes {
-            links.push(self.outbound(number, &redis, postgres).await?);
+            let lossy = self.lossy.contains(&number);
+            links.push(NodeLinks::outbound(self.proxied, lossy, &servers).await?);
         }
         let start = async |number: usize| {
-            let mut settings = self.settings_of(&links[number], &redis, &database);
+            let mut settings = self.settings.clone();
+            settings.insert("REDIS_URL".into(), links[number].redis_url(&servers));
+            settings.insert("DATABASE_URL".into(), links[number].database_url(&database));
             if let Some((_, time)) = self.ahead.filter(|(node, _)| *node == number) {
                 settings.extend(clock_ahead(time)?);
             }
@@ -405,8 +386,7 @@ impl Builder {
         let mut addresses: Vec<_> = nodes.iter().map(Node::address).collect();
         if self.proxied {
             for (address, links) in addresses.iter_mut().zip(&mut links) {
-                let inbound = links.inbound.insert(Proxy::start(*address).await?);
-                *address = inbound.address();
+                *address = links.add_inbound(*address).await?;
             }
         }
         let nginx = Nginx::start(&addresses).await?;
@@ -419,47 +399,12 @@ impl Builder {
             front,
             nginx: Some(nginx),
             links,
-            redis: Some(redis),
+            redis,
             postgres: own,
             database: Some(database),
             http: Api::new(""),
         };
         cluster.http = Api::new(&cluster.url());
         Ok(cluster)
-    }
-
-    /// The links on which a node goes out, as far as they are to break.
-    async fn outbound(&self, node: usize, redis: &Redis, postgres: &Postgres) -> Result<NodeLinks> {
-        let local = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut links = NodeLinks::default();
-        if self.proxied || self.lossy.contains(&node) {
-            links.redis = Some(RedisProxy::start(local(redis.port())).await?);
-        }
-        if self.proxied {
-            links.postgres = Some(PostgresProxy::start(local(postgres.port())).await?);
-        }
-        Ok(links)
-    }
-
-    /// A node's environment.
-    fn settings_of(
-        &self,
-        links: &NodeLinks,
-        redis: &Redis,
-        database: &str,
-    ) -> BTreeMap<String, String> {
-        let redis = match (&self.sentinels, &links.redis) {
-            (Some(sentinels), _) => sentinels.clone(),
-            (None, Some(proxy)) => proxy.url(),
-            (None, None) => redis.url(),
-        };
-        let database = match &links.postgres {
-            Some(proxy) => proxy.url(database),
-            None => database.to_owned(),
-        };
-        let mut settings = self.settings.clone();
-        settings.insert("REDIS_URL".into(), redis);
-        settings.insert("DATABASE_URL".into(), database);
-        settings
     }
 }

@@ -1,10 +1,11 @@
 //! A link between two parties of a cluster that breaks on command: clients and nginx, nginx and a
-//! node, a node and PostgreSQL, a node and Redis.
+//! node, a node and PostgreSQL, a node and Redis, a node and a sentinel.
 //!
 //! A [`Proxy`] listens on a port of its own and joins each connection with one to its target. What
 //! happens on the way is said by a [`Mode`], which may change at any time; it counts what it did.
 //! [`RedisProxy`] and [`PostgresProxy`] know so much of their protocol that they can tell the
-//! connections of a node apart, lose single messages, or lose the answer to a commit.
+//! connections of a node apart, lose single messages, or lose the answer to a commit;
+//! [`SentinelProxy`] names the node's own ways to the servers that a sentinel tells of.
 
 use std::collections::HashMap;
 use std::io;
@@ -29,11 +30,14 @@ mod link;
 mod postgres;
 mod redis;
 mod resp;
+mod sentinel;
 #[cfg(test)]
 mod tests;
 
 pub use postgres::PostgresProxy;
 pub use redis::{Fate, Pushes, RedisProxy};
+pub(crate) use sentinel::Names;
+pub use sentinel::SentinelProxy;
 
 /// Small, so that what a link holds back is soon felt by the one that sends.
 const RECEIVE_BUFFER: u32 = 64 * 1_024;

@@ -8,6 +8,7 @@ pub(crate) mod nodes;
 pub(crate) mod people;
 pub(crate) mod postgres;
 pub(crate) mod redis;
+pub(crate) mod sentinels;
 
 use anyhow::Result;
 

@@ -54,6 +54,7 @@ pub(crate) fn all() -> Vec<&'static Kind> {
         faults::keys::KINDS,
         faults::redis::KINDS,
         faults::links::KINDS,
+        faults::sentinels::KINDS,
         faults::postgres::KINDS,
         faults::front::KINDS,
         faults::people::KINDS,

@@ -34,7 +34,8 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u16).range(4..=400))]
     pub people: u16,
 
-    /// Only these kinds of faults, see --list
+    /// Only these kinds of faults, see --list; with failovers among them Redis has a replica and
+    /// three sentinels, and without them it is alone
     #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
     pub kinds: Vec<String>,
 

@@ -8,6 +8,7 @@ use rookery_protocol::{ConversationId, Seq, UserId};
 use rookery_test_support::Pushes;
 use tokio::time::{Instant, sleep};
 
+use crate::faults::sentinels;
 use crate::world::{NODES, World};
 
 /// How long nothing may move, once nothing is broken, before what is missing counts as lost: far
@@ -29,16 +30,21 @@ pub(crate) async fn heal(world: &World) -> Result<()> {
         let links = cluster.links(node);
         links.inbound().heal();
         links.postgres().heal();
-        links.redis().heal();
-        links.redis().set_pushes(Pushes::default(), 0);
+        for redis in links.all_redis() {
+            redis.heal();
+            redis.set_pushes(Pushes::default(), 0);
+        }
     }
     let postgres = cluster.postgres();
     if postgres.sql(cluster.database(), "select 1").await.is_err() {
         postgres.restart().await?;
     }
-    if cluster.redis().cli(&["PING"]).await.is_err() {
-        cluster.redis().restart().await?;
+    for redis in world.all_redis() {
+        if redis.cli(&["PING"]).await.is_err() {
+            redis.restart().await?;
+        }
     }
+    sentinels::heal(world).await?;
     for node in cluster.nodes() {
         if !node.is_ready().await {
             node.restart().await;

@@ -8,6 +8,7 @@ use rookery_oracle::{FinalState, History, Recorder, check};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::faults::sentinels;
 use crate::kinds::{self, Kind};
 use crate::nemesis::Nemesis;
 use crate::options::Options;
@@ -35,7 +36,13 @@ pub async fn run(options: Options) -> Result<Report> {
 
     let recorder = Recorder::create(&folder.join(HISTORY), "chaos")?;
     let people = usize::from(options.people);
-    let mut world = World::start(&binary, people, recorder.clone()).await?;
+    let mut world = World::start(
+        &binary,
+        people,
+        sentinels::are_needed(&kinds),
+        recorder.clone(),
+    )
+    .await?;
     let about = About::of(&options, seed, &binary, &world).await?;
     let (nemesis, watch) = (Nemesis::default(), Watch::default());
     let interrupted = faults(&world, &nemesis, &watch, (&options, seed, &kinds)).await;

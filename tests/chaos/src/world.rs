@@ -7,8 +7,10 @@ use anyhow::{Context, Result};
 use futures_util::future::{join_all, try_join_all};
 use rookery_oracle::Recorder;
 use rookery_test_support::TestCluster;
+use rookery_test_support::servers::{Redis, Sentinels};
 
 use crate::device::Device;
+use crate::faults::sentinels::PATIENT;
 use crate::keys::Keys;
 use crate::measure::Measure;
 use crate::people::Account;
@@ -30,6 +32,8 @@ const SETTINGS: &[(&str, &str)] = &[
 
 pub(crate) struct World {
     pub(crate) cluster: TestCluster,
+    /// They watch the cluster's Redis, if a kind of fault asks for them.
+    pub(crate) sentinels: Option<Sentinels>,
     pub(crate) keys: Keys,
     pub(crate) accounts: Vec<Arc<Account>>,
     pub(crate) rooms: Arc<Rooms>,
@@ -41,7 +45,12 @@ pub(crate) struct World {
 
 impl World {
     /// Starts everything; nobody does anything yet.
-    pub(crate) async fn start(binary: &Path, people: usize, recorder: Recorder) -> Result<Self> {
+    pub(crate) async fn start(
+        binary: &Path,
+        people: usize,
+        with_sentinels: bool,
+        recorder: Recorder,
+    ) -> Result<Self> {
         let binary = binary.to_str().context("the binary's path is not UTF-8")?;
         let mut builder = TestCluster::builder(binary)
             .nodes(NODES)
@@ -49,6 +58,13 @@ impl World {
             .own_postgres();
         for (name, value) in SETTINGS {
             builder = builder.set(name, value);
+        }
+        let sentinels = match with_sentinels {
+            true => Some(patient_sentinels().await?),
+            false => None,
+        };
+        if let Some(sentinels) = &sentinels {
+            builder = builder.sentinels(sentinels);
         }
         let keys = Keys::new()?;
         for (name, value) in keys.settings() {
@@ -67,6 +83,7 @@ impl World {
         let rooms = Arc::new(Rooms::make(&accounts).await?);
         let mut world = Self {
             cluster,
+            sentinels,
             keys,
             rooms,
             devices: Vec::new(),
@@ -81,6 +98,22 @@ impl World {
             world.devices.extend(own.into_iter().flatten());
         }
         Ok(world)
+    }
+
+    /// The Redis that nodes are meant to use at present.
+    pub(crate) async fn redis(&self) -> Result<&Redis> {
+        match &self.sentinels {
+            Some(sentinels) => Ok(sentinels.redis(sentinels.master().await?)),
+            None => Ok(self.cluster.redis()),
+        }
+    }
+
+    /// All that there are, whatever they are at present.
+    pub(crate) fn all_redis(&self) -> Vec<&Redis> {
+        match &self.sentinels {
+            Some(sentinels) => sentinels.servers().collect(),
+            None => vec![self.cluster.redis()],
+        }
     }
 
     /// One to three devices, by the number of the person, each with a session of its own.
@@ -101,4 +134,10 @@ impl World {
         let devices = std::mem::take(&mut self.devices);
         join_all(devices.into_iter().map(Device::end)).await;
     }
+}
+
+async fn patient_sentinels() -> Result<Sentinels> {
+    let sentinels = Sentinels::start().await.context("no sentinels")?;
+    sentinels.set_patience(PATIENT).await?;
+    Ok(sentinels)
 }

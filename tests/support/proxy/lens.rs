@@ -8,6 +8,7 @@ use super::line::Passage;
 use super::link::{Broken, Link};
 use super::postgres::{self, Commits};
 use super::redis::{self, PushRules};
+use super::sentinel::{self, Names};
 use super::{Counters, Direction};
 
 /// What the two ends of a link speak.
@@ -15,6 +16,7 @@ use super::{Counters, Direction};
 pub(super) enum Protocol {
     Plain,
     Redis(Arc<PushRules>),
+    Sentinel(Names),
     Postgres(Arc<Commits>),
 }
 
@@ -23,6 +25,7 @@ pub(super) enum Lens {
     Plain,
     RedisRequests,
     RedisReplies(Arc<PushRules>),
+    SentinelReplies(Names),
     PostgresRequests(postgres::Requests),
     PostgresReplies(postgres::Replies),
 }
@@ -33,7 +36,8 @@ pub(super) type Pieces = Vec<(Bytes, Passage)>;
 impl Lens {
     pub(super) fn new(protocol: &Protocol, direction: Direction) -> Self {
         match (protocol, direction) {
-            (Protocol::Plain, _) => Self::Plain,
+            (Protocol::Plain, _) | (Protocol::Sentinel(_), Direction::Request) => Self::Plain,
+            (Protocol::Sentinel(names), Direction::Reply) => Self::SentinelReplies(names.clone()),
             (Protocol::Redis(_), Direction::Request) => Self::RedisRequests,
             (Protocol::Redis(rules), Direction::Reply) => Self::RedisReplies(Arc::clone(rules)),
             (Protocol::Postgres(commits), Direction::Request) => {
@@ -56,6 +60,7 @@ impl Lens {
             Self::Plain => Ok(at_once(arrived)),
             Self::RedisRequests => redis::look_at_requests(arrived, link),
             Self::RedisReplies(rules) => redis::look_at_replies(arrived, link, rules, counters),
+            Self::SentinelReplies(names) => sentinel::look_at_replies(arrived, names),
             Self::PostgresRequests(requests) => Ok(requests.look(arrived, link)),
             Self::PostgresReplies(replies) => replies.look(arrived, link, counters),
         }

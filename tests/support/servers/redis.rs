@@ -1,6 +1,7 @@
 //! A Redis of one's own: nothing on disk, so a restart always comes back empty.
 
 use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,13 +15,13 @@ use tokio::time::timeout;
 use super::ports::{self, Port};
 use super::{LOOK_EVERY, Supervised, program, run};
 
+const CONFIG: &str = "redis.conf";
+
 pub struct Redis {
     process: Mutex<Supervised>,
     cli: PathBuf,
     port: Port,
     folder: TempDir,
-    /// Settings beyond those of every Redis of the tests.
-    more: Vec<String>,
 }
 
 impl Redis {
@@ -38,27 +39,32 @@ impl Redis {
     }
 
     pub async fn start() -> Result<Self> {
-        Self::start_on(ports::reserve()?, Vec::new()).await
+        Self::start_on(ports::reserve()?, "").await
     }
 
-    /// With more settings: names and values as on the command line.
-    pub(super) async fn start_on(port: Port, more: Vec<String>) -> Result<Self> {
+    /// With more settings, as lines of its file. What sentinels make of it stands there, too, and
+    /// counts after a restart.
+    pub(super) async fn start_on(port: Port, more: &str) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("rookery-redis-")
             .tempdir()?;
-        let process = Mutex::new(launch(&folder, &port, &more).await?);
+        std::fs::write(folder.path().join(CONFIG), more)?;
+        let process = Mutex::new(launch(&folder, &port).await?);
         let cli = program("redis-cli", &[], "redis-tools")?;
         Ok(Self {
             process,
             cli,
             port,
             folder,
-            more,
         })
     }
 
     pub fn url(&self) -> String {
         format!("redis://{}", self.port.address())
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.port.address()
     }
 
     pub fn port(&self) -> u16 {
@@ -95,7 +101,7 @@ impl Redis {
             process.signal("KILL")?;
             process.ended().await?;
         }
-        *process = launch(&self.folder, &self.port, &self.more).await?;
+        *process = launch(&self.folder, &self.port).await?;
         Ok(())
     }
 
@@ -141,7 +147,7 @@ impl Redis {
     }
 }
 
-async fn launch(folder: &TempDir, port: &Port, more: &[String]) -> Result<Supervised> {
+async fn launch(folder: &TempDir, port: &Port) -> Result<Supervised> {
     let server = program("redis-server", &[], "redis-server")?;
     let path = folder
         .path()
@@ -159,10 +165,10 @@ async fn launch(folder: &TempDir, port: &Port, more: &[String]) -> Result<Superv
         // DEBUG SLEEP and the like are faults that tests want.
         ["--enable-debug-command", "local"],
     ];
-    let command = [server.into_os_string()]
+    let config = folder.path().join(CONFIG);
+    let command = [server.into_os_string(), config.into_os_string()]
         .into_iter()
-        .chain(arguments.as_flattened().iter().map(OsString::from))
-        .chain(more.iter().map(OsString::from));
+        .chain(arguments.as_flattened().iter().map(OsString::from));
     let process = Supervised::start("redis", folder.path(), "TERM", command)?;
     process
         .ready(async || Ok(answers_ping(port).await.unwrap_or(false)))

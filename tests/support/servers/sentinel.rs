@@ -6,6 +6,7 @@
 //! it.
 
 use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -23,11 +24,19 @@ pub const SERVICE: &str = "rookery";
 const COUNT: usize = 3;
 /// How long a master must be silent to be held for dead: longer than a busy machine may keep a
 /// healthy one from answering.
-const DOWN_AFTER: Duration = Duration::from_secs(3);
+pub const DOWN_AFTER: Duration = Duration::from_secs(3);
 
 pub struct Sentinels {
     watchers: Vec<Watcher>,
     members: Vec<Member>,
+}
+
+/// Addresses of a pair and its sentinels.
+#[derive(Clone)]
+pub(crate) struct Places {
+    /// The port by which sentinels know a server, and where it is.
+    pub(crate) members: Vec<(u16, SocketAddr)>,
+    pub(crate) watchers: Vec<SocketAddr>,
 }
 
 /// One sentinel.
@@ -63,9 +72,19 @@ impl Sentinels {
     /// All of the sentinels, as nodes take it.
     pub fn url(&self) -> String {
         let addresses = self.watchers.iter().map(|watcher| watcher.port.address());
-        let nodes: Vec<String> = addresses.map(|address| format!("node={address}")).collect();
-        let (first, nodes) = (self.watchers[0].port.address(), nodes[1..].join("&"));
-        format!("redis-sentinel://{first}?{nodes}&sentinelServiceName={SERVICE}")
+        url_of(&addresses.collect::<Vec<_>>())
+    }
+
+    /// Where everything is.
+    pub(crate) fn places(&self) -> Places {
+        let members = self.members.iter();
+        let watchers = self.watchers.iter();
+        Places {
+            members: members
+                .map(|member| (member.way.address().port(), member.redis.address()))
+                .collect(),
+            watchers: watchers.map(|watcher| watcher.port.address()).collect(),
+        }
     }
 
     /// One of the two, whatever it is at present.
@@ -76,6 +95,11 @@ impl Sentinels {
     /// The way to it, for clients and sentinels.
     pub fn way(&self, member: usize) -> &RedisProxy {
         &self.members[member].way
+    }
+
+    /// Both.
+    pub fn servers(&self) -> impl Iterator<Item = &Redis> {
+        self.members.iter().map(|member| &member.redis)
     }
 
     /// Which of the two is the master, as the sentinels say.
@@ -92,6 +116,16 @@ impl Sentinels {
         let what = format!("member {member} is the master");
         self.until(&what, async || Ok(self.master().await? == member))
             .await
+    }
+
+    /// From now on a master must be silent for so long to be held for dead.
+    pub async fn set_patience(&self, patience: Duration) -> Result<()> {
+        let millis = patience.as_millis().to_string();
+        for watcher in &self.watchers {
+            let set = ["set", SERVICE, "down-after-milliseconds", &millis];
+            watcher.ask(&set).await?;
+        }
+        Ok(())
     }
 
     /// Makes the other one the master, with both of them alive.
@@ -127,12 +161,15 @@ impl Sentinels {
 
     /// Asks the first sentinel.
     async fn ask(&self, arguments: &[&str]) -> Result<String> {
-        let port = self.watchers[0].port.number().to_string();
-        let cli = program("redis-cli", &[], "redis-tools")?;
-        let all = ["-h", "127.0.0.1", "-p", &port, "-e", "sentinel"];
-        let all: Vec<&OsStr> = all.iter().chain(arguments).map(OsStr::new).collect();
-        run(cli, &all).await
+        self.watchers[0].ask(arguments).await
     }
+}
+
+/// As nodes take it.
+pub(crate) fn url_of(sentinels: &[SocketAddr]) -> String {
+    let nodes = sentinels[1..].iter().map(|node| format!("node={node}&"));
+    let (first, nodes) = (sentinels[0], nodes.collect::<String>());
+    format!("redis-sentinel://{first}?{nodes}sentinelServiceName={SERVICE}")
 }
 
 impl Member {
@@ -141,20 +178,16 @@ impl Member {
         // The way must be known before its end: Redis announces it from its start on.
         let port = ports::reserve()?;
         let way = RedisProxy::start(port.address()).await?;
-        let announced = way.address().port().to_string();
-        let mut more = vec![
-            "--replica-announce-ip".to_owned(),
-            "127.0.0.1".to_owned(),
-            "--replica-announce-port".to_owned(),
-            announced,
-            // A new replica must not wait for others before it gets its copy.
-            "--repl-diskless-sync-delay".to_owned(),
-            "0".to_owned(),
-        ];
+        let announced = way.address().port();
+        // A new replica must not wait for others before it gets its copy, nor keep it on disk.
+        let mut more = format!(
+            "replica-announce-ip 127.0.0.1\nreplica-announce-port {announced}\n\
+             repl-diskless-sync-delay 0\nrdb-del-sync-files yes\n"
+        );
         if let Some(master) = master {
-            more.extend(["--replicaof".to_owned(), format!("127.0.0.1 {master}")]);
+            more += &format!("replicaof 127.0.0.1 {master}\n");
         }
-        let redis = Redis::start_on(port, more).await?;
+        let redis = Redis::start_on(port, &more).await?;
         Ok(Self { redis, way })
     }
 }
@@ -188,6 +221,14 @@ impl Watcher {
             _folder: folder,
         })
     }
+
+    async fn ask(&self, arguments: &[&str]) -> Result<String> {
+        let port = self.port.number().to_string();
+        let cli = program("redis-cli", &[], "redis-tools")?;
+        let all = ["-h", "127.0.0.1", "-p", &port, "-e", "sentinel"];
+        let all: Vec<&OsStr> = all.iter().chain(arguments).map(OsStr::new).collect();
+        run(cli, &all).await
+    }
 }
 
 #[cfg(test)]
@@ -205,6 +246,14 @@ mod tests {
         sentinels.until_master_is(1).await?;
         sentinels.redis(1).cli(&["SET", "b", "1"]).await?;
         assert_eq!(sentinels.redis(1).cli(&["GET", "a"]).await?, "1");
+
+        // It stays the master over a restart, which those who are patient make nothing of.
+        sentinels.set_patience(START_WITHIN).await?;
+        sentinels.redis(1).restart().await?;
+        assert_eq!(sentinels.redis(1).cli(&["DBSIZE"]).await?, "0");
+        let role = sentinels.redis(1).cli(&["ROLE"]).await?;
+        assert!(role.starts_with("master"), "{role}");
+        assert_eq!(sentinels.master().await?, 1);
         Ok(())
     }
 }

@@ -91,29 +91,38 @@ const DELAYED: Pushes = Pushes {
     ..NONE
 };
 
-fn link(world: &World, victim: Victim) -> &RedisProxy {
-    world.cluster.links(victim.of(NODES)).redis()
+/// To each Redis that may be the master.
+fn links(world: &World, victim: Victim) -> &[RedisProxy] {
+    world.cluster.links(victim.of(NODES)).all_redis()
 }
 
 async fn reset(world: &World, victim: Victim) -> Result<()> {
-    link(world, victim).reset_for(Role::Subscriber);
+    for link in links(world, victim) {
+        link.reset_for(Role::Subscriber);
+    }
     Ok(())
 }
 
 async fn silence(world: &World, victim: Victim, role: Role) -> Result<()> {
-    link(world, victim).set_for(role, Mode::Blackhole);
+    for link in links(world, victim) {
+        link.set_for(role, Mode::Blackhole);
+    }
     Ok(())
 }
 
 async fn heal(world: &World, victim: Victim) -> Result<()> {
-    link(world, victim).heal();
+    for link in links(world, victim) {
+        link.heal();
+    }
     Ok(())
 }
 
 async fn spoil(world: &World, victim: Victim, shares: Pushes) -> Result<()> {
     for node in 0..NODES {
         let seed = u64::from(victim.0) + node as u64;
-        world.cluster.links(node).redis().set_pushes(shares, seed);
+        for link in world.cluster.links(node).all_redis() {
+            link.set_pushes(shares, seed);
+        }
     }
     Ok(())
 }

@@ -70,23 +70,23 @@ pub(crate) const KINDS: &[Kind] = &[
 ];
 
 async fn kill(world: &World) -> Result<()> {
-    world.cluster.redis().kill().await
+    world.redis().await?.kill().await
 }
 
 async fn restart(world: &World) -> Result<()> {
-    world.cluster.redis().restart().await
+    world.redis().await?.restart().await
 }
 
 async fn freeze(world: &World) -> Result<()> {
-    world.cluster.redis().freeze().await
+    world.redis().await?.freeze().await
 }
 
 async fn thaw(world: &World) -> Result<()> {
-    world.cluster.redis().thaw().await
+    world.redis().await?.thaw().await
 }
 
 async fn flush(world: &World) -> Result<()> {
-    world.cluster.redis().flushall().await
+    world.redis().await?.flushall().await
 }
 
 async fn kill_subscribers(world: &World) -> Result<()> {
@@ -108,5 +108,5 @@ async fn limit(world: &World, limit: &str) -> Result<()> {
 }
 
 async fn cli(world: &World, command: &[&str]) -> Result<()> {
-    world.cluster.redis().cli(command).await.map(drop)
+    world.redis().await?.cli(command).await.map(drop)
 }

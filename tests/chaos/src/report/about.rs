@@ -33,7 +33,7 @@ impl About {
             .arg("--version")
             .output()
             .await?;
-        let redis = world.cluster.redis().cli(&["INFO", "server"]).await?;
+        let redis = world.redis().await?.cli(&["INFO", "server"]).await?;
         let redis = redis
             .lines()
             .find_map(|line| line.strip_prefix("redis_version:"));
