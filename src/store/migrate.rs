@@ -10,7 +10,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection};
 
-use super::sqlite::file_options;
+use super::sqlite::{file_options, not_opened};
 use super::{Result, StoreError, StoreOptions};
 
 /// The schema that this binary was written for.
@@ -141,7 +141,8 @@ async fn connect_postgres(options: &StoreOptions) -> Result<PgConnection> {
 }
 
 async fn connect_sqlite(options: &StoreOptions) -> Result<SqliteConnection> {
-    Ok(file_options(&options.url)?.connect().await?)
+    let opened = file_options(&options.url)?.connect().await;
+    opened.map_err(|why| not_opened(&options.url, why))
 }
 
 /// The schema's release; `None` in a database without a schema.

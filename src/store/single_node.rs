@@ -7,6 +7,7 @@ use std::str::FromStr;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
 
+use super::sqlite::{not_opened, path_in};
 use super::{Result, StoreError, StoreOptions};
 
 /// Names the claim among PostgreSQL's advisory locks: "rookery" in ASCII.
@@ -55,14 +56,8 @@ impl SingleNode {
     }
 
     fn claim_sqlite(options: &StoreOptions) -> Result<Self> {
-        let path = options
-            .url
-            .trim_start_matches("sqlite://")
-            .trim_start_matches("sqlite:");
-        let path = path.split('?').next().unwrap_or(path);
-        let path = format!("{path}.lock");
-        let file = File::create(&path)
-            .map_err(|error| StoreError::Unavailable(format!("cannot make {path}: {error}")))?;
+        let file = File::create(format!("{}.lock", path_in(&options.url)))
+            .map_err(|why| not_opened(&options.url, why))?;
         file.try_lock().map_err(|_| StoreError::InUse)?;
         Ok(Self::Sqlite(file))
     }

@@ -14,6 +14,7 @@ mod tests;
 mod transaction;
 mod users;
 
+use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use uuid::Uuid;
 
 pub use self::backup::{BackupError, back_up};
 use self::transaction::Tx;
-use super::{Result, StoreOptions};
+use super::{Result, StoreError, StoreOptions};
 
 /// How long a statement waits for another process that writes to the file.
 const BUSY_WITHIN: Duration = Duration::from_secs(5);
@@ -49,10 +50,12 @@ impl SqliteStore {
     /// # Errors
     /// The URL cannot be read, or the file cannot be opened.
     pub async fn connect(options: &StoreOptions) -> Result<Self> {
-        Self::open(file_options(&options.url)?, options.pool_max).await
+        let file = file_options(&options.url)?;
+        let opened = Self::open(file, options.pool_max).await;
+        opened.map_err(|why| not_opened(&options.url, why))
     }
 
-    async fn open(file: SqliteConnectOptions, readers_max: u32) -> Result<Self> {
+    async fn open(file: SqliteConnectOptions, readers_max: u32) -> sqlx::Result<Self> {
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(ACQUIRE_WITHIN)
@@ -98,6 +101,22 @@ pub(super) fn file_options(url: &str) -> Result<SqliteConnectOptions> {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(BUSY_WITHIN))
+}
+
+/// The file that a URL names.
+pub(super) fn path_in(url: &str) -> &str {
+    let path = url.strip_prefix("sqlite:").unwrap_or(url);
+    let path = path.strip_prefix("//").unwrap_or(path);
+    path.split('?').next().unwrap_or(path)
+}
+
+/// What is to be done about a file that cannot be opened.
+pub(super) fn not_opened(url: &str, why: impl Display) -> StoreError {
+    let path = path_in(url);
+    StoreError::Unavailable(format!(
+        "{path} cannot be opened ({why}): its folder must be there, and this user must be allowed \
+         to write to both; or set another file with DATABASE_URL, or another folder with DATA_DIR"
+    ))
 }
 
 // dialect: a list is a JSON array; `value` reads its numbers.

@@ -1,4 +1,4 @@
-//! Addresses and databases that somebody else has.
+//! Addresses and databases that somebody else has, or that cannot be had.
 
 use std::net::TcpListener;
 
@@ -40,4 +40,24 @@ async fn a_second_node_on_a_database_without_redis_is_refused() {
     assert_eq!(code, 6, "{log}");
     assert!(log.contains("another node uses this database"), "{log}");
     assert_eq!(first.stopped().await.0, 0);
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_opened_is_named_with_what_to_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = folder.path().join("text.db");
+    std::fs::write(&text, "is no database\n".repeat(100)).expect("a file");
+    let no_folder = folder.path().join("none").join("rookery.db");
+    for (file, why) in [(&no_folder, ""), (&text, "is not a database")] {
+        let url = format!("sqlite://{}?mode=rwc", file.display());
+        for command in ["serve", "migrate"] {
+            let process = Process::start(&[command], &[("DATABASE_URL", &url)]);
+            let (code, log) = process.ended().await;
+            assert_eq!(code, 4, "{log}");
+            let named = format!("{} cannot be opened (", file.display());
+            for words in [&named, why, "its folder must be there", "DATABASE_URL"] {
+                assert!(log.contains(words), "no \"{words}\" in:\n{log}");
+            }
+        }
+    }
 }

@@ -34,10 +34,9 @@ impl Nginx {
             .to_str()
             .context("the temporary folder's name is not UTF-8")?;
 
-        // A node that was restarted is tried again after a second, or tests would wait for it.
         let servers: Vec<String> = upstreams
             .iter()
-            .map(|address| format!("server {address} max_fails=3 fail_timeout=1s;"))
+            .map(|address| format!("server {address} max_fails=0;"))
             .collect();
         let config = TEMPLATE
             .replace("${ROOKERY_UPSTREAMS}", &servers.join("\n        "))
