@@ -17,6 +17,7 @@
 //! telling them needs more than the entry.
 
 mod base;
+mod bell;
 mod epoch;
 mod fill;
 mod hold;
@@ -33,7 +34,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rookery_protocol::message::Message;
 use rookery_protocol::{ConversationId, Seq, UserId, limits};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 pub use base::{Base, BaseLoader};
 pub use epoch::Epoch;
@@ -130,7 +131,7 @@ enum Work {
 pub struct Delivery {
     workers: Arc<[mpsc::Sender<Work>]>,
     /// Rung when the bus may have lost something.
-    broken: Arc<Notify>,
+    broken: Arc<bell::Bell>,
     /// Where to ask for the channels of large conversations.
     seats: mpsc::Sender<seats::Change>,
     watchers: Watchers,
@@ -162,7 +163,7 @@ impl Delivery {
         let shared = worker::Shared::new();
         let delivery = Self {
             workers: senders.into(),
-            broken: Arc::new(Notify::new()),
+            broken: Arc::default(),
             seats,
             watchers: parts.watchers.clone(),
             roster: Arc::clone(&parts.roster),
@@ -235,7 +236,7 @@ impl Delivery {
             BreakReason::Unpublished => breaks.unpublished.increment(1),
             BreakReason::Undecodable => breaks.undecodable.increment(1),
         }
-        self.broken.notify_one();
+        self.broken.ring();
         self.watchers.look_again();
         self.roster.doubt();
     }

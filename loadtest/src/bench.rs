@@ -157,12 +157,19 @@ impl Work<'_> {
     /// Runs it; starts a cluster where there is none that fits.
     async fn run(&self, common: &Common, cluster: &mut Option<Cluster>) -> anyhow::Result<Run> {
         enough_files(self.kind.sockets())?;
+        if let Some(harm) = self.kind.does_harm() {
+            ensure!(
+                common.target.is_empty(),
+                "{} {harm}, and may do so only to servers of its own: leave out --target",
+                self.kind.name()
+            );
+        }
         let nodes = self.planned.nodes.unwrap_or(common.spawn.nodes);
         ensure!(
             self.planned.nodes.is_none() || common.target.is_empty(),
             "this run is about a cluster of {nodes} nodes of its own: leave out --target"
         );
-        let fits = |cluster: &Cluster| cluster.nodes == nodes;
+        let fits = |cluster: &Cluster| cluster.nodes == nodes && !cluster.is_harmed;
         if !cluster.as_ref().is_some_and(fits) {
             // The old one first: its processes would be measured along.
             *cluster = None;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 
 use crate::dialect::Dialect;
 use crate::direct::Load;
@@ -14,7 +14,7 @@ use crate::population::Population;
 use crate::report::Run;
 use crate::sampler::Sampler;
 use crate::spawn::{Rig, SpawnOptions};
-use crate::{direct, group, history, idle, mixed, presence, storm};
+use crate::{direct, drain, group, history, idle, mixed, presence, redis_restart, storm};
 
 /// People beside the pairs of a mixed day, for each sort of thing that they do.
 const COMPANY: usize = 100;
@@ -40,8 +40,10 @@ pub(crate) struct Cluster {
     meter: Meter,
     population: Population,
     under_way: Option<UnderWay>,
+    /// A run did something to its servers.
+    pub is_harmed: bool,
     /// Stopped with the cluster.
-    _rig: Option<Rig>,
+    rig: Option<Rig>,
 }
 
 impl Cluster {
@@ -79,7 +81,8 @@ impl Cluster {
             population: Population::new(&targets, rig.as_ref().map(|rig| rig.bulk.clone()))?,
             targets,
             under_way: None,
-            _rig: rig,
+            is_harmed: false,
+            rig,
         })
     }
 
@@ -120,6 +123,7 @@ impl Cluster {
         if self.is_peer && !kind.suits_peers() {
             bail!("peers know messages one way, groups and idle connections, and nothing else");
         }
+        self.is_harmed |= kind.does_harm().is_some();
         match kind {
             Kind::Direct { direct, rate } => self.direct(direct, *rate, common).await,
             Kind::Idle(options) => self.idle(options).await,
@@ -153,6 +157,21 @@ impl Cluster {
                     format: common.format.into(),
                 };
                 storm::run(&plan, &self.meter).await
+            }
+            Kind::Drain(options) => {
+                let seconds = Duration::from_secs(options.seconds);
+                let direct = in_turns(options.users, options.warmup, seconds);
+                let plan = self
+                    .direct_plan(&direct, Some(options.rate), common)
+                    .await?;
+                drain::run(plan, own(&mut self.rig)?, &self.meter).await
+            }
+            Kind::RedisRestart(options) => {
+                let direct = in_turns(options.users, options.warmup, options.measure());
+                let plan = self
+                    .direct_plan(&direct, Some(options.rate), common)
+                    .await?;
+                redis_restart::run(plan, own(&mut self.rig)?, options, &self.meter).await
             }
             Kind::Mixed { direct, mixed } => {
                 let company = self.company(mixed).await?;
@@ -249,6 +268,25 @@ impl Cluster {
             returns: !self.is_peer,
             content_bytes: options.bytes as usize,
             threads: usize::from(common.threads),
+            witness: None,
         })
+    }
+}
+
+/// The servers, for a run that does something to them.
+fn own(rig: &mut Option<Rig>) -> anyhow::Result<&mut Rig> {
+    rig.as_mut().context("these servers are somebody else's")
+}
+
+/// Pairs of people who write to each other in turns.
+fn in_turns(users: u32, warmup: u64, measure: Duration) -> DirectOptions {
+    DirectOptions {
+        users,
+        window: 1,
+        both_ways: true,
+        marks: false,
+        seconds: measure.as_secs(),
+        warmup,
+        bytes: 120,
     }
 }

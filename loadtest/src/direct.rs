@@ -6,6 +6,7 @@
 
 mod pacer;
 mod pair;
+mod witness;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ use crate::report::Run;
 use crate::schedule::{Counters, Counts, Schedule};
 use pacer::Due;
 use pair::Pair;
+pub(crate) use witness::{Seen, Witness};
 
 /// Connections that one thread opens at a time: quick, and far from a node's admission limit.
 const CONNECTING: usize = 32;
@@ -58,6 +60,8 @@ pub(crate) struct Plan {
     pub returns: bool,
     pub content_bytes: usize,
     pub threads: usize,
+    /// For a run in which something is done to the servers.
+    pub witness: Option<Arc<Witness>>,
 }
 
 /// What all pairs share.
@@ -96,12 +100,15 @@ struct Tally {
     verdict: Verdict,
     /// Sockets that ended during the run, by close code.
     closed: BTreeMap<u16, u64>,
+    /// Sends that went out once more.
+    repeated: u64,
     problem: Option<String>,
 }
 
 impl Tally {
     fn add(&mut self, other: Self) {
         self.verdict += other.verdict;
+        self.repeated += other.repeated;
         for (code, count) in other.closed {
             *self.closed.entry(code).or_default() += count;
         }
@@ -269,6 +276,11 @@ fn report(plan: &Plan, measured: &Measured, tally: Tally, books: &Books, meter: 
     run.put_roles("memory_mib", meter.memory().into_iter().map(mib));
     run.put_latency("ack", books.to_ack.quantiles());
     run.put_latency("deliver", books.to_delivery.quantiles());
+    if plan.witness.is_some() {
+        let unsettled = tally.verdict.refused + tally.verdict.unanswered;
+        run.put("failed_sends", unsettled as f64);
+        run.put("repeated_sends", tally.repeated as f64);
+    }
     run.judge(tally.verdict);
     run.put_closed(tally.closed);
     run

@@ -6,8 +6,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rookery_protocol::Format;
 
+use crate::drain::DrainOptions;
 use crate::history;
 use crate::meter::Role;
+use crate::redis_restart::RedisRestartOptions;
 use crate::report::Run;
 use crate::spawn::SpawnOptions;
 use crate::threshold::Threshold;
@@ -79,6 +81,10 @@ pub(crate) enum Kind {
     Presence(PresenceOptions),
     /// Connections from a cold start as fast as they are admitted, and all gone again
     Storm(StormOptions),
+    /// A node asked to end under load: how its people get to the others
+    Drain(DrainOptions),
+    /// Redis killed under load and started empty: how long until all is repaired
+    RedisRestart(RedisRestartOptions),
     /// Messages at a rate, and everything else that people do beside
     Mixed {
         #[command(flatten)]
@@ -97,6 +103,8 @@ impl Kind {
             Self::History(_) => "history",
             Self::Presence(_) => "presence",
             Self::Storm(_) => "storm",
+            Self::Drain(_) => "drain",
+            Self::RedisRestart(_) => "redis-restart",
             Self::Mixed { .. } => "mixed",
         }
     }
@@ -106,7 +114,22 @@ impl Kind {
         match self {
             Self::Direct { direct, .. } => !direct.marks && !direct.both_ways,
             Self::Idle(_) | Self::Group(_) => true,
-            Self::History(_) | Self::Presence(_) | Self::Storm(_) | Self::Mixed { .. } => false,
+            Self::History(_)
+            | Self::Presence(_)
+            | Self::Storm(_)
+            | Self::Drain(_)
+            | Self::RedisRestart(_)
+            | Self::Mixed { .. } => false,
+        }
+    }
+
+    /// What it does to servers, if only to those that the load test started itself. Afterwards they
+    /// are of no use to another run.
+    pub(crate) const fn does_harm(&self) -> Option<&'static str> {
+        match self {
+            Self::Drain(_) => Some("ends a node"),
+            Self::RedisRestart(_) => Some("kills Redis"),
+            _ => None,
         }
     }
 
@@ -119,6 +142,8 @@ impl Kind {
             Self::History(_) => history::SOCKETS,
             Self::Presence(presence) => presence.groups.saturating_mul(presence.watchers + 1),
             Self::Storm(storm) => storm.connections,
+            Self::Drain(drain) => drain.users,
+            Self::RedisRestart(restart) => restart.users,
             Self::Mixed { direct, .. } => direct.users.saturating_add(MixedOptions::SOCKETS),
         }
     }
@@ -147,7 +172,7 @@ fn rate_or_none(text: &str) -> Result<f64, String> {
 }
 
 /// A rate as an option.
-fn rate(text: &str) -> Result<f64, String> {
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse::<f64>().ok();
     let rate = rate.filter(|rate| rate.is_finite() && *rate > 0.0);
     rate.ok_or_else(|| "not a rate: a number above 0".to_owned())

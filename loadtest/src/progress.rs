@@ -65,6 +65,12 @@ pub(crate) async fn wait(time: Duration, what: &str) {
     end_line();
 }
 
+/// Something that happened.
+pub(crate) fn say(text: &str) {
+    write(text);
+    end_line();
+}
+
 fn write(text: &str) {
     let mut stderr = std::io::stderr().lock();
     // A closed stderr must not end a measurement.

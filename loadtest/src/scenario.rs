@@ -31,6 +31,8 @@ const EMBEDDED: &[(&str, &str)] = embedded!(
     "history",
     "presence",
     "logins",
+    "drain",
+    "redis-restart",
     "growth",
     "growth-quick",
     "compare",

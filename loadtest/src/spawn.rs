@@ -3,6 +3,7 @@
 //! it outlives the load test, however that ends.
 
 mod node;
+mod ops;
 mod peer;
 mod postgres;
 mod redis;
@@ -19,6 +20,8 @@ use crate::meter::{GATEWAY, Role};
 use crate::peer::Peer;
 use crate::population::bulk::{Bulk, Tables};
 use node::Node;
+pub(crate) use ops::{Metrics, Ops};
+use redis::Redis;
 use server::Server;
 
 /// Signs tokens of a cluster that lives for one measurement, on the loopback network.
@@ -51,8 +54,10 @@ pub(crate) struct Rig {
     pub targets: Vec<String>,
     pub roles: Vec<Role>,
     pub bulk: Bulk,
-    /// In the order in which they are stopped.
-    _servers: Vec<Server>,
+    // What is running, in the order in which it is stopped.
+    nodes: Vec<Node>,
+    redis: Redis,
+    _postgres: Server,
     _folder: TempDir,
 }
 
@@ -77,7 +82,7 @@ impl Rig {
             program.display()
         );
         let postgres = postgres::start(folder.path()).await?;
-        let redis = redis::start(folder.path()).await?;
+        let redis = Redis::start(folder.path()).await?;
         let bulk = Bulk {
             psql: postgres.psql,
             database_url: postgres.url,
@@ -102,20 +107,51 @@ impl Rig {
                 nodes.iter().map(|node| node.server.pid()).collect(),
             ),
             role("postgres", vec![postgres.server.pid()]),
-            role("redis", vec![redis.server.pid()]),
+            role("redis", redis.pids()),
         ];
-        let (targets, mut servers): (_, Vec<Server>) = nodes
-            .into_iter()
-            .map(|node| (node.url, node.server))
-            .unzip();
-        servers.extend([redis.server, postgres.server]);
         Ok(Self {
-            targets,
+            targets: nodes.iter().map(|node| node.url.clone()).collect(),
             roles,
             bulk,
-            _servers: servers,
+            nodes,
+            redis,
+            _postgres: postgres.server,
             _folder: folder,
         })
+    }
+
+    /// Where Rookery's nodes say what they count, in the order of the targets.
+    pub(crate) fn ops(&self) -> Vec<Ops> {
+        self.nodes
+            .iter()
+            .filter_map(|node| node.ops.clone())
+            .collect()
+    }
+
+    /// Kills Redis; returns once it is gone.
+    pub(crate) fn kill_redis(&mut self) {
+        self.redis.kill();
+    }
+
+    /// Starts Redis again, empty; returns once it answers.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) async fn start_redis(&mut self) -> anyhow::Result<()> {
+        self.redis.run().await
+    }
+
+    /// Asks the node of this target to end in order.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub(crate) fn terminate_node(&self, target: usize) -> anyhow::Result<()> {
+        self.nodes[target].server.terminate()
+    }
+
+    /// How the node of this target ended, once it did.
+    pub(crate) fn exit_code_of_node(&self, target: usize) -> Option<i32> {
+        self.nodes[target].server.exit_code()
     }
 }
 

@@ -160,6 +160,9 @@ pub(crate) struct Light<'a> {
     pub messages: Vec<LightMessage<'a>>,
     #[serde(default)]
     pub code: Option<&'a str>,
+    /// Of `server.draining`.
+    #[serde(default)]
+    pub reconnect_after_ms: u64,
 }
 
 impl<'a> Light<'a> {
@@ -172,6 +175,7 @@ impl<'a> Light<'a> {
             message: Payload::None,
             messages: Vec::new(),
             code: None,
+            reconnect_after_ms: 0,
         }
     }
 }

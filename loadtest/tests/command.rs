@@ -40,6 +40,27 @@ users = 4
 seconds = 600
 ";
 
+/// What is done to servers, at a small size. A busy machine may be slow, but not beyond these.
+const HARM: &str = "about = 'a test'
+thresholds = ['restart.repaired_ms<=5000', 'restart.arrived_ms<=5000', 'restart.missed_devices>=20',
+    'drain.failed_sends<=0', 'drain.sockets>=20', 'drain.returned>=20', 'drain.hinted>=20']
+[[run]]
+kind = 'redis-restart'
+name = 'restart'
+nodes = 2
+users = 20
+rate = 40
+down = 2
+warmup = 0
+[[run]]
+kind = 'drain'
+nodes = 2
+users = 40
+rate = 80
+warmup = 0
+seconds = 20
+";
+
 /// A peer that no machine has.
 const ABSENT: &str = "about = 'x'
 persistence = 'none'
@@ -103,6 +124,14 @@ fn mistakes_are_named_and_nothing_is_measured() {
             "leave out --target",
         ),
         (
+            vec!["redis-restart", "--target", down],
+            "kills Redis, and may do so only to servers of its own: leave out --target",
+        ),
+        (
+            vec!["drain", "--target", down],
+            "ends a node, and may do so only to servers of its own: leave out --target",
+        ),
+        (
             vec!["direct", "--rookery", "/no/such/rookery"],
             "there is no /no/such/rookery",
         ),
@@ -153,6 +182,43 @@ fn a_scenario_leaves_a_report_and_thresholds_set_the_exit_code() {
     let same = loadtest(&["--compare", path, path]);
     assert_eq!(same.status.code(), Some(0), "{}", text(&same.stdout));
     assert!(text(&same.stdout).contains("0 worse"));
+}
+
+#[test]
+fn redis_restarts_and_nodes_drain_under_load_and_no_promise_is_broken() {
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = folder.path().join("harm.toml");
+    std::fs::write(&scenario, HARM).unwrap();
+    let report = folder.path().join("report.json");
+    let (scenario, path) = (scenario.to_str().unwrap(), report.to_str().unwrap());
+    let quick = ["DELAY_SECONDS=1", "WINDOW_SECONDS=2"].map(|it| format!("ROOKERY_DRAIN_{it}"));
+    let settings = ["--set", &quick[0], "--set", &quick[1]];
+    let output = loadtest(&[&["run", scenario, "--report", path], &settings[..]].concat());
+    let words = text(&output.stderr);
+    let found = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{words}{found}");
+
+    let found = read(&report);
+    let [restart, drain] = [&found["runs"][0], &found["runs"][1]];
+    for run in [restart, drain] {
+        for promise in [
+            "lost",
+            "doubled",
+            "reordered",
+            "holes",
+            "foreign",
+            "refused",
+        ] {
+            assert_eq!(run["oracle"][promise], 0, "{words}");
+        }
+    }
+    let metric = |run: &Value, name: &str| run["metrics"][name].as_f64().expect("a metric");
+    assert_eq!(metric(restart, "sockets"), 20.0);
+    assert!(metric(restart, "channels") >= 20.0, "{restart}");
+    assert!(metric(restart, "repaired_ms") >= metric(restart, "resubscribed_ms"));
+    // All of the window at the least: they are not thrown out at once.
+    assert!(metric(drain, "seconds") >= 1.0, "{drain}");
+    assert_eq!(drain["oracle"]["exit codes other than 0"], 0);
 }
 
 #[test]

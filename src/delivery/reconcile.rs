@@ -62,6 +62,8 @@ pub(super) struct Reconciler<F, G> {
     patience: Duration,
     /// When all was known that had been committed.
     current_at: Instant,
+    /// Breaks whose losses no look has told yet.
+    breaks: u64,
     pruned_at: Instant,
 }
 
@@ -87,6 +89,7 @@ where
             clean_looks: CLEAN_LOOKS,
             patience: LOOK_WITHIN,
             current_at: now,
+            breaks: 0,
             pruned_at: now,
         }
     }
@@ -99,7 +102,7 @@ where
             self.prune().await;
             tokio::select! {
                 () = self.parts.tasks.stopping().cancelled() => return,
-                () = self.delivery.broken.notified() => self.clean_looks = 0,
+                () = self.delivery.broken.rung() => self.clean_looks = 0,
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -108,6 +111,8 @@ where
     /// Looks once, and says how long to wait for the next look.
     async fn step(&mut self) -> Duration {
         let began = Instant::now();
+        // What breaks while it looks is for the next look: this one may have read too early.
+        self.breaks += self.delivery.broken.take();
         let looked = self.look().await;
         if looked.is_ok() {
             metrics::reconcile_look_seconds().record(began.elapsed());
@@ -118,6 +123,7 @@ where
                 looks.ok.increment(1);
                 self.patience = LOOK_WITHIN;
                 self.current_at = began;
+                metrics::breaks_repaired_total().increment(std::mem::take(&mut self.breaks));
                 self.clean_looks = match found {
                     0 => self.clean_looks.saturating_add(1),
                     _ => 0,

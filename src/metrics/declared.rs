@@ -110,6 +110,8 @@ declare_metrics! {
         reason: reconnect | cut_off | canary | neighbour | standstill | lagged | overflow
             | unpublished | undecodable
     }
+    /// Those breaks that a whole look at the journal followed: what they lost has been told.
+    counter breaks_repaired_total []
     /// Entries passed on to sockets, by what brought them: news, the fill of a hole,
     /// reconciliation, or a device that resumed.
     counter delivered_total { path: bus | fill | reconcile | resume }

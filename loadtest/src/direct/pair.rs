@@ -1,6 +1,8 @@
 //! Two people, their two sockets, and one task: whatever arrives is checked, and answered by the
 //! next sends in one write.
 
+mod back;
+
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -12,7 +14,7 @@ use std::time::{Duration, Instant};
 use rookery_client::socket::RawMessage;
 use rookery_client::{ClientCommand, Socket, SocketError};
 use rookery_oracle::pair::{Conversation, Side};
-use rookery_protocol::command::{Mark, Sync};
+use rookery_protocol::command::Mark;
 use rookery_protocol::{CloseCode, ConversationId, Seq};
 
 use super::Load;
@@ -23,8 +25,6 @@ use crate::population::Person;
 use crate::schedule::Schedule;
 use crate::wire::{LightMessage, Payload, Tag};
 
-/// Between two attempts to come back.
-const RETURN: Duration = Duration::from_millis(250);
 /// After a refusal: a server that sheds load is not to be asked again at once.
 const REFUSED: Duration = Duration::from_millis(100);
 
@@ -43,6 +43,10 @@ struct End {
     fed: bool,
     /// Which target it is connected to.
     target: usize,
+    /// When its node, which is about to go, asked to come back.
+    return_at: Option<Instant>,
+    /// Since when it has been away, and not everything that it missed has come.
+    away_since: Option<Instant>,
 }
 
 pub(super) struct Pair {
@@ -54,6 +58,8 @@ pub(super) struct Pair {
     ends: [End; 2],
     watch: Conversation<Stamp>,
     due: Option<Due>,
+    /// Whose message is due next.
+    turn: Side,
     books: Rc<RefCell<Books>>,
     tally: Tally,
 }
@@ -91,6 +97,8 @@ impl Pair {
                 person,
                 fed: false,
                 target,
+                return_at: None,
+                away_since: None,
             })
         };
         Ok(Self {
@@ -101,6 +109,7 @@ impl Pair {
             conversation,
             conversation_text: conversation.to_string(),
             due,
+            turn: Side::A,
             books,
             tally: Tally::default(),
             shared: Arc::clone(&shared),
@@ -112,6 +121,10 @@ impl Pair {
         while let Err((side, error)) = self.exchange(schedule).await {
             let code = error.close_code().unwrap_or(0);
             *self.tally.closed.entry(code).or_default() += 1;
+            self.ends[side as usize].away_since = Some(Instant::now());
+            if let Some(witness) = &self.shared.plan.witness {
+                witness.closed(code);
+            }
             if !self.shared.plan.returns || !CloseCode::reconnects(code) {
                 self.tally.problem = Some(error.to_string());
                 return;
@@ -133,7 +146,7 @@ impl Pair {
                 frame = b.socket.recv_raw() => (Side::B, frame),
                 due = next_due(&mut self.due) => {
                     match due {
-                        Some(due) => self.send(Side::A, due, schedule).await?,
+                        Some(due) => self.send_in_turn(due, schedule).await?,
                         None => self.due = None,
                     }
                     continue;
@@ -180,7 +193,7 @@ impl Pair {
             }
             Load::Rate { .. } => {
                 while let Some(Ok(due)) = self.due.as_mut().map(Due::try_recv) {
-                    self.send(Side::A, due, schedule).await?;
+                    self.send_in_turn(due, schedule).await?;
                 }
             }
         }
@@ -191,6 +204,19 @@ impl Pair {
             }
         }
         Ok(())
+    }
+
+    /// The first of a pair writes, or both in turns.
+    async fn send_in_turn(
+        &mut self,
+        due: Instant,
+        schedule: &Schedule,
+    ) -> Result<(), (Side, SocketError)> {
+        let side = self.turn;
+        if self.shared.plan.both_ways {
+            self.turn = side.other();
+        }
+        self.send(side, due, schedule).await
     }
 
     async fn send(
@@ -258,7 +284,11 @@ impl Pair {
                 _ => self.watch.foreign(),
             },
             "message.batch" => light.messages.iter().for_each(|m| self.on_message(side, m)),
-            "sync.done" => return self.send_again(side).await,
+            "server.draining" => self.on_draining(side, light.reconnect_after_ms),
+            "sync.done" => {
+                self.is_back(side);
+                return self.send_again(side).await;
+            }
             "error" => {
                 let id = light.message_id.and_then(Tag::of_message_id);
                 if let Some(tag) = id.and_then(|tag| self.tag(tag)) {
@@ -285,6 +315,9 @@ impl Pair {
             Some(tag) => {
                 if let Some(stamp) = self.watch.delivered(tag.from, tag.counter, message.seq) {
                     self.shared.counters[self.thread].delivered();
+                    if let Some(witness) = &self.shared.plan.witness {
+                        witness.arrived(self.index * 2 + side as usize, stamp.at);
+                    }
                     if stamp.measured {
                         self.books
                             .borrow_mut()
@@ -337,37 +370,6 @@ impl Pair {
     fn tag(&self, tag: Tag) -> Option<Tag> {
         let ours = tag.run == self.shared.run && tag.pair as usize == self.index;
         ours.then_some(tag)
-    }
-
-    /// After a lost connection: another node, from the cursor on.
-    async fn come_back(&mut self, side: Side) {
-        let socket_index = self.index * 2 + side as usize;
-        let cursors = [(self.conversation, Seq(self.watch.cursor(side)))].into();
-        let sync = ClientCommand::Sync(Sync {
-            reference: None,
-            cursors: Some(cursors),
-            since: None,
-        });
-        let end = &mut self.ends[side as usize];
-        loop {
-            tokio::time::sleep(RETURN).await;
-            end.target = (end.target + 1) % self.shared.plan.targets.len();
-            let opened = open(&self.shared, socket_index, end.target, &end.person, true).await;
-            if let Ok(socket) = opened {
-                end.socket = socket;
-                if end.socket.send(&sync).await.is_ok() {
-                    return;
-                }
-            }
-        }
-    }
-
-    /// The replay is over: what is still without an answer is sent once more, under its old ids.
-    async fn send_again(&mut self, side: Side) -> Result<(), (Side, SocketError)> {
-        for counter in self.watch.unanswered(side) {
-            self.write(side, counter).await?;
-        }
-        Ok(())
     }
 
     /// Says good-bye, and hands over the books.

@@ -3,11 +3,14 @@
 use std::path::Path;
 
 use super::free_port;
+use super::ops::Ops;
 use super::server::Server;
 
 pub(super) struct Node {
     pub(super) server: Server,
     pub(super) url: String,
+    /// Where its metrics are, if it is one of Rookery's.
+    pub(super) ops: Option<Ops>,
 }
 
 pub(super) struct Settings<'a> {
@@ -62,5 +65,6 @@ pub(super) async fn start(folder: &Path, settings: &Settings<'_>) -> anyhow::Res
     Ok(Node {
         server,
         url: format!("http://{listen}"),
+        ops: Some(Ops::new(&format!("http://{ops}"), http)),
     })
 }

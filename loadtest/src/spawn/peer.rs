@@ -42,5 +42,6 @@ pub(super) async fn start(folder: &Path, number: u8, shared: &Shared<'_>) -> any
     Ok(Node {
         server,
         url: format!("http://127.0.0.1:{port}"),
+        ops: None,
     })
 }

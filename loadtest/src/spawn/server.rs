@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 /// Arguments: the signal that stops the server, its folder, its command line. The first line of
-/// output is the server's process id. HUP is what the kernel may send when the parent dies.
+/// output is the server's process id; how it ended stands in `<folder>/exit`. HUP is what the kernel
+/// may send when the parent dies.
 const SUPERVISOR: &str = r#"
 trap '' HUP INT
 stop=$1 folder=$2
@@ -29,6 +30,7 @@ exec >/dev/null 2>&1
     kill -KILL "$server"
 } &
 wait "$server"
+echo "$?" >"$folder/exit"
 read -r never <&3
 rm -rf "$folder"
 rmdir "$(dirname "$folder")"
@@ -93,6 +95,20 @@ impl Server {
 
     pub(super) fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Asks it to end in order; [`Self::exit_code`] tells when it did.
+    pub(super) fn terminate(&self) -> anyhow::Result<()> {
+        let pid = self.pid.to_string();
+        let sent = Command::new("kill").args(["-s", "TERM", &pid]).status()?;
+        ensure!(sent.success(), "{} is not running", self.name);
+        Ok(())
+    }
+
+    /// How it ended, once it did.
+    pub(super) fn exit_code(&self) -> Option<i32> {
+        let code = std::fs::read_to_string(self.folder.join("exit")).ok()?;
+        code.trim().parse().ok()
     }
 
     /// Waits until the probe succeeds.
