@@ -33,10 +33,10 @@ pub(crate) struct RedisRestartOptions {
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(2..))]
     pub users: u32,
     /// Messages a second over all pairs, at fixed times
-    #[arg(long, default_value_t = 1_000.0, value_parser = rate)]
+    #[arg(long, default_value_t = 500.0, value_parser = rate)]
     pub rate: f64,
     /// Seconds that Redis is away
-    #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u64).range(1..=600))]
+    #[arg(long, default_value_t = 21, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub down: u64,
     /// Seconds of load before anything is measured
     #[arg(long, default_value_t = 5)]
