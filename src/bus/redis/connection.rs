@@ -24,9 +24,10 @@ const COMMANDS: usize = 1_024;
 pub(super) const IDENTITY_TIMEOUT: Duration = Duration::from_secs(1);
 /// For all of a knock: with sentinels there are several to ask.
 const KNOCK_TIMEOUT: Duration = Duration::from_secs(5);
-/// First and longest pause between two attempts to connect.
+/// First and longest pause between two attempts to connect. The longest is part of how long a node
+/// is without news after Redis came back, which is to be 2 s at most.
 const PAUSE_MIN_MS: u32 = 50;
-const PAUSE_MAX_MS: u32 = 1_000;
+const PAUSE_MAX_MS: u32 = 500;
 /// Before a client that gave up is started again.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
