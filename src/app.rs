@@ -30,7 +30,7 @@ use crate::config::Config;
 use crate::delivery::{BaseLoader, Delivery, DeliveryParts, Epoch, Outset};
 use crate::exit::{Exit, Failure};
 use crate::gateway::{self, Admission, AdmissionOptions, Gateway, GatewayOptions, GatewayParts};
-use crate::gateway::{Listener, Places, Registry};
+use crate::gateway::{Listener, Places, Registry, Surplus};
 use crate::lifecycle::{Signals, Tasks, hangups, signals};
 use crate::ops::NodeStatus;
 use crate::presence::Presence;
@@ -231,6 +231,7 @@ impl MessagePath {
         let (node_id, registry) = (config.node.id.clone(), Arc::new(Registry::default()));
         let neighbours = Arc::new(Neighbours::default());
         let presence = presence::start(config, store, &neighbours, clock, tasks)?;
+        let (surplus, surplus_queue) = Surplus::queue();
         let delivery_parts = DeliveryParts {
             node_id: node_id.clone(),
             store: Arc::clone(store),
@@ -238,6 +239,7 @@ impl MessagePath {
             auth: Arc::clone(auth),
             roster: Arc::clone(&presence.roster),
             watchers: presence.watchers.clone(),
+            surplus: surplus.clone(),
             clock: clock.clone(),
             tasks: tasks.clone(),
         };
@@ -263,15 +265,8 @@ impl MessagePath {
             set_back: move || knowing.forget(),
         };
         delivery.start_reconciler(&delivery_parts, outset);
-        let appearances = Arc::new(presence.announce(&registry, &fanout));
-        let receipts = Receipts::start(
-            Arc::clone(store),
-            Arc::clone(&fanout),
-            clock.clone(),
-            config.fanout.receipts_max,
-            tasks,
-        );
-        let gateway = Gateway::start(GatewayParts {
+        let appearances = Arc::new(presence.announce(config, &registry, &fanout, surplus));
+        let parts = GatewayParts {
             node_id,
             epoch,
             store: Arc::clone(store),
@@ -281,7 +276,7 @@ impl MessagePath {
             appearances,
             roster: presence.roster,
             watchers: presence.watchers,
-            receipts: Arc::new(receipts),
+            receipts: Arc::new(receipts(config, store, &fanout, clock, tasks)),
             registry,
             subscriptions,
             bases: BaseLoader::start(Arc::clone(store), tasks),
@@ -290,7 +285,8 @@ impl MessagePath {
             options: gateway_options(config),
             clock: clock.clone(),
             tasks: tasks.clone(),
-        });
+        };
+        let gateway = Gateway::start(parts, surplus_queue);
         Ok(Self {
             gateway,
             bus,
@@ -298,6 +294,18 @@ impl MessagePath {
             fanout,
         })
     }
+}
+
+fn receipts(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    fanout: &Arc<Fanout>,
+    clock: &Clock,
+    tasks: &Tasks,
+) -> Receipts {
+    let (store, fanout) = (Arc::clone(store), Arc::clone(fanout));
+    let receipts_max = config.fanout.receipts_max;
+    Receipts::start(store, fanout, clock.clone(), receipts_max, tasks)
 }
 
 async fn open_store(

@@ -22,7 +22,9 @@ use bytes::Bytes;
 use crate::metrics::Level;
 
 pub use channel::Channel;
-pub use envelope::{BusEvent, BusPresence, BusReceipt, Envelope, EnvelopeError, OwnRead, VERSION};
+pub use envelope::{
+    BusEvent, BusPresence, BusReceipt, BusSocket, Envelope, EnvelopeError, OwnRead, VERSION,
+};
 pub use memory::MemoryBus;
 pub use neighbours::Neighbours;
 pub use redis::{RedisBus, RedisOptions};

@@ -44,7 +44,7 @@ pub use seats::Seating;
 
 use crate::auth::Auth;
 use crate::bus::{BreakReason, Channel, Envelope, Ingress, Sink};
-use crate::gateway::Registry;
+use crate::gateway::{Registry, Surplus};
 use crate::lifecycle::Tasks;
 use crate::metrics::{self, Level};
 use crate::presence::Roster;
@@ -136,6 +136,7 @@ pub struct Delivery {
     seats: mpsc::Sender<seats::Change>,
     watchers: Watchers,
     roster: Arc<Roster>,
+    surplus: Surplus,
     held: hold::HeldBytes,
 }
 
@@ -148,6 +149,7 @@ pub struct DeliveryParts {
     pub auth: Arc<Auth>,
     pub roster: Arc<Roster>,
     pub watchers: Watchers,
+    pub surplus: Surplus,
     pub clock: crate::clock::Clock,
     pub tasks: Tasks,
 }
@@ -167,6 +169,7 @@ impl Delivery {
             seats,
             watchers: parts.watchers.clone(),
             roster: Arc::clone(&parts.roster),
+            surplus: parts.surplus.clone(),
             held: shared.held.clone(),
         };
         for queue in queues {
@@ -214,6 +217,10 @@ impl Delivery {
                 channel: Channel::Presence(_),
                 payload,
             } => self.watchers.take(payload),
+            Ingress::Message {
+                channel: Channel::Sockets,
+                payload,
+            } => self.surplus.take(payload),
             Ingress::Message {
                 channel: Channel::Node(_),
                 ..

@@ -25,6 +25,7 @@ mod registry;
 mod rooms;
 mod session;
 mod silent;
+mod surplus;
 mod upgrade;
 
 use std::sync::Arc;
@@ -51,6 +52,7 @@ pub use rooms::Rooms;
 pub use session::{Held, Session, Watching};
 #[doc(hidden)]
 pub use silent::serve_silent;
+pub use surplus::{Surplus, SurplusQueue};
 pub use upgrade::upgrade;
 
 use crate::auth::Auth;
@@ -128,10 +130,11 @@ impl std::ops::Deref for Gateway {
 }
 
 impl Gateway {
-    /// Starts the heartbeat of its sockets.
+    /// Starts the heartbeat of its sockets, and the search for those that are too many.
     #[must_use]
-    pub fn start(parts: GatewayParts) -> Self {
+    pub fn start(parts: GatewayParts, surplus: SurplusQueue) -> Self {
         let draining = AtomicBool::new(false);
+        let started_at = parts.clock.now();
         let gateway = Self(Arc::new(Shared {
             parts,
             draining,
@@ -143,6 +146,8 @@ impl Gateway {
         gateway
             .tasks
             .spawn_vital("group-online", group_online::run(gateway.clone()));
+        let surplus = surplus::run(gateway.clone(), surplus, started_at);
+        gateway.tasks.spawn_vital("surplus", surplus);
         gateway
     }
 

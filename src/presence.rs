@@ -34,6 +34,8 @@ pub struct Listing {
     /// Online since then, without a break of more than the grace.
     pub since: Timestamp,
     pub chosen: Chosen,
+    /// The most sockets of the user that were there when one opened; fewer may be left.
+    pub sockets: usize,
 }
 
 impl Listing {
@@ -114,6 +116,10 @@ pub trait Presence: Send + Sync + 'static {
 
     /// What live nodes other than this one list of `users`.
     async fn elsewhere(&self, users: &[UserId]) -> Elsewhere;
+
+    /// How many sockets live nodes other than this one list of `users`; those with none, and those of
+    /// nodes that cannot be asked, are left out. May be too many, see [`Listing::sockets`].
+    async fn sockets_elsewhere(&self, users: &[UserId]) -> HashMap<UserId, usize>;
 
     /// Whether the other nodes can be asked right now.
     fn is_reachable(&self) -> bool;

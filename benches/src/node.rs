@@ -11,7 +11,7 @@ use rookery::chat::fanout::Fanout;
 use rookery::chat::messages::{Answer, Messages, SendRequest};
 use rookery::clock::Clock;
 use rookery::delivery::{Delivery, DeliveryParts, Seating, Watchers};
-use rookery::gateway::{Registry, Session, serve_silent};
+use rookery::gateway::{Registry, Session, Surplus, serve_silent};
 use rookery::lifecycle::Tasks;
 use rookery::presence::{Directory, MemoryPresence, Roster};
 use rookery::store::{self, NewUser, Store, StoreOptions};
@@ -215,6 +215,7 @@ fn delivery_parts(
         auth: Arc::new(auth),
         roster,
         watchers: Watchers::start(Arc::new(directory), Arc::clone(store), tasks),
+        surplus: Surplus::queue().0,
         clock: clock.clone(),
         tasks: tasks.clone(),
     })

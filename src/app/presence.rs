@@ -8,7 +8,7 @@ use crate::chat::presence::{Announcer, AnnouncerParts, Appearances};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::Watchers;
-use crate::gateway::Registry;
+use crate::gateway::{Registry, Surplus};
 use crate::lifecycle::Tasks;
 use crate::presence::{
     Directory, MemoryPresence, Presence, RedisPresence, RedisPresenceOptions, Roster,
@@ -51,7 +51,13 @@ pub(super) fn start(
 
 impl Parts {
     /// Starts telling who comes and goes; returns the rules of who may see it.
-    pub(super) fn announce(&self, registry: &Arc<Registry>, fanout: &Arc<Fanout>) -> Appearances {
+    pub(super) fn announce(
+        &self,
+        config: &Config,
+        registry: &Arc<Registry>,
+        fanout: &Arc<Fanout>,
+        surplus: Surplus,
+    ) -> Appearances {
         let watchers = self.watchers.clone();
         Announcer::start(AnnouncerParts {
             store: Arc::clone(&self.store),
@@ -61,6 +67,8 @@ impl Parts {
             registry: Arc::clone(registry),
             clock: self.clock.clone(),
             tasks: self.tasks.clone(),
+            surplus,
+            sockets_per_user: config.limits.sockets_per_user,
             look_again: Box::new(move || watchers.look_again()),
         });
         Appearances::new(

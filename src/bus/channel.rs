@@ -9,6 +9,7 @@ use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
 const PREFIX: &str = "rookery:v1:";
+const SOCKETS: &str = "sockets";
 /// Of a name with a partition, whatever its kind.
 const LONGEST: usize = PREFIX.len() + "{127}:presence:".len() + Hyphenated::LENGTH;
 
@@ -23,6 +24,8 @@ pub enum Channel {
     Presence(UserId),
     /// A node's own sign of life, for itself and its neighbours.
     Node(String),
+    /// What nodes ask each other of users with too many sockets. Every node hears it.
+    Sockets,
 }
 
 impl Channel {
@@ -45,6 +48,10 @@ impl Channel {
                 name.push_str("node:");
                 name.push_str(id);
             }
+            Self::Sockets => {
+                name.push_str(PREFIX);
+                name.push_str(SOCKETS);
+            }
         }
     }
 
@@ -54,6 +61,9 @@ impl Channel {
         let rest = name.strip_prefix(PREFIX)?;
         if let Some(node) = rest.strip_prefix("node:") {
             return Some(Self::Node(node.to_owned()));
+        }
+        if rest == SOCKETS {
+            return Some(Self::Sockets);
         }
         let (_, rest) = rest.split_once(':')?;
         let (kind, id) = rest.split_once(':')?;
@@ -103,6 +113,8 @@ mod tests {
         assert_eq!(Channel::parse(&presence.name()), Some(presence));
         let node = Channel::Node("a:b".into());
         assert_eq!(Channel::parse(&node.name()), Some(node));
+        assert_eq!(Channel::Sockets.name(), "rookery:v1:sockets");
+        assert_eq!(Channel::parse("rookery:v1:sockets"), Some(Channel::Sockets));
         assert_eq!(Channel::parse("other"), None);
         for last in 0..=u8::MAX {
             let name = Channel::User(UserId::from_uuid(Uuid::from_u128(last.into()))).name();

@@ -87,6 +87,22 @@ pub enum BusEvent {
     },
     /// A node's sign of life.
     Canary { count: u64 },
+    /// The open sockets that the publishing node has of a user who has too many on all nodes
+    /// together. `ask`: the others are to tell theirs.
+    Sockets {
+        user_id: UserId,
+        ask: bool,
+        sockets: Vec<BusSocket>,
+    },
+}
+
+/// A socket of the publishing node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BusSocket {
+    /// On that node.
+    pub id: u64,
+    /// When its client was heard last, by that node's clock. Never goes back.
+    pub heard_at: Timestamp,
 }
 
 /// How far a member is in a conversation.

@@ -14,7 +14,7 @@ use quick_cache::sync::Cache;
 use rookery_protocol::message::{Message, SystemNotice};
 use rookery_protocol::{ConversationId, Seq, SessionId, UserId};
 
-use crate::bus::{Bus, BusEvent, BusPresence, Channel, Envelope, VERSION};
+use crate::bus::{Bus, BusEvent, BusPresence, BusSocket, Channel, Envelope, VERSION};
 use crate::clock::Clock;
 use crate::metrics;
 use crate::store::{
@@ -237,6 +237,19 @@ impl Fanout {
         let event = BusEvent::Presence(presence);
         if let Some(payload) = self.envelope(*user.as_bytes(), event, 0, None) {
             self.bus.publish(Channel::Presence(user), payload);
+        }
+    }
+
+    /// Tells all nodes which sockets this one has of a user who has too many. `ask`: they are to
+    /// tell theirs.
+    pub fn sockets(&self, user_id: UserId, ask: bool, sockets: Vec<BusSocket>) {
+        let event = BusEvent::Sockets {
+            user_id,
+            ask,
+            sockets,
+        };
+        if let Some(payload) = self.envelope(*user_id.as_bytes(), event, 0, None) {
+            self.bus.publish(Channel::Sockets, payload);
         }
     }
 

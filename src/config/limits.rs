@@ -25,8 +25,8 @@ pub struct LimitsConfig {
     /// `ROOKERY_LIMITS_SOCKETS`: sockets on this node; more get 503. Default: 15,000, below the
     /// open files of a usual container with room for the database and REST.
     pub sockets: usize,
-    /// `ROOKERY_LIMITS_SOCKETS_PER_USER`: sockets of one user on this node; the longest silent one
-    /// goes. Default: 5.
+    /// `ROOKERY_LIMITS_SOCKETS_PER_USER`: sockets of one user on all nodes together; the longest
+    /// silent one goes. Default: 5.
     pub sockets_per_user: usize,
     /// `ROOKERY_LIMITS_SOCKETS_PER_IP`: sockets from one address (IPv6: one /64) on this node.
     /// Default: 1,000, since whole offices share one address.

@@ -178,7 +178,7 @@ impl Worker {
             }
             BusEvent::Chosen { user_id, chosen } => self.chosen(user_id, chosen, skip),
             BusEvent::Blocked { by, blocked } => self.blocked(to, by, blocked),
-            BusEvent::Presence(_) | BusEvent::Canary { .. } => {}
+            BusEvent::Presence(_) | BusEvent::Canary { .. } | BusEvent::Sockets { .. } => {}
         }
     }
 

@@ -190,7 +190,8 @@ async fn begin(
         limits: Gateway::limits(),
     }));
     let now = gateway.clock.now();
-    gateway.roster.came(session.user_id, chosen, now);
+    let sockets = gateway.registry.count_of(session.user_id);
+    gateway.roster.came(session.user_id, chosen, sockets, now);
     if failpoint::leaves_out(Failpoint::BaseNotRead) {
         session.positions().set_base(&[]);
     } else if !resume {

@@ -54,6 +54,22 @@ impl Registry {
         metrics::sockets().increment(1.0);
     }
 
+    /// Closes those of a user's sockets after which `max` others were heard, here or as
+    /// `later_elsewhere` counts them for a socket that was heard at this second.
+    pub fn thin(&self, user: UserId, max: usize, later_elsewhere: impl Fn(&Session, u32) -> usize) {
+        let Some(sessions) = self.users.get(&user) else {
+            return;
+        };
+        let open = sessions.iter().filter(|other| !other.outbox.is_closing());
+        let mut open: Vec<_> = open.map(|other| (other.heard_at(), other)).collect();
+        open.sort_unstable_by_key(|(heard, session)| (*heard, session.id));
+        for (later_here, (heard, session)) in open.iter().rev().enumerate() {
+            if later_here + later_elsewhere(session, *heard) >= max {
+                session.close(CloseCode::TooManySockets);
+            }
+        }
+    }
+
     /// Removes a socket.
     pub fn leave(&self, session: &Session) {
         let mut removed = false;
@@ -82,6 +98,11 @@ impl Registry {
             .get(&user)
             .map(|sessions| sessions.clone())
             .unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn count_of(&self, user: UserId) -> usize {
+        self.users.get(&user).map_or(0, |sessions| sessions.len())
     }
 
     #[must_use]

@@ -1,5 +1,7 @@
 //! A single node: there is nobody else to list anybody.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use rookery_protocol::UserId;
 
@@ -18,6 +20,10 @@ impl Presence for MemoryPresence {
             complete: true,
             ..Elsewhere::default()
         }
+    }
+
+    async fn sockets_elsewhere(&self, _users: &[UserId]) -> HashMap<UserId, usize> {
+        HashMap::new()
     }
 
     fn is_reachable(&self) -> bool {

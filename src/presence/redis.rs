@@ -3,7 +3,8 @@
 //! ```text
 //! rookery:v1:nodes                        hash: node → its last sign of life (ms), each second
 //! rookery:v1:node:{<node>}:lease          string with a time to live: alive <count>, or left
-//! rookery:v1:node:{<node>}:users          hash: user → since, chosen at, chosen status
+//! rookery:v1:node:{<node>}:users          hash: user → since, chosen at, chosen status; and for
+//!                                         some users: user, `n` → how many sockets
 //! rookery:v1:node:{<node>}:burial         string: the survivor that tells of a dead node's users
 //! ```
 //!
@@ -75,7 +76,7 @@ struct Link {
 /// What is known of this node's list in Redis.
 #[derive(Debug)]
 struct Written {
-    /// Its users.
+    /// Its fields.
     count: i64,
     /// It has to be written as a whole: it was never, or nobody knows what became of a change.
     stale: bool,
@@ -202,6 +203,20 @@ impl Presence for RedisPresence {
         }
     }
 
+    async fn sockets_elsewhere(&self, users: &[UserId]) -> HashMap<UserId, usize> {
+        if users.is_empty() || !self.link.answers() {
+            return HashMap::new();
+        }
+        match self.link.count_sockets(users).await {
+            Ok(counts) => counts,
+            Err(error) => {
+                tracing::debug!(%error, "sockets on other nodes could not be counted");
+                self.link.lost();
+                HashMap::new()
+            }
+        }
+    }
+
     fn is_reachable(&self) -> bool {
         self.link.answers()
     }
@@ -238,12 +253,13 @@ impl Link {
         self.answers.store(false, Ordering::SeqCst);
     }
 
-    /// Writes changes of this node's list; returns by how many users it has grown.
+    /// Writes changes of this node's list; returns by how many fields it has grown.
     async fn change(&self, changes: &[(UserId, Option<Listing>)]) -> Result<i64, Error> {
         let users = self.keys.users();
-        let listed: Vec<_> = changes.iter().filter_map(packed::field).collect();
+        let listed: Vec<_> = changes.iter().flat_map(packed::fields).collect();
         let gone = changes.iter().filter(|(_, listing)| listing.is_none());
-        let gone: Vec<Key> = gone.map(|(user, _)| packed::key(*user)).collect();
+        let keys = |(user, _): &(UserId, _)| [packed::key(*user), packed::sockets_key(*user)];
+        let gone: Vec<Key> = gone.flat_map(keys).collect();
         let pipeline = self.client.pipeline();
         for chunk in listed.chunks(CHUNK) {
             pipeline.hset::<(), _, _>(&users, chunk.to_vec()).await?;
@@ -320,6 +336,40 @@ impl Link {
             }
         }
         Ok(listed.unwrap_or_default())
+    }
+
+    /// How many sockets the lists of live nodes say these users have.
+    async fn count_sockets(&self, users: &[UserId]) -> Result<HashMap<UserId, usize>, Error> {
+        let live = {
+            let others = self.others.read().unwrap_or_else(PoisonError::into_inner);
+            others.live.clone()
+        };
+        if live.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let keys = |user: &UserId| [packed::key(*user), packed::sockets_key(*user)];
+        let pipeline = self.client.pipeline();
+        for node in &live {
+            for chunk in users.chunks(CHUNK / 2) {
+                let keys: Vec<Key> = chunk.iter().flat_map(keys).collect();
+                pipeline.hmget::<(), _, _>(users_of(node), keys).await?;
+            }
+        }
+        let mut answers = pipeline.all::<Vec<Value>>().await?.into_iter();
+        let mut counts = HashMap::new();
+        for _ in &live {
+            for chunk in users.chunks(CHUNK / 2) {
+                let found = answers.next().map(Value::into_array).unwrap_or_default();
+                for (user, pair) in chunk.iter().zip(found.chunks(2)) {
+                    if let [listing, sockets] = pair
+                        && !listing.is_null()
+                    {
+                        *counts.entry(*user).or_default() += packed::sockets(sockets);
+                    }
+                }
+            }
+        }
+        Ok(counts)
     }
 
     /// The list of another node.

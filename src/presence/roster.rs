@@ -73,11 +73,15 @@ pub struct Change {
 }
 
 impl Roster {
-    /// A user has a socket here, who wants to appear as `chosen`.
-    pub fn came(&self, user: UserId, chosen: Chosen, now: Timestamp) {
+    /// A user has a socket here, one of `sockets`, who wants to appear as `chosen`.
+    pub fn came(&self, user: UserId, chosen: Chosen, sockets: usize, now: Timestamp) {
         match self.users.entry(user) {
             Entry::Vacant(vacant) => {
-                let listing = Listing { since: now, chosen };
+                let listing = Listing {
+                    since: now,
+                    chosen,
+                    sockets,
+                };
                 vacant.insert(Here {
                     listing,
                     left: None,
@@ -87,6 +91,11 @@ impl Roster {
             Entry::Occupied(mut occupied) => {
                 let here = occupied.get_mut();
                 here.left = None;
+                let before = here.listing;
+                // Two that open at once come here in either order.
+                here.listing.sockets = before.sockets.max(sockets);
+                // One more may be too many with those elsewhere.
+                self.note(user, Some(before), false, None);
                 // News of the choice was lost, or is still on its way.
                 self.choose(user, here, chosen, true);
             }

@@ -118,7 +118,7 @@ async fn nodes_miss_each_other() {
     };
     for node in [0, 1] {
         eventually("a node listens to the other", async || {
-            subscriptions(node).await == 2.0
+            subscriptions(node).await == 3.0
         })
         .await;
     }

@@ -1,5 +1,6 @@
 //! Tells who comes and goes. One task a node: it writes what changed of this node's list, asks
-//! whether others list the same users, and publishes what that means, in batches.
+//! whether others list the same users, and publishes what that means, in batches. Of those who are
+//! listed twice it counts the sockets.
 //!
 //! Telling twice is harmless, and a lost telling is found by those who watch, who look the lists
 //! up every few seconds (`delivery::presence`).
@@ -13,7 +14,7 @@ use rookery_protocol::{Timestamp, UserId};
 use super::last_seen::LastSeen;
 use crate::bus::BusPresence;
 use crate::chat::fanout::Fanout;
-use crate::gateway::Registry;
+use crate::gateway::{Registry, Surplus};
 use crate::lifecycle::Tasks;
 use crate::metrics;
 use crate::presence::{Change, Death, Elsewhere, Listing, Notice, Presence, Roster};
@@ -42,6 +43,8 @@ pub struct AnnouncerParts {
     pub registry: Arc<Registry>,
     pub clock: crate::clock::Clock,
     pub tasks: Tasks,
+    pub surplus: Surplus,
+    pub sockets_per_user: usize,
     /// Has those who watch look again.
     pub look_again: Box<dyn Fn() + Send + Sync>,
 }
@@ -111,10 +114,11 @@ impl Announcer {
 
     /// Writes changes and publishes those that show.
     async fn tell(&mut self, changes: &[Change]) {
-        let written: Vec<(UserId, Option<Listing>)> = changes
+        let differ = changes
             .iter()
-            .map(|change| (change.user, change.after))
-            .collect();
+            .filter(|change| change.before != change.after);
+        let written: Vec<(UserId, Option<Listing>)> =
+            differ.map(|change| (change.user, change.after)).collect();
         self.parts.presence.write(&written).await;
         let users: Vec<UserId> = changes.iter().map(|change| change.user).collect();
         let elsewhere = self.parts.presence.elsewhere(&users).await;
@@ -127,6 +131,23 @@ impl Announcer {
             self.last_seen.write().await;
         }
         told.into_iter().for_each(|presence| self.publish(presence));
+        self.count_sockets(changes, &elsewhere).await;
+    }
+
+    /// Has everybody asked about users who may have too many sockets on all nodes together.
+    async fn count_sockets(&self, changes: &[Change], elsewhere: &Elsewhere) {
+        let is_both = |change: &&Change| {
+            change.after.is_some() && elsewhere.listings.contains_key(&change.user)
+        };
+        let users = changes.iter().filter(is_both).map(|change| change.user);
+        let users: Vec<UserId> = users.collect();
+        let counts = self.parts.presence.sockets_elsewhere(&users).await;
+        for (user, there) in counts {
+            let here = self.parts.registry.count_of(user);
+            if here + there > self.parts.sockets_per_user {
+                self.parts.surplus.ask(user);
+            }
+        }
     }
 
     /// What others are to be told of a change.

@@ -261,7 +261,7 @@ impl Link {
         Ok(pairs.map(pair).collect())
     }
 
-    /// Renews the lease if it is still there; returns how many users the list has then.
+    /// Renews the lease if it is still there; returns how many fields the list has then.
     async fn renew(&self, count: u64) -> Result<Option<i64>, Error> {
         let pipeline = self.client.pipeline();
         let keep = Some(SetOptions::XX);
@@ -278,10 +278,11 @@ impl Link {
         Ok(answers.last().and_then(Value::as_i64).filter(|_| renewed))
     }
 
-    /// Writes the list as a whole and then the lease; returns how many users it has.
+    /// Writes the list as a whole and then the lease; returns how many fields it has.
     async fn rewrite(&self, count: u64) -> Result<i64, Error> {
         let (users, draft) = (self.keys.users(), self.keys.draft());
         let listings = self.roster.listings();
+        let mut written = 0;
         let pipeline = self.client.pipeline();
         pipeline
             .hset::<(), _, _>(NODES, self.sign_of_life())
@@ -289,7 +290,8 @@ impl Link {
         pipeline.del::<(), _>(&draft).await?;
         for chunk in listings.chunks(CHUNK) {
             let fields = chunk.iter().map(|(user, listing)| (*user, Some(*listing)));
-            let fields: Vec<_> = fields.filter_map(|field| packed::field(&field)).collect();
+            let fields: Vec<_> = fields.flat_map(|field| packed::fields(&field)).collect();
+            written += fields.len();
             pipeline.hset::<(), _, _>(&draft, fields).await?;
         }
         if listings.is_empty() {
@@ -303,7 +305,7 @@ impl Link {
             .set::<(), _, _>(self.keys.lease(), lease, lease_ttl(), None, false)
             .await?;
         pipeline.all::<Vec<Value>>().await?;
-        Ok(i64::try_from(listings.len()).unwrap_or(i64::MAX))
+        Ok(i64::try_from(written).unwrap_or(i64::MAX))
     }
 
     /// Gives the lease up. The users who are still listed have a moment to come back elsewhere.

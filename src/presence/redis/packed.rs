@@ -1,4 +1,6 @@
-//! How a listing is written: two times in milliseconds of eight bytes each, and a word.
+//! How a listing is written: two times in milliseconds of eight bytes each, and a word. How many
+//! sockets there are is a field of its own, which exists where there were several: the version
+//! before does not look at it.
 
 use fred::types::{Key, Value};
 use rookery_protocol::user::ChosenStatus;
@@ -17,14 +19,36 @@ pub(super) fn user(key: &Key) -> Option<UserId> {
     Some(UserId::from_uuid(uuid))
 }
 
-/// The field of a user who is listed.
-pub(super) fn field((user, listing): &(UserId, Option<Listing>)) -> Option<(Key, Value)> {
-    let listing = listing.as_ref()?;
+/// Names the field for a user's sockets.
+pub(super) fn sockets_key(user: UserId) -> Key {
+    let mut name = user.as_bytes().to_vec();
+    name.push(b'n');
+    Key::from(&name[..])
+}
+
+/// The fields of a user, if listed.
+pub(super) fn fields(
+    (user, listing): &(UserId, Option<Listing>),
+) -> impl Iterator<Item = (Key, Value)> + use<> {
+    let listed = listing.map(|listing| (key(*user), packed(&listing)));
+    let several = listing.filter(|listing| listing.sockets > 1);
+    let count = |listing: Listing| Value::from(listing.sockets.to_string());
+    let several = several.map(|listing| (sockets_key(*user), count(listing)));
+    listed.into_iter().chain(several)
+}
+
+fn packed(listing: &Listing) -> Value {
     let mut bytes = Vec::with_capacity(32);
     bytes.extend(listing.since.as_millis().to_be_bytes());
     bytes.extend(listing.chosen.at.as_millis().to_be_bytes());
     bytes.extend(listing.chosen.status.as_str().bytes());
-    Some((key(*user), Value::Bytes(bytes.into())))
+    Value::Bytes(bytes.into())
+}
+
+/// The number in a value for the sockets of a user who is listed.
+pub(super) fn sockets(value: &Value) -> usize {
+    let count = value.as_u64().and_then(|count| usize::try_from(count).ok());
+    count.unwrap_or(1)
 }
 
 /// The listing in a value. A status of a later release shows its user as online.
@@ -39,6 +63,7 @@ pub(super) fn listing(value: &Value) -> Option<Listing> {
             status: status.unwrap_or_default(),
             at: Timestamp::from_millis(i64::from_be_bytes(*at)),
         },
+        sockets: 1,
     })
 }
 
@@ -56,15 +81,29 @@ mod tests {
                 status: ChosenStatus::Invisible,
                 at: Timestamp::from_millis(3),
             },
+            sockets: 1,
         };
-        let (_, value) = field(&(ann, Some(there))).unwrap();
-        assert_eq!(listing(&value), Some(there));
+        let one: Vec<_> = fields(&(ann, Some(there))).collect();
+        let [(_, value)] = &one[..] else {
+            panic!("a field: {one:?}");
+        };
+        assert_eq!(listing(value), Some(there));
+        let three = Listing {
+            sockets: 3,
+            ..there
+        };
+        let several: Vec<_> = fields(&(ann, Some(three))).collect();
+        assert_eq!(several[..1], one);
+        assert_eq!(several[1].0, sockets_key(ann));
+        assert_eq!(user(&several[1].0), None, "no user to the version before");
+        assert_eq!(sockets(&several[1].1), 3);
+        assert_eq!(sockets(&Value::Null), 1);
         let mut bytes = value.as_bytes().unwrap().to_vec();
         bytes.extend(b"-ish");
         let later = listing(&Value::Bytes(bytes.into())).unwrap();
         assert_eq!(later.chosen.status, ChosenStatus::Online);
         assert_eq!(listing(&Value::Null), None);
         assert_eq!(listing(&Value::Bytes(vec![1; 15].into())), None);
-        assert!(field(&(ann, None)).is_none());
+        assert_eq!(fields(&(ann, None)).count(), 0);
     }
 }
