@@ -14,7 +14,8 @@ WORKDIR /src
 
 FROM chef AS plan
 COPY . .
-RUN cargo chef prepare --recipe-path /recipe.json --bin rookery
+# Of the whole workspace: a recipe of one program does not fit Cargo.lock, and --locked refuses it below.
+RUN cargo chef prepare --recipe-path /recipe.json
 
 FROM chef AS build
 COPY --from=plan /recipe.json /recipe.json
