@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use rookery_client::Socket;
 use rookery_oracle::pair::Verdict;
 use rookery_protocol::Format;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -23,7 +24,7 @@ use tokio::task::LocalSet;
 use crate::dialect::Dialect;
 use crate::latency::Latencies;
 use crate::meter::{CpuTimes, Meter};
-use crate::population::Couple;
+use crate::population::{Couple, Person};
 use crate::progress;
 use crate::report::Run;
 use crate::schedule::{Counters, Counts, Schedule};
@@ -71,6 +72,21 @@ struct Shared {
     /// Names this run in every message.
     run: u64,
     counters: Vec<Counters>,
+}
+
+impl Shared {
+    /// A connection to a target, of the user with this number.
+    async fn open(
+        &self,
+        index: usize,
+        target: usize,
+        person: &Person,
+        resume: bool,
+    ) -> anyhow::Result<Socket> {
+        let plan = &self.plan;
+        let url = &plan.targets[target];
+        plan.dialect.open(url, index, person, resume).await
+    }
 }
 
 /// The latencies of one thread.

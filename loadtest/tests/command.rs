@@ -40,16 +40,17 @@ users = 4
 seconds = 600
 ";
 
-/// What is done to servers, at a small size. A busy machine may be slow, but not beyond these. A pair
-/// has its next message after more than five seconds, so that what it missed cannot wait for that.
+/// What is done to servers, at a small size. A busy machine may be slow, but not beyond these. While
+/// Redis goes and comes a pair has one message, and would have its next after thirteen seconds, when
+/// the run is over: what was missed cannot wait for that.
 const HARM: &str = "about = 'a test'
-thresholds = ['restart.repaired_ms<=5000', 'restart.arrived_ms<=5000', 'restart.missed_devices>=5',
+thresholds = ['restart.repaired_ms<=12000', 'restart.arrived_ms<=12000', 'restart.missed_devices>=5',
     'drain.failed_sends<=0', 'drain.sockets>=20', 'drain.returned>=20', 'drain.hinted>=20']
 [[run]]
 kind = 'redis-restart'
 name = 'restart'
 nodes = 2
-users = 40
+users = 80
 rate = 3
 down = 3
 warmup = 0
@@ -214,8 +215,8 @@ fn redis_restarts_and_nodes_drain_under_load_and_no_promise_is_broken() {
         }
     }
     let metric = |run: &Value, name: &str| run["metrics"][name].as_f64().expect("a metric");
-    assert_eq!(metric(restart, "sockets"), 40.0);
-    assert!(metric(restart, "channels") >= 40.0, "{restart}");
+    assert_eq!(metric(restart, "sockets"), 80.0);
+    assert!(metric(restart, "channels") >= 80.0, "{restart}");
     assert!(metric(restart, "repaired_ms") >= metric(restart, "resubscribed_ms"));
     // All of the window at the least: they are not thrown out at once.
     assert!(metric(drain, "seconds") >= 1.0, "{drain}");

@@ -87,7 +87,7 @@ impl Pair {
             };
             let writer = plan.dialect.writer(conversation, plan.content_bytes, tag);
             let number = index * 2 + side as usize;
-            let mut socket = open(&shared, number, target, &person, false).await?;
+            let mut socket = shared.open(number, target, &person, false).await?;
             if side == Side::A || plan.both_ways {
                 plan.dialect.before_sending(&mut socket).await?;
             }
@@ -121,10 +121,7 @@ impl Pair {
         while let Err((side, error)) = self.exchange(schedule).await {
             let code = error.close_code().unwrap_or(0);
             *self.tally.closed.entry(code).or_default() += 1;
-            self.ends[side as usize].away_since = Some(Instant::now());
-            if let Some(witness) = &self.shared.plan.witness {
-                witness.closed(code);
-            }
+            self.is_away(side, code);
             if !self.shared.plan.returns || !CloseCode::reconnects(code) {
                 self.tally.problem = Some(error.to_string());
                 return;
@@ -391,16 +388,4 @@ async fn at_once<F: Future>(future: F) -> Option<F::Output> {
         Poll::Pending => Poll::Ready(None),
     });
     poll.await
-}
-
-async fn open(
-    shared: &Shared,
-    index: usize,
-    target: usize,
-    person: &Person,
-    resume: bool,
-) -> anyhow::Result<Socket> {
-    let plan = &shared.plan;
-    let url = &plan.targets[target];
-    plan.dialect.open(url, index, person, resume).await
 }

@@ -22,7 +22,7 @@ pub(crate) struct Seen {
     pub devices: HashSet<usize>,
     /// When each socket was told that its node is about to go.
     pub hints: Vec<Instant>,
-    /// When sockets were closed, and by which code.
+    /// When sockets were closed, and by which code; not again before they had returned.
     pub closes: Vec<(Instant, u16)>,
     /// From the close of a socket until it had everything on another node.
     pub returns: Vec<Duration>,

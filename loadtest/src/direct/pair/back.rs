@@ -8,7 +8,7 @@ use rookery_oracle::pair::Side;
 use rookery_protocol::Seq;
 use rookery_protocol::command::Sync;
 
-use super::{Pair, open};
+use super::Pair;
 
 /// Between two attempts to come back.
 const RETURN: Duration = Duration::from_millis(250);
@@ -19,6 +19,19 @@ impl Pair {
         self.ends[side as usize].return_at = Some(at);
         if let Some(witness) = &self.shared.plan.witness {
             witness.hinted();
+        }
+    }
+
+    /// Its socket was closed. If that was so already, and not everything that it missed has come, it
+    /// is still away from the same time.
+    pub(super) fn is_away(&mut self, side: Side, code: u16) {
+        let end = &mut self.ends[side as usize];
+        if end.away_since.is_some() {
+            return;
+        }
+        end.away_since = Some(Instant::now());
+        if let Some(witness) = &self.shared.plan.witness {
+            witness.closed(code);
         }
     }
 
@@ -45,8 +58,10 @@ impl Pair {
             let at = next.take().unwrap_or_else(|| Instant::now() + RETURN);
             tokio::time::sleep_until(at.into()).await;
             end.target = (end.target + 1) % self.shared.plan.targets.len();
-            let opened = open(&self.shared, socket_index, end.target, &end.person, true).await;
-            if let Ok(socket) = opened {
+            let opened = self
+                .shared
+                .open(socket_index, end.target, &end.person, true);
+            if let Ok(socket) = opened.await {
                 end.socket = socket;
                 if end.socket.send(&sync).await.is_ok() {
                     return;
