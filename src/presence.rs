@@ -34,7 +34,8 @@ pub struct Listing {
     /// Online since then, without a break of more than the grace.
     pub since: Timestamp,
     pub chosen: Chosen,
-    /// The most sockets of the user that were there when one opened; fewer may be left.
+    /// The most sockets of the user that were there when one opened; fewer may be left. So the number
+    /// may be too high, but too low only of a node of the version before, whose sockets count as one.
     pub sockets: usize,
 }
 

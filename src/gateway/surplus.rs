@@ -8,8 +8,8 @@
 //! time at which a socket was heard only grows, so whatever a node knows of another's socket, that
 //! socket was heard then or later: those that were heard last never go, and as many as are allowed
 //! stay. Who knows less closes less; the user's next socket has everybody asked again. The exception
-//! is a client that leaves by itself within [`FRESH`] of having been told of. Clocks of nodes that
-//! disagree make another one the longest silent.
+//! is a socket that ends by itself, or with its node, within [`FRESH`] of having been told of. Clocks of
+//! nodes that disagree make another one the longest silent.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,7 +27,8 @@ use crate::metrics;
 
 /// Questions and answers that may wait; what does not fit is asked again with the user's next socket.
 const QUEUE: usize = 1_024;
-/// How long what a node told counts. Answers take milliseconds; later the sockets may be gone.
+/// How long what a node told counts. Answers take milliseconds; later the sockets may be gone. Those
+/// of a node that dies may still count for so long after its last answer.
 const FRESH: Duration = Duration::from_secs(2);
 
 enum Work {

@@ -210,7 +210,8 @@ async fn sockets_of_a_killed_node_do_not_count() {
     // Now every node was told of those on the third, which were heard later than the first two.
     assert_eq!(lost[0].expect_close().await, 4008);
     cluster.node(2).kill().await;
-    // Long enough to forget them. The lease lasts longer, and the list still says three.
+    // What a node told counts for 2 s (`FRESH` in `src/gateway/surplus.rs`): twice that is long enough to
+    // forget the dead one's sockets. The lease lasts longer, and the list still says three.
     tokio::time::sleep(Duration::from_secs(4)).await;
     for node in [0, 1] {
         devices.push(ann.connect(cluster.node(node)).await);
