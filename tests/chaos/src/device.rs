@@ -45,15 +45,16 @@ pub(crate) enum What {
 }
 
 /// What a fault does to it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Order {
     /// The application ends and starts again with the cursors and unacknowledged sends that it kept;
     /// with `crash` it does not say good-bye.
     Restart { away: Duration, crash: bool },
     /// The application reads nothing for so long; its socket stays open.
     Doze(Duration),
-    /// The application ends, gets new tokens, and starts again with its cursors.
-    Renew,
+    /// The application ends, gets new tokens, and starts again with its cursors; unless those that it
+    /// has are of this key, as when it reads the same order late and often.
+    RenewUnless(String),
 }
 
 /// A device of a person, with a session of its own.

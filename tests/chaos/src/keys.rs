@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use anyhow::Result;
-use rookery_test_support::eventually;
+use anyhow::{Context, Result, bail};
+use rookery_test_support::{Node, PATIENCE, eventually_within};
 use tempfile::TempDir;
 
 use crate::measure::lock;
@@ -97,23 +97,39 @@ impl Keys {
 }
 
 /// Changes the files, and returns when every node has read what changed.
+///
+/// # Errors
+/// The files cannot be written, or a node does not answer or reads nothing for [`PATIENCE`].
 pub(crate) async fn tell(world: &World, change: impl FnOnce(&Keys) -> Result<()>) -> Result<()> {
     let nodes = world.cluster.nodes();
     let mut before = Vec::new();
     for node in nodes {
-        before.push(node.metrics().await.get(CHANGED));
+        before.push(times_changed(node).await?);
     }
     change(&world.keys)?;
     for (node, before) in nodes.iter().zip(before) {
         node.hang_up().await;
-        let what = format!("{} has read its keys", node.name());
-        eventually(&what, async || {
+        let has_read = async || {
             let metrics = node.look().await;
             metrics.is_some_and(|metrics| metrics.get(CHANGED) > before)
-        })
-        .await;
+        };
+        if !eventually_within(PATIENCE, has_read).await {
+            bail!("{} has not read its keys", node.name());
+        }
     }
     Ok(())
+}
+
+/// How often a node has found its keys changed.
+async fn times_changed(node: &Node) -> Result<f64> {
+    let mut metrics = None;
+    let answers = async || {
+        metrics = node.look().await;
+        metrics.is_some()
+    };
+    eventually_within(PATIENCE, answers).await;
+    let metrics = metrics.with_context(|| format!("{} has no metrics", node.name()))?;
+    Ok(metrics.get(CHANGED))
 }
 
 /// What tokens of the same key have in common.

@@ -123,7 +123,8 @@ impl Runner {
                 order = self.orders.recv() => match order {
                     Some(Order::Restart { away, crash }) => return Next::Restart { away, crash },
                     Some(Order::Doze(time)) => sleep(time).await,
-                    Some(Order::Renew) => return Next::Renew,
+                    Some(Order::RenewUnless(head)) if head == self.seen.token_head() => {}
+                    Some(Order::RenewUnless(_)) => return Next::Renew,
                     None => return Next::Over,
                 }
             }

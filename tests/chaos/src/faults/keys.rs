@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rookery_protocol::ErrorCode;
 use tokio::time::{Instant, sleep};
 
+use crate::device::Order;
 use crate::keys::{self, Change};
 use crate::kinds::{Kind, Part, Victim};
 use crate::people::patiently;
@@ -85,7 +86,7 @@ async fn renew_all(world: &World, head: &str) -> Result<Option<String>> {
     }
     for device in &world.devices {
         if device.seen.token_head() != head {
-            device.order(crate::device::Order::Renew);
+            device.order(Order::RenewUnless(head.to_owned()));
             behind = Some(device.name.clone());
         }
     }
