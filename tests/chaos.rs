@@ -14,25 +14,27 @@ async fn a_short_run_is_clean() {
         env!("CARGO_BIN_EXE_rookery"),
         "--report",
         report,
+        // The keys change in its first round.
         "--seed",
-        "4",
+        "32",
         "--minutes",
-        "0.12",
+        "0.15",
         "--people",
         "6",
         "--rate",
         "40",
         "--kinds",
-        "redis-kill-pubsub,client-flap,redis-pushes-dropped",
+        "redis-kill-pubsub,client-flap,redis-pushes-dropped,keys-change",
         "--keep",
     ]);
     let run = rookery_chaos::run(options).await.unwrap();
-    let written = std::fs::read_to_string(folder.path().join("seed-4/report.md")).unwrap();
+    let written = std::fs::read_to_string(folder.path().join("seed-32/report.md")).unwrap();
     assert!(run.is_clean(), "{written}");
     assert!(
         !run.is_complete(),
-        "seven seconds are not three times three faults"
+        "nine seconds are not three times four faults"
     );
+    assert!(written.contains("| `keys-change` | 1 "), "{written}");
     assert!(run.faults() > 0 && run.acked() > 0, "{written}");
 }
 
