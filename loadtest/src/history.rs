@@ -22,8 +22,8 @@ use crate::source;
 
 /// What a page, a list and a sync are asked for.
 const PAGE: usize = 50;
-/// Sockets that syncs take turns on.
-pub(crate) const SOCKETS: u32 = 8;
+/// Sockets that syncs take turns on: one less than a user may have, on all nodes together.
+pub(crate) const SOCKETS: u32 = 4;
 /// No answer within this is none.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Steps through the log so that any number of pages is spread over all of it: the golden ratio.
