@@ -43,7 +43,7 @@ fi
 
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
-apt-get install -y -qq --no-install-recommends "${missing[@]}"
+apt-get install -o DPkg::Lock::Timeout=120 -y -qq --no-install-recommends "${missing[@]}"
 
 # Nor at the next boot.
 if have systemctl; then

@@ -26,15 +26,32 @@ debian() {
     fi
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq
-    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    apt-get install -o DPkg::Lock::Timeout=120 -y -qq --no-install-recommends "${missing[@]}" >/dev/null
     [[ $made == no ]] || rm -f "$policy"
+}
+
+# What kustomize and Prometheus' operator are written for.
+need_go() {
+    local hint="install Go 1.23 or later from https://go.dev/dl, and put its bin folder into PATH" found
+    have go || fail "go is missing: $hint"
+    found=$(go env GOVERSION)
+    # The versions in order: the one that is needed must come first.
+    printf 'go1.23\n%s\n' "$found" | sort -V -C || fail "go is too old ($found): $hint"
+}
+
+# need_python: with what makes virtual environments, which Debian has in a package of its own.
+need_python() {
+    have python3 || debian python3=python3
+    if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+        debian ensurepip=python3-venv
+        python3 -c 'import ensurepip, venv' 2>/dev/null ||
+            fail "$(command -v python3) cannot make virtual environments: install its venv and ensurepip, or put another python3 first in PATH"
+    fi
 }
 
 # python: the programs of deploy/checks/requirements.txt.
 python() {
-    have python3 || fail "python3 is missing"
-    # Debian has it in a package of its own.
-    python3 -c 'import ensurepip' 2>/dev/null || debian ensurepip=python3-venv
+    need_python
     if ! cmp -s deploy/checks/requirements.txt "$tools/venv/requirements.txt"; then
         python3 -m venv --clear "$tools/venv"
         "$tools/venv/bin/pip" install -q --disable-pip-version-check -r deploy/checks/requirements.txt
