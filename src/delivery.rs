@@ -255,6 +255,12 @@ impl Delivery {
         levels.max_by_key(|level| level.used).unwrap_or_default()
     }
 
+    /// How many questions about sockets of users, and answers, wait.
+    #[must_use]
+    pub fn questions_level(&self) -> Level {
+        self.surplus.level()
+    }
+
     /// The bytes of entries that are kept behind gaps.
     #[must_use]
     pub fn held_level(&self) -> Level {

@@ -31,6 +31,7 @@ pub(super) fn show(gateway: &Gateway, bus: &dyn Bus, places: &Places) {
         publish: publish,
         publish_bytes: publish_bytes,
         delivery: gateway.delivery.queue_level(),
+        questions: gateway.delivery.questions_level(),
         held_bytes: gateway.delivery.held_level(),
         outbox_bytes: gateway.registry.backlog_level(),
         passwords: gateway.auth.passwords.level(),

@@ -23,7 +23,7 @@ use tokio::time::MissedTickBehavior;
 use super::Gateway;
 use super::session::Session;
 use crate::bus::{BusEvent, BusSocket, Channel, Envelope};
-use crate::metrics;
+use crate::metrics::{self, Level};
 
 /// Questions and answers that may wait; what does not fit is asked again with the user's next socket.
 const QUEUE: usize = 1_024;
@@ -59,6 +59,12 @@ impl Surplus {
     /// Takes what arrived on [`Channel::Sockets`]. Never waits.
     pub fn take(&self, payload: Bytes) {
         self.put(Work::Heard(payload));
+    }
+
+    /// How many questions and answers wait.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        Level::of_queue(&self.0)
     }
 
     fn put(&self, work: Work) {

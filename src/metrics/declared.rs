@@ -182,16 +182,17 @@ declare_metrics! {
     /// of `DATABASE_POOL_MAX`; `sends`: messages that wait to be stored, and `detours`: behind a
     /// conversation that somebody else holds; `late`: batches of stored messages whose members are to
     /// be read; `publish`, `publish_bytes`: events that wait for Redis; `delivery`: what was heard and
-    /// waits for the busiest worker; `held_bytes`: entries kept behind a gap; `outbox_bytes`: what
-    /// waits for slow readers; `passwords`: those that wait to be hashed.
+    /// waits for the busiest worker; `questions`: of nodes about users with many sockets, and what
+    /// was answered; `held_bytes`: entries kept behind a gap; `outbox_bytes`: what waits for slow
+    /// readers; `passwords`: those that wait to be hashed.
     gauge used {
         resource: sockets | connections | opening | strangers | database | sends | detours | late
-            | publish | publish_bytes | delivery | held_bytes | outbox_bytes | passwords
+            | publish | publish_bytes | delivery | questions | held_bytes | outbox_bytes | passwords
     }
     /// How much there may be of each `rookery_used`.
     gauge capacity {
         resource: sockets | connections | opening | strangers | database | sends | detours | late
-            | publish | publish_bytes | delivery | held_bytes | outbox_bytes | passwords
+            | publish | publish_bytes | delivery | questions | held_bytes | outbox_bytes | passwords
     }
     /// 1 while it does not answer this node; never for a Redis that is not configured.
     gauge away { service: redis | database }
