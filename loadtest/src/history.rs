@@ -48,7 +48,9 @@ pub(crate) async fn run(
         .context("reading the conversation list")?;
     reader.sync(0).await.context("a sync")?;
 
-    reader.read(options.rate, WARM_UP, &Arc::default()).await?;
+    let uncounted = Arc::default();
+    let warm_up = reader.read(options.rate, WARM_UP, &uncounted).await?;
+    let [page_before, list_before, sync_before] = warm_up;
     let answered: Arc<AtomicU64> = Arc::default();
     let counted = Arc::clone(&answered);
     meter
@@ -64,9 +66,9 @@ pub(crate) async fn run(
         library.messages, options.conversations, options.rate,
     );
     run.seconds = seconds;
-    page.put(&mut run, "page");
-    list.put(&mut run, "list");
-    sync.put(&mut run, "sync");
+    page.after(page_before).put(&mut run, "page");
+    list.after(list_before).put(&mut run, "list");
+    sync.after(sync_before).put(&mut run, "sync");
     run.put_roles("cores", meter.cpu().cores(&cpu, seconds));
     Ok(run)
 }

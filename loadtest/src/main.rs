@@ -3,8 +3,8 @@
 //! - `options`: the command line; `scenario`: files that name runs; `bench`: runs them in order.
 //! - `cluster`: what is driven; `spawn`: one of one's own; `population`: the people, their tokens and
 //!   conversations. `compare`, `peer`, `dialect`: other servers, through the same runs.
-//! - `direct`, `group`, `idle`, `storm`, `history`, `presence`, `mixed`, `drain`, `redis_restart`: the kinds of runs. `wire`:
-//!   frames, with as little work as possible; `pace`: when something is due.
+//! - `direct`, `group`, `idle`, `storm`, `history`, `presence`, `mixed`, `drain`, `redis_restart`: the
+//!   kinds of runs. `wire`: frames, with as little work as possible; `pace`: when something is due.
 //! - `rookery_oracle::pair`: what was acknowledged must arrive once and in order.
 //! - `meter`, `sampler`: CPU and memory by role; `latency`; `report`, `threshold`: what was found.
 

@@ -30,6 +30,13 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    /// What failed in the warm-up has failed.
+    pub(crate) fn after(mut self, warm_up: Self) -> Self {
+        self.failed += warm_up.failed;
+        self.failure = self.failure.or(warm_up.failure);
+        self
+    }
+
     /// Into the books of a run, under this name, where a failure breaks a promise.
     pub(crate) fn put(self, run: &mut Run, name: &str) {
         run.promise(&format!("{name} failed"), self.failed);

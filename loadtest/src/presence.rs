@@ -37,14 +37,14 @@ pub(crate) async fn run(
     meter: &Meter,
 ) -> anyhow::Result<Run> {
     let stage = Stage::connect(Signal::Presence, targets, circles).await?;
-    stage.run(&Pace::new(options.rate, WARM_UP)).await?;
+    let warm_up = stage.run(&Pace::new(options.rate, WARM_UP)).await?;
     let pace = Pace::new(options.rate, Duration::from_secs(options.seconds));
     let answered = Arc::clone(&pace.answered);
     meter
         .gauges
         .set(move || vec![("changes", answered.load(Relaxed))]);
     let (cpu, begun) = (meter.cpu(), std::time::Instant::now());
-    let seen = stage.run(&pace).await?;
+    let seen = stage.run(&pace).await?.after(warm_up);
     let seconds = begun.elapsed().as_secs_f64();
     let used = meter.cpu();
     let mut run = Run::new("presence", "presence");

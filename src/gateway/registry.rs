@@ -100,6 +100,7 @@ impl Registry {
             .unwrap_or_default()
     }
 
+    /// How many sockets a user has here, those among them that are being closed.
     #[must_use]
     pub fn count_of(&self, user: UserId) -> usize {
         self.users.get(&user).map_or(0, |sessions| sessions.len())
