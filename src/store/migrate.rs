@@ -10,7 +10,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection};
 
-use super::sqlite::{file_options, not_opened};
+use super::sqlite::{file_options, not_opened, once_free};
 use super::{Result, StoreError, StoreOptions};
 
 /// The schema that this binary was written for.
@@ -141,7 +141,8 @@ async fn connect_postgres(options: &StoreOptions) -> Result<PgConnection> {
 }
 
 async fn connect_sqlite(options: &StoreOptions) -> Result<SqliteConnection> {
-    let opened = file_options(&options.url)?.connect().await;
+    let file = file_options(&options.url)?;
+    let opened = once_free(|| file.connect()).await;
     opened.map_err(|why| not_opened(&options.url, why))
 }
 

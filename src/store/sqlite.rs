@@ -16,7 +16,7 @@ mod users;
 
 use std::fmt::Display;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rookery_protocol::ConversationId;
 use sqlx::sqlite::{
@@ -30,6 +30,10 @@ use super::{Result, StoreError, StoreOptions};
 
 /// How long a statement waits for another process that writes to the file.
 const BUSY_WITHIN: Duration = Duration::from_secs(5);
+/// How long to wait before a busy file is opened again.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+/// The result code (sqlite.org/rescode.html#busy).
+const SQLITE_BUSY: u32 = 5;
 /// How long a caller queues for the writer: longer than that one may wait for the file.
 const ACQUIRE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -51,7 +55,7 @@ impl SqliteStore {
     /// The URL cannot be read, or the file cannot be opened.
     pub async fn connect(options: &StoreOptions) -> Result<Self> {
         let file = file_options(&options.url)?;
-        let opened = Self::open(file, options.pool_max).await;
+        let opened = once_free(|| Self::open(file.clone(), options.pool_max)).await;
         opened.map_err(|why| not_opened(&options.url, why))
     }
 
@@ -101,6 +105,31 @@ pub(super) fn file_options(url: &str) -> Result<SqliteConnectOptions> {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(BUSY_WITHIN))
+}
+
+/// Opens, and again while another process opens or closes the file: the change to the write-ahead log
+/// and the last close of one need the file alone, and SQLite calls it busy without waiting
+/// (sqlite.org/wal.html, "Sometimes queries return SQLITE_BUSY in WAL mode").
+pub(super) async fn once_free<T, F>(open: impl Fn() -> F) -> sqlx::Result<T>
+where
+    F: Future<Output = sqlx::Result<T>>,
+{
+    let until = Instant::now() + BUSY_WITHIN;
+    loop {
+        match open().await {
+            Err(error) if is_busy(&error) && Instant::now() < until => {
+                tokio::time::sleep(BUSY_PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    // Extended codes have the plain one in their lowest byte.
+    let code = error.as_database_error().and_then(|error| error.code());
+    let code = code.and_then(|code| code.parse::<u32>().ok());
+    code.is_some_and(|code| code & 0xff == SQLITE_BUSY)
 }
 
 /// The file that a URL names.

@@ -84,8 +84,9 @@ async fn every_migration_file_is_compiled_in() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_nodes_may_migrate_at_once() {
-    let folder = tempfile::tempdir().unwrap();
-    for is_postgres in [true, false] {
+    // A file of its own each time: that it is busy while another opens it is a matter of luck.
+    for is_postgres in std::iter::once(true).chain([false; 8]) {
+        let folder = tempfile::tempdir().unwrap();
         let options = unmigrated(is_postgres, folder.path()).await;
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..6 {
