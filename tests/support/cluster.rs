@@ -15,7 +15,7 @@ use crate::node::Node;
 use crate::people::{PASSWORD, Person, patiently};
 use crate::proxy::{Proxy, RedisProxy};
 use crate::servers::sentinel::{Places, Sentinels};
-use crate::servers::{Nginx, Postgres, Redis, clock_ahead};
+use crate::servers::{Nginx, Postgres, Redis, clock_off_by};
 use links::Servers;
 
 mod links;
@@ -376,7 +376,7 @@ impl Builder {
             settings.insert("REDIS_URL".into(), links[number].redis_url(&servers));
             settings.insert("DATABASE_URL".into(), links[number].database_url(&database));
             if let Some((_, time)) = self.ahead.filter(|(node, _)| *node == number) {
-                settings.extend(clock_ahead(time)?);
+                settings.extend(clock_off_by(i64::try_from(time.as_secs())?)?);
             }
             let name = format!("node-{number}");
             let started = Node::start(&self.binary, &name, &settings).await;

@@ -11,8 +11,8 @@ use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 use crate::metrics::Metrics;
-use crate::servers::Supervised;
 use crate::servers::ports::{self, Port};
+use crate::servers::{Supervised, clock_off_by};
 
 /// Lines of a node's log that are shown when its test fails.
 const LAST_LINES: usize = 60;
@@ -180,15 +180,29 @@ impl Node {
     /// # Panics
     /// As there.
     pub async fn restart_with(&self, settings: &[(&str, &str)]) {
+        self.set(settings.iter().copied()).await;
+        self.restart().await;
+    }
+
+    /// From its next start on its clock is so many seconds ahead, or behind if that is negative.
+    ///
+    /// # Errors
+    /// libfaketime is not installed.
+    pub async fn set_clock(&self, seconds: i64) -> Result<()> {
+        let variables = clock_off_by(seconds)?;
+        let variables = variables.iter();
+        self.set(variables.map(|(name, value)| (name.as_str(), value.as_str())))
+            .await;
+        Ok(())
+    }
+
+    /// From its next start on these settings count beside those it has.
+    async fn set(&self, settings: impl Iterator<Item = (&str, &str)>) {
         let mut command = self.command.lock().await;
         // What is set last counts; the program and its subcommand end the command.
         let program = command.len() - 2;
-        let settings = settings
-            .iter()
-            .map(|(name, value)| format!("{name}={value}").into());
+        let settings = settings.map(|(name, value)| format!("{name}={value}").into());
         command.splice(program..program, settings);
-        drop(command);
-        self.restart().await;
     }
 
     /// As [`Self::restart`].

@@ -199,19 +199,25 @@ fn folder_with(names: &[&str], folders: &[PathBuf], package: &str) -> Result<Pat
         })
 }
 
-/// The variables with which a program's clock is so much ahead; what it measures takes as long as
-/// ever.
-pub(crate) fn clock_ahead(time: Duration) -> Result<[(String, String); 3]> {
+/// The variables with which a program's clock is so many seconds ahead, or behind if it is negative;
+/// what it measures takes as long as ever. With 0 its clock is right, whatever was set before.
+pub(crate) fn clock_off_by(seconds: i64) -> Result<[(String, String); 3]> {
+    let variables = |library: String| {
+        [
+            ("LD_PRELOAD".into(), library),
+            ("FAKETIME".into(), format!("{seconds:+}s")),
+            ("FAKETIME_DONT_FAKE_MONOTONIC".into(), "1".into()),
+        ]
+    };
+    if seconds == 0 {
+        return Ok(variables(String::new()));
+    }
     // Debian has a folder for each kind of machine.
     let folders: Vec<PathBuf> = std::fs::read_dir("/usr/lib")?
         .filter_map(|entry| Some(entry.ok()?.path().join("faketime")))
         .collect();
     let library = program("libfaketime.so.1", &folders, "libfaketime")?;
-    Ok([
-        ("LD_PRELOAD".into(), library.display().to_string()),
-        ("FAKETIME".into(), format!("+{}s", time.as_secs())),
-        ("FAKETIME_DONT_FAKE_MONOTONIC".into(), "1".into()),
-    ])
+    Ok(variables(library.display().to_string()))
 }
 
 /// The user this process runs as; 0 is root.

@@ -1,5 +1,6 @@
 //! What breaks, and how it is healed: a file for each family, each with its rows of the table.
 
+pub(crate) mod clocks;
 pub(crate) mod code;
 pub(crate) mod front;
 pub(crate) mod keys;
@@ -7,6 +8,8 @@ pub(crate) mod links;
 pub(crate) mod nodes;
 pub(crate) mod people;
 pub(crate) mod postgres;
+pub(crate) mod queue;
+pub(crate) mod races;
 pub(crate) mod redis;
 pub(crate) mod sentinels;
 

@@ -51,6 +51,8 @@ pub(crate) fn all() -> Vec<&'static Kind> {
     [
         faults::nodes::KINDS,
         faults::code::KINDS,
+        faults::queue::KINDS,
+        faults::clocks::KINDS,
         faults::keys::KINDS,
         faults::redis::KINDS,
         faults::links::KINDS,
@@ -58,6 +60,7 @@ pub(crate) fn all() -> Vec<&'static Kind> {
         faults::postgres::KINDS,
         faults::front::KINDS,
         faults::people::KINDS,
+        faults::races::KINDS,
     ]
     .iter()
     .flat_map(|family| family.iter())

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rookery_protocol::MessageId;
+use rookery_protocol::{CloseCode, MessageId};
+
+use crate::faults::clocks;
 
 /// An arrival later than this after its ack is looked at closely: which fault held it up.
 const LATE: Duration = Duration::from_millis(100);
@@ -25,7 +27,7 @@ pub(crate) struct Measure {
     worst: Mutex<Worst>,
     /// Refusals for good, by code; connections that were ended for good, by close code.
     pub(crate) refused: Mutex<BTreeMap<String, u64>>,
-    pub(crate) stopped: Mutex<BTreeMap<u16, u64>>,
+    stopped: Mutex<BTreeMap<u16, u64>>,
 }
 
 #[derive(Default)]
@@ -46,6 +48,10 @@ pub(crate) struct Counts {
     pub(crate) resets: AtomicU64,
     /// Access tokens that were refused before they had run out, with their sessions still there.
     pub(crate) refused_tokens: AtomicU64,
+    /// The same, of tokens in whose life a node's clock was wrong.
+    pub(crate) clock_tokens: AtomicU64,
+    /// Connections that were ended since such a token, and the one got for it, were refused.
+    pub(crate) clock_ends: AtomicU64,
 }
 
 /// The longest times, and during which faults.
@@ -163,9 +169,36 @@ impl Measure {
 
     /// An access token of this age was refused, and its session is still there.
     pub(crate) fn token_was_refused(&self, age: Duration) {
-        if age < YOUNG {
+        if age >= YOUNG {
+            return;
+        }
+        if self.met_wrong_clock(age) {
+            add(&self.count.clock_tokens);
+        } else {
             add(&self.count.refused_tokens);
         }
+    }
+
+    /// A connection with a token of this age was ended for good.
+    pub(crate) fn stopped(&self, code: u16, age: Duration) {
+        if code == CloseCode::Unauthenticated.code() && self.met_wrong_clock(age) {
+            add(&self.count.clock_ends);
+        } else {
+            *lock(&self.stopped).entry(code).or_default() += 1;
+        }
+    }
+
+    /// Whether a node's clock was wrong at some time since so long ago: a token from then may be one
+    /// of its, or may have been shown to it.
+    fn met_wrong_clock(&self, age: Duration) -> bool {
+        let since = Instant::now().checked_sub(age);
+        let meets = |span: &Span| {
+            span.ended
+                .is_none_or(|ended| since.is_none_or(|at| ended >= at))
+        };
+        let spans = lock(&self.spans);
+        let mut wrong = spans.iter().filter(|span| span.kind == clocks::NAME);
+        wrong.any(meets)
     }
 
     pub(crate) fn resumed(&self, took: Duration) {
@@ -176,6 +209,11 @@ impl Measure {
     pub(crate) fn revoked(&self, took: Duration) {
         let mut worst = lock(&self.worst);
         worst.revocation = worst.revocation.max(took);
+    }
+
+    /// Connections that were ended for good, by close code; without those that a clock explains.
+    pub(crate) fn all_stopped(&self) -> BTreeMap<u16, u64> {
+        lock(&self.stopped).clone()
     }
 
     pub(crate) fn worst(&self) -> Worst {
@@ -212,6 +250,34 @@ mod tests {
         assert!(worst.repair < LATE, "counted from the healing");
         assert_eq!(worst.by_kind["node-kill"].0, worst.lag);
         assert_eq!(worst.unacked, Duration::from_millis(7));
+    }
+
+    #[test]
+    fn only_a_token_that_met_a_wrong_clock_is_forgiven() {
+        let (measure, young) = (Measure::default(), Duration::from_millis(20));
+        let refused = || {
+            measure.token_was_refused(young);
+            measure.stopped(4001, young);
+            measure.stopped(4003, young);
+            let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            let count = &measure.count;
+            (
+                [
+                    &count.refused_tokens,
+                    &count.clock_tokens,
+                    &count.clock_ends,
+                ]
+                .map(get),
+                measure.all_stopped(),
+            )
+        };
+        measure.fault_began("node-kill");
+        assert_eq!(refused(), ([1, 0, 0], [(4001, 1), (4003, 1)].into()));
+        let skew = measure.fault_began(clocks::NAME);
+        assert_eq!(refused(), ([1, 1, 1], [(4001, 1), (4003, 2)].into()));
+        measure.fault_ended(skew);
+        std::thread::sleep(2 * young);
+        assert_eq!(refused(), ([2, 1, 1], [(4001, 2), (4003, 3)].into()));
     }
 
     #[test]

@@ -122,9 +122,11 @@ impl Report {
             ("connections", get(&count.connections)),
             ("resets", get(&count.resets)),
             (REFUSED_TOKENS, get(&count.refused_tokens)),
+            ("tokens refused by a wrong clock", get(&count.clock_tokens)),
+            ("log-ins forced by a wrong clock", get(&count.clock_ends)),
         ]);
         self.refused = lock(&measure.refused).clone();
-        self.stopped = lock(&measure.stopped).clone();
+        self.stopped = measure.all_stopped();
         let worst = measure.worst();
         self.times = Times {
             worst_unacked_ms: ms(worst.unacked),

@@ -116,6 +116,12 @@ impl Rooms {
         Ok(())
     }
 
+    /// A direct conversation of this person.
+    pub(crate) fn direct_of(&self, person: usize, pick: u32) -> Option<ConversationId> {
+        let rooms = &self.direct[person];
+        rooms.get(pick as usize % rooms.len().max(1)).copied()
+    }
+
     /// One of them.
     pub(crate) fn any(&self, pick: u32) -> ConversationId {
         self.groups[pick as usize % self.groups.len()].id

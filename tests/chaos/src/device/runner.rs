@@ -195,7 +195,7 @@ impl Runner {
             Update::Refreshed(tokens) => self.renewed(tokens.as_ref().into()),
             Update::Disconnected { .. } => self.out_of_step(),
             Update::Stopped { code, .. } => {
-                *lock(&self.measure.stopped).entry(code).or_default() += 1;
+                self.measure.stopped(code, self.credentials_since.elapsed());
                 self.out_of_step();
             }
             _ => {}
