@@ -65,6 +65,8 @@ pub struct Config {
     pub log: LogConfig,
     pub traces: TracesConfig,
     pub node: NodeConfig,
+    /// `TOKIO_WORKER_THREADS`: threads that run tasks. Default: one a core.
+    pub worker_threads: usize,
 }
 
 const SECTIONS: [&[Key]; 12] = [
@@ -156,7 +158,7 @@ impl Config {
         let drain = keep(problems, DrainConfig::read(sources));
         let log = keep(problems, LogConfig::read(sources));
         let traces = keep(problems, TracesConfig::read(sources));
-        problems.extend(worker_threads(env));
+        let worker_threads = keep(problems, env.worker_threads());
         let node = node?;
         let database = keep(problems, DatabaseConfig::read(sources, &node.data_dir));
         let mut config = Self {
@@ -171,6 +173,7 @@ impl Config {
             drain: drain?,
             log: log?,
             traces: traces?,
+            worker_threads: worker_threads?,
             node,
         };
         problems.extend(config.contradictions());
@@ -300,13 +303,4 @@ impl Config {
 
 fn keep<T>(problems: &mut Vec<Problem>, result: Result<T, Problem>) -> Option<T> {
     result.map_err(|problem| problems.push(problem)).ok()
-}
-
-/// The runtime reads this variable itself and panics on what it cannot use.
-fn worker_threads(env: &Environment) -> Option<Problem> {
-    let text = env.get("TOKIO_WORKER_THREADS")?;
-    let check = sources::whole(1_usize..=1_024);
-    check(text)
-        .err()
-        .map(|why| format!("TOKIO_WORKER_THREADS: {why}"))
 }

@@ -1,6 +1,8 @@
 //! The `rookery` program. Its exit codes are those of [`Exit`].
 
+use std::fmt::Display;
 use std::future::Future;
+use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use rookery::app;
 use rookery::config::{Config, Environment};
 use rookery::exit::{self, Exit};
+use rookery::lifecycle::signals;
 use rookery::reload::Settings;
 use rookery::store::BackupError;
 use rookery::{descriptors, failpoint, healthcheck, telemetry};
@@ -56,8 +59,8 @@ enum Command {
     /// it, stop the node, remove the database with its -wal and -shm files, and put the copy in its
     /// place. PostgreSQL has pg_dump.
     ///
-    /// Exit codes: 0 the copy is there and whole; 1 it failed, and nothing was left behind; 2 the file
-    /// exists already, or the database is PostgreSQL.
+    /// Exit codes: 0 the copy is there and whole; 1 it failed or was interrupted, and nothing was left
+    /// behind; 2 the file exists already, or the database is PostgreSQL.
     Backup(BackupArgs),
     /// Check the configuration and print the effective one, without secrets.
     ///
@@ -156,8 +159,8 @@ where
         log.levels(),
     );
     descriptors::make_room(&mut config.limits, config.database.pool_max as usize);
-    // As many threads as cores, or TOKIO_WORKER_THREADS.
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.worker_threads)
         .enable_all()
         .build();
     let outcome = match runtime {
@@ -186,7 +189,12 @@ fn back_up(args: &BackupArgs) -> ExitCode {
         .enable_all()
         .build();
     let copied = match runtime {
-        Ok(runtime) => runtime.block_on(app::back_up(&config, &args.to)),
+        Ok(runtime) => runtime.block_on(async {
+            tokio::select! {
+                copied = app::back_up(&config, &args.to) => copied,
+                () = asked_to_end() => Err(BackupError::Interrupted),
+            }
+        }),
         Err(error) => {
             let path = args.to.clone();
             Err(BackupError::Write { path, error })
@@ -194,11 +202,13 @@ fn back_up(args: &BackupArgs) -> ExitCode {
     };
     match copied {
         Ok(size) => {
-            println!("{}: {size} bytes, checked", args.to.display());
+            // The copy is there, whoever hears of it.
+            let told = format!("{}: {size} bytes, checked\n", args.to.display());
+            io::stdout().write_all(told.as_bytes()).ok();
             Exit::Done.into()
         }
         Err(error) => {
-            eprintln!("rookery: {error}");
+            complain(&error);
             match error {
                 BackupError::Postgres | BackupError::Exists(_) => Exit::Refused.into(),
                 _ => Exit::Failed.into(),
@@ -207,13 +217,30 @@ fn back_up(args: &BackupArgs) -> ExitCode {
     }
 }
 
+/// SIGTERM or SIGINT.
+async fn asked_to_end() {
+    match signals() {
+        Ok(mut signals) => drop(signals.next().await),
+        // They end the process by themselves, then.
+        Err(_) => std::future::pending().await,
+    }
+}
+
 fn print(args: &PrintArgs) -> ExitCode {
     let environment = Environment::of_this_process();
     match Config::show(args.config.config.as_deref(), &environment) {
         Ok(_) if args.check => ExitCode::SUCCESS,
         Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
+            let mut stdout = io::stdout();
+            let printed = stdout.write_all(text.as_bytes());
+            match printed.and_then(|()| stdout.flush()) {
+                // Whoever reads has read enough, as `head` does.
+                Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                    complain(&format!("standard output: {error}"));
+                    Exit::Failed.into()
+                }
+                _ => Exit::Done.into(),
+            }
         }
         Err(error) => refuse(&error),
     }
@@ -233,13 +260,18 @@ fn check_health(args: &HealthcheckArgs) -> ExitCode {
     match healthcheck::ask(&url) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("rookery: {url}: {error}");
-            ExitCode::FAILURE
+            complain(&format!("{url}: {error}"));
+            Exit::Failed.into()
         }
     }
 }
 
 fn refuse(error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("rookery: {error}");
+    complain(&error);
     Exit::Refused.into()
+}
+
+/// To standard error, if somebody reads that: the exit code says the most important.
+fn complain(why: &dyn Display) {
+    writeln!(io::stderr(), "rookery: {why}").ok();
 }

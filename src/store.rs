@@ -48,7 +48,7 @@ pub use migrate::{migrate, pending};
 pub use models::*;
 pub use postgres::PostgresStore;
 pub use single_node::SingleNode;
-pub use sqlite::{BackupError, SqliteStore, back_up};
+pub use sqlite::{BackupError, SqliteStore, back_up, path_in as sqlite_file};
 
 /// Why the store could not answer. None of its texts reach a client.
 #[derive(Debug, thiserror::Error)]

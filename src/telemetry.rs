@@ -11,6 +11,7 @@ mod traces;
 use std::backtrace::Backtrace;
 use std::io::{self, IsTerminal};
 use std::panic;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,8 +45,12 @@ const LINES_BUFFERED: usize = 16_384;
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    #[error("LOG_FILE: {0}; set a path that can be written, or unset it")]
-    File(#[from] io::Error),
+    #[error("LOG_FILE: {} cannot be written: {error}; set a path that can, or unset it", .path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        error: io::Error,
+    },
     #[error("RUST_LOG: {0}")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
     #[error("the levels cannot be changed: {0}")]
@@ -104,7 +109,11 @@ impl Levels {
 pub fn init(config: &Config) -> Result<Guard, TelemetryError> {
     let log = &config.log;
     let (writer, guard) = match &log.file {
-        Some(path) => to_background(Rolling::open(path, log.file_bytes, log.files_kept)?),
+        Some(path) => {
+            let file = Rolling::open(path, log.file_bytes, log.files_kept);
+            let path = path.clone();
+            to_background(file.map_err(|error| TelemetryError::File { path, error })?)
+        }
         None => to_background(io::stderr()),
     };
     let (lines, levels) = lines(log, writer)?;

@@ -8,6 +8,7 @@ mod start_cases {
     mod reload;
     mod schema;
     mod servers;
+    mod streams;
 }
 
 /// The program under test.

@@ -1,11 +1,16 @@
 //! How to reach the database.
 
+use std::error::Error;
 use std::path::Path;
+use std::str::FromStr;
 
 use serde_json::{Value, json};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
+use url::Url;
 
 use super::key::Key;
-use super::secret::{Secret, has_placeholder, redact_url};
+use super::secret::{ENCODE, Secret, has_placeholder, is_cut, redact_url};
 use super::sources::{Result, Sources, whole};
 
 pub(super) const URL: Key = Key::new("database.url")
@@ -107,14 +112,71 @@ fn database_url(text: &str) -> Result<Secret> {
         "sqlite" if rest.contains(":memory:") || rest.contains("mode=memory") => {
             Err("a database in memory forgets everything; set sqlite://path/to/file.db".to_owned())
         }
+        "sqlite" if rest.contains("mode=ro") || rest.contains("immutable=") => {
+            Err("a node writes to its database; set sqlite://path/to/file.db".to_owned())
+        }
         "sqlite" if rest.trim_start_matches('/').is_empty() => {
             Err("the file is missing; set sqlite://path/to/file.db".to_owned())
         }
-        "sqlite" if rest.starts_with("//") => Ok(Secret::new(text)),
-        "postgres" | "postgresql" => url::Url::parse(text)
-            .map(|_| Secret::new(text))
-            .map_err(|e| format!("not a URL ({e}); {EXAMPLE}")),
+        "sqlite" if rest.starts_with("//") => check_sqlite(text).map(|()| Secret::new(text)),
+        "postgres" | "postgresql" if rest.starts_with("//") => {
+            check_postgres(text).map(|()| Secret::new(text))
+        }
         // The text itself may be a password put into the wrong variable: it is not repeated.
         _ => Err("neither a sqlite:// nor a postgres:// URL".to_owned()),
     }
+}
+
+/// What may stand in the query of a `postgres://` URL; `options[…]` as well.
+const PARAMETERS: [&str; 17] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
+
+/// The driver would drop what it does not know, with a warning that shows it, be it a password.
+fn check_postgres(text: &str) -> Result<()> {
+    let mut url = Url::parse(text).map_err(|e| format!("not a URL ({e}); {EXAMPLE}; {ENCODE}"))?;
+    if is_cut(&url) {
+        return Err(format!("not a URL of a database; {EXAMPLE}; {ENCODE}"));
+    }
+    let is_known = |name: &str| PARAMETERS.contains(&name) || name.starts_with("options[");
+    if !url.query_pairs().all(|(name, _)| is_known(&name)) {
+        return Err(format!(
+            "a parameter behind the ? is not known; there are {}",
+            PARAMETERS.join(", ")
+        ));
+    }
+    // With a password none is looked for in the user's file of passwords.
+    url.query_pairs_mut().append_pair("password", "none");
+    let parsed = PgConnectOptions::from_str(url.as_str());
+    parsed.map(drop).map_err(|error| unusable(&error))
+}
+
+fn check_sqlite(text: &str) -> Result<()> {
+    let parsed = SqliteConnectOptions::from_str(text);
+    parsed.map(drop).map_err(|error| unusable(&error))
+}
+
+/// The driver's reason without the layers around it.
+fn unusable(error: &sqlx::Error) -> String {
+    let mut cause: &dyn Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    format!("it cannot be used: {cause}")
 }

@@ -52,11 +52,11 @@ impl HttpConfig {
             trusted_proxies: sources.list(&TRUSTED_PROXIES, network)?,
             public_url: sources.optional(&PUBLIC_URL, public_url)?,
         };
-        if config.listen_addr == config.ops_addr && config.listen_addr.port() != 0 {
+        if overlap(config.listen_addr, config.ops_addr) {
             return Err(format!(
-                "LISTEN_ADDR and OPS_ADDR are both {}; set different ports, so that metrics are \
-                 not public",
-                config.listen_addr
+                "LISTEN_ADDR and OPS_ADDR want the same port, {} and {}; set different ports, so \
+                 that metrics are not public",
+                config.listen_addr, config.ops_addr
             ));
         }
         Ok(config)
@@ -79,6 +79,14 @@ fn address(text: &str) -> Result<SocketAddr> {
     text.parse().map_err(|_| {
         format!("\"{text}\" is not an IP address with a port, such as 0.0.0.0:8080 or [::]:8080")
     })
+}
+
+/// Whether only one of two listeners could have its address. `[::]` takes IPv4 as well.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let takes = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
+    let (a, b) = (one.ip(), other.ip());
+    let same_place = a == b || takes(a, b) || takes(b, a);
+    same_place && one.port() == other.port() && one.port() != 0
 }
 
 fn network(text: &str) -> Result<IpNet> {
@@ -129,6 +137,26 @@ fn public_url(text: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_overlap_when_one_takes_what_the_other_wants() {
+        for (one, other, expected) in [
+            ("127.0.0.1:1", "127.0.0.1:1", true),
+            ("0.0.0.0:1", "127.0.0.1:1", true),
+            ("127.0.0.1:1", "[::]:1", true),
+            ("0.0.0.0:1", "[::]:1", true),
+            ("0.0.0.0:1", "[::1]:1", false),
+            ("127.0.0.1:1", "[::1]:1", false),
+            ("127.0.0.1:1", "127.0.0.2:1", false),
+            ("0.0.0.0:1", "0.0.0.0:2", false),
+            ("0.0.0.0:0", "0.0.0.0:0", false),
+        ] {
+            let address = |text: &str| text.parse().unwrap();
+            let (one, other) = (address(one), address(other));
+            assert_eq!(overlap(one, other), expected, "{one} {other}");
+            assert_eq!(overlap(other, one), expected, "{other} {one}");
+        }
+    }
 
     #[test]
     fn origins_are_written_as_browsers_write_them() {

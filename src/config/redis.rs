@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::key::Key;
-use super::secret::{Secret, has_placeholder, redact_url};
+use super::secret::{ENCODE, Secret, has_placeholder, is_cut, redact_url};
 use super::sources::{Result, Sources};
 
 pub(super) const URL: Key = Key::new("redis.url").variable_name("REDIS_URL").secret();
@@ -76,7 +76,17 @@ fn redis_url(text: &str) -> Result<Secret> {
         );
     }
     let url = url::Url::parse(text)
-        .map_err(|e| format!("not a URL ({e}); set redis://:password@host:6379"))?;
+        .map_err(|e| format!("not a URL ({e}); set redis://:password@host:6379; {ENCODE}"))?;
+    if is_cut(&url) {
+        return Err(format!("not a URL of a Redis; {ENCODE}"));
+    }
+    if !url.username().is_empty() && url.password().is_none() {
+        return Err(
+            "a user without a password; set redis://:password@host:6379, or \
+             redis://user:password@host:6379"
+                .to_owned(),
+        );
+    }
     if url.host_str().is_none_or(str::is_empty) {
         return Err("the host is missing; set redis://host:6379".to_owned());
     }
@@ -88,6 +98,8 @@ fn redis_url(text: &str) -> Result<Secret> {
     }
     if scheme.ends_with("-sentinel") {
         check_sentinels(&url)?;
+    } else if url.query().is_some() {
+        return Err("there are no parameters; set redis://:password@host:6379/0".to_owned());
     }
     Ok(Secret::new(text))
 }

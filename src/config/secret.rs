@@ -58,8 +58,23 @@ pub(super) fn has_placeholder(url: &str) -> bool {
 }
 
 fn is_password(parameter: &str) -> bool {
-    parameter.to_ascii_lowercase().contains("password")
+    parameter.to_ascii_lowercase().contains("pass")
 }
+
+/// Whether a password was cut in two, because a `/`, `?` or `#` in it is written as it is: its rest,
+/// up to the `@` in front of the host, then stands where a path, a query or a fragment would.
+pub(super) fn is_cut(url: &url::Url) -> bool {
+    let has_password = url.password().is_some() || !url.username().is_empty();
+    let query = url.query().unwrap_or_default();
+    url.fragment().is_some()
+        || url.path().contains('@')
+        || (!has_password && query.contains('@'))
+        || url.query_pairs().any(|(name, _)| name.contains('@'))
+}
+
+/// What is to be done about [`is_cut`].
+pub(super) const ENCODE: &str =
+    "in a password write %2F for /, %3F for ?, %23 for #, %40 for @ and %25 for %";
 
 /// What stands in for a secret where configuration is printed.
 pub(super) const REDACTED: &str = "[redacted]";

@@ -1,8 +1,10 @@
 //! Where values come from: a key's default, the TOML file, the environment; the later wins.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::fmt::Display;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::str::FromStr;
@@ -16,28 +18,45 @@ pub(super) type Result<T> = std::result::Result<T, Problem>;
 
 /// The environment variables of a process, or those of a test.
 #[derive(Clone, Debug, Default)]
-pub struct Environment(BTreeMap<String, String>);
+pub struct Environment {
+    texts: BTreeMap<String, String>,
+    /// Names of those whose values are not UTF-8.
+    unreadable: Vec<String>,
+}
 
 impl Environment {
-    /// Those of this process. Names and values that are not UTF-8 are none of ours and left out.
+    /// Those of this process.
     #[must_use]
     pub fn of_this_process() -> Self {
-        std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect()
+        Self::of(std::env::vars_os())
     }
 
-    /// The value of a variable. An empty one counts as not set, because compose files and
-    /// manifests pass on unset variables as empty ones.
+    /// Names that are not UTF-8 are none of ours and left out.
+    pub(super) fn of(variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
+        let mut environment = Self::default();
+        for (name, value) in variables {
+            let Ok(name) = name.into_string() else {
+                continue;
+            };
+            match value.into_string() {
+                Ok(value) => drop(environment.texts.insert(name, value)),
+                Err(_) => environment.unreadable.push(name),
+            }
+        }
+        environment
+    }
+
+    /// The value of a variable. An empty one, or one of spaces, counts as not set, because compose
+    /// files and manifests pass on unset variables as empty ones.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0
+        self.texts
             .get(name)
             .map(String::as_str)
-            .filter(|value| !value.is_empty())
+            .filter(|value| !value.trim().is_empty())
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {
-        self.0
+        self.texts
             .keys()
             .map(String::as_str)
             .filter(|name| self.get(name).is_some())
@@ -46,12 +65,13 @@ impl Environment {
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
-        Self(
-            variables
-                .into_iter()
+        let variables = variables.into_iter();
+        Self {
+            texts: variables
                 .map(|(name, value)| (name.into(), value.into()))
                 .collect(),
-        )
+            unreadable: Vec::new(),
+        }
     }
 }
 
@@ -84,8 +104,8 @@ impl<'a> Sources<'a> {
         let file = match file {
             None => HashMap::new(),
             Some(path) => {
-                let text = fs::read_to_string(path)
-                    .map_err(|e| format!("the file {} cannot be read: {e}", path.display()))?;
+                let text = text_of(path)
+                    .map_err(|why| format!("the file {} cannot be read: {why}", path.display()))?;
                 flatten(&text).map_err(|why| format!("{}: {why}", path.display()))?
             }
         };
@@ -99,9 +119,9 @@ impl<'a> Sources<'a> {
             Origin::SecretFile(path) if self.env.get(&variable).is_some() => Err(format!(
                 "{variable} and {variable}_FILE ({path}) are both set; unset one of them"
             )),
-            Origin::SecretFile(path) => fs::read_to_string(path)
+            Origin::SecretFile(path) => text_of(Path::new(path))
                 .map(|text| Some(text.trim_end_matches(['\r', '\n']).to_owned()))
-                .map_err(|e| format!("{variable}_FILE: {path} cannot be read: {e}")),
+                .map_err(|why| format!("{variable}_FILE: {path} cannot be read: {why}")),
             Origin::Environment => Ok(self.env.get(&variable).map(str::to_owned)),
             Origin::File => Ok(self.file.get(key.path).cloned()),
             Origin::Default => Ok(key.default.map(str::to_owned)),
@@ -132,7 +152,11 @@ impl<'a> Sources<'a> {
         let Some(text) = self.text(key)? else {
             return Ok(None);
         };
-        parse(text.trim())
+        let parsed = match text.trim() {
+            "" => Err("there is nothing where it is set; leave it out, or fill it in".to_owned()),
+            text => parse(text),
+        };
+        parsed
             .map(Some)
             .map_err(|why| format!("{}: {why}", key.variable()))
     }
@@ -159,7 +183,43 @@ impl<'a> Sources<'a> {
         paths.sort_unstable();
         let in_file = paths.into_iter().filter_map(unknown_path);
         let in_env = self.env.names().filter_map(unknown_variable);
-        in_file.chain(in_env).collect()
+        let unreadable = self.env.unreadable.iter().filter(|name| is_ours(name));
+        let unreadable = unreadable.map(|name| format!("{name}: the value is not UTF-8"));
+        in_file.chain(in_env).chain(unreadable).collect()
+    }
+}
+
+/// Far larger than a configuration or a secret: whoever names such a file has mistyped.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What a plain file says. Of pipes and devices nothing is read: they may have no end, and what is
+/// read from them is gone when the configuration is read again.
+fn text_of(path: &Path) -> Result<String> {
+    let read = || {
+        if !fs::metadata(path)?.is_file() {
+            return Ok(Err("it is no plain file".to_owned()));
+        }
+        let mut text = String::new();
+        let mut file = File::open(path)?.take(FILE_BYTES_MAX + 1);
+        file.read_to_string(&mut text)?;
+        if text.len() as u64 > FILE_BYTES_MAX {
+            return Ok(Err("it is larger than 1 MiB".to_owned()));
+        }
+        Ok(Ok(text))
+    };
+    read().map_err(|error: std::io::Error| error.to_string())?
+}
+
+/// Which the runtime reads, too, and panics on what it cannot use, even on nothing.
+const WORKER_THREADS: &str = "TOKIO_WORKER_THREADS";
+
+impl Environment {
+    /// Threads that run tasks: `TOKIO_WORKER_THREADS`, by default as many as cores.
+    pub(super) fn worker_threads(&self) -> Result<usize> {
+        let Some(text) = self.get(WORKER_THREADS) else {
+            return Ok(std::thread::available_parallelism().map_or(1, usize::from));
+        };
+        whole(1..=1_024)(text.trim()).map_err(|why| format!("{WORKER_THREADS}: {why}"))
     }
 }
 
@@ -187,7 +247,7 @@ pub(super) fn boolean(text: &str) -> Result<bool> {
 }
 
 fn flatten(text: &str) -> Result<HashMap<String, String>> {
-    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| e.to_string())?;
+    let table: toml::Table = text.parse().map_err(|error| not_toml(text, &error))?;
     let mut values = HashMap::new();
     for (section, value) in table {
         let toml::Value::Table(entries) = value else {
@@ -206,10 +266,21 @@ fn flatten(text: &str) -> Result<HashMap<String, String>> {
     Ok(values)
 }
 
+/// Where the file is no TOML, and why; not what stands there, which may be a secret.
+fn not_toml(text: &str, error: &toml::de::Error) -> String {
+    let place = error.span().map_or(0, |span| span.start);
+    let before = text.get(..place).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
+    let why = error.message();
+    format!("it is no TOML at line {line}, column {column}: {why}")
+}
+
 fn plain(value: &toml::Value) -> Option<String> {
     match value {
         toml::Value::String(text) => Some(text.clone()),
         toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Float(number) => Some(number.to_string()),
         toml::Value::Boolean(truth) => Some(truth.to_string()),
         toml::Value::Array(items) => {
             let items: Option<Vec<&str>> = items.iter().map(toml::Value::as_str).collect();
@@ -243,6 +314,15 @@ fn unknown_path(path: &str) -> Option<Problem> {
 
 /// Variables of the scripts and examples, which a shell may well have set for them.
 const OF_OUR_TOOLS: &[&str] = &["ROOKERY_BIN", "ROOKERY_CLUSTER_DIR", "ROOKERY_PASSWORD"];
+
+/// Whether a variable is one of this program, or would be if there were such a setting.
+fn is_ours(name: &str) -> bool {
+    let is_setting = |key: &Key| {
+        let variable = key.variable();
+        name == variable || (key.secret && name.strip_suffix("_FILE") == Some(&variable))
+    };
+    unknown_variable(name).is_some() || name == WORKER_THREADS || keys().any(is_setting)
+}
 
 fn unknown_variable(name: &str) -> Option<Problem> {
     let without_file = name.strip_suffix("_FILE").unwrap_or(name);
@@ -340,8 +420,12 @@ mod tests {
                 .unwrap_err()
                 .contains("outside a section")
         );
+        assert_eq!(
+            flatten("[traces]\nratio = 0.25").unwrap()["traces.ratio"],
+            "0.25"
+        );
         assert!(
-            flatten("[limits]\nsockets = 1.5")
+            flatten("[limits]\nsockets = 2020-01-01")
                 .unwrap_err()
                 .contains("limits.sockets")
         );

@@ -1,6 +1,8 @@
 //! Every refusal, and what a start leaves behind.
 
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
@@ -56,8 +58,17 @@ fn several_problems_are_told_at_once() {
 
 #[test]
 fn an_empty_variable_is_not_set() {
-    let config = check(&[("REDIS_URL", ""), ("ROOKERY_LIMITS_SOCKETS", "")]).unwrap();
+    let nothing = [
+        ("REDIS_URL", ""),
+        ("ROOKERY_LIMITS_SOCKETS", ""),
+        ("TOKIO_WORKER_THREADS", ""),
+        ("NODE_ID", " "),
+        ("DATA_DIR", "\t"),
+    ];
+    let config = check(&nothing).unwrap();
     assert_eq!(config.limits.sockets, 15_000);
+    assert!(config.worker_threads > 0 && !config.node.id.is_empty());
+    assert_eq!(config.node.data_dir, Path::new("./data"));
 }
 
 #[test]
@@ -90,7 +101,11 @@ fn the_file_is_refused_for_what_nobody_knows() {
             "mail.url belongs to a later version",
         ),
         ("sockets = 1", "outside a section"),
-        ("[limits", "TOML parse error"),
+        ("[limits", "it is no TOML at line 1, column 8"),
+        (
+            "[node]\nid = ' '",
+            "NODE_ID: there is nothing where it is set",
+        ),
     ] {
         fs::write(&file, text).unwrap();
         let error = Config::check(Some(&file), &Environment::default()).unwrap_err();
@@ -102,6 +117,72 @@ fn the_file_is_refused_for_what_nobody_knows() {
         error.to_string().contains("missing.toml cannot be read"),
         "{error}"
     );
+}
+
+/// Half a line of it, as while somebody writes it.
+#[test]
+fn a_file_that_cannot_be_read_is_not_quoted() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rookery.toml");
+    for text in [
+        "[auth]\njwt_secret = 'hush",
+        "[auth]\njwt_secret = hush",
+        "[database]\nurl = 'postgres://chat:hush@db/chat'\nurl = 'hush'",
+    ] {
+        fs::write(&file, text).unwrap();
+        let error = Config::check(Some(&file), &Environment::default()).unwrap_err();
+        let error = error.to_string();
+        assert!(!error.contains("hush"), "{error}");
+        assert!(error.contains("it is no TOML at line "), "{error}");
+    }
+}
+
+#[test]
+fn only_plain_files_of_some_size_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let large = dir.path().join("large");
+    fs::write(&large, " ".repeat(1024 * 1024 + 1)).unwrap();
+    let pipe = dir.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    for (path, why) in [
+        (dir.path(), "it is no plain file"),
+        (Path::new("/dev/zero"), "it is no plain file"),
+        (&pipe, "it is no plain file"),
+        (&large, "it is larger than 1 MiB"),
+    ] {
+        let name = path.to_str().unwrap();
+        let as_config = Config::check(Some(path), &Environment::default());
+        let as_secret = check(&[("JWT_SECRET_FILE", name)]);
+        for (refused, setting) in [(as_config, "the file"), (as_secret, "JWT_SECRET_FILE:")] {
+            let error = refused.unwrap_err().to_string();
+            let words = format!("{setting} {name} cannot be read: {why}");
+            assert!(error.contains(&words), "no \"{words}\" in {error}");
+        }
+    }
+}
+
+#[test]
+fn a_value_that_is_not_utf_8_is_not_taken_for_none() {
+    let broken = || OsString::from_vec(vec![b'x', 0xff]);
+    for (name, expected) in [
+        ("JWT_SECRET", 1),
+        ("JWT_SECRET_FILE", 1),
+        ("NODE_ID", 1),
+        ("ROOKERY_LIMIT", 1),
+        ("TOKIO_WORKER_THREADS", 1),
+        ("PATH", 0),
+    ] {
+        let variables = [(OsString::from(name), broken())];
+        let checked = Config::check(None, &Environment::of(variables.into_iter()));
+        let problems = checked.err().map(|e| e.problems).unwrap_or_default();
+        assert_eq!(problems.len(), expected, "{name}: {problems:?}");
+        let named = format!("{name}: the value is not UTF-8");
+        assert!(
+            problems.iter().all(|problem| *problem == named),
+            "{problems:?}"
+        );
+    }
 }
 
 #[test]
@@ -186,6 +267,9 @@ fn what_is_printed_is_toml_that_says_the_same_and_hides_secrets() {
     ] {
         assert!(text.contains(&origin), "no \"{origin}\" in {text}");
     }
+    let again = dir.path().join("again.toml");
+    fs::write(&again, text.replace("[redacted]", SECRET)).unwrap();
+    Config::check(Some(&again), &Environment::default()).expect("what is printed is read");
     let table: toml::Table = text.parse().unwrap();
     assert_eq!(table["limits"]["sockets"].as_integer(), Some(7));
     assert_eq!(table["rates"]["enabled"].as_bool(), Some(false));

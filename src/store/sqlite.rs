@@ -133,7 +133,8 @@ fn is_busy(error: &sqlx::Error) -> bool {
 }
 
 /// The file that a URL names.
-pub(super) fn path_in(url: &str) -> &str {
+#[must_use]
+pub fn path_in(url: &str) -> &str {
     let path = url.strip_prefix("sqlite:").unwrap_or(url);
     let path = path.strip_prefix("//").unwrap_or(path);
     path.split('?').next().unwrap_or(path)

@@ -7,7 +7,10 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
 
 /// See the module.
 #[derive(Debug)]
@@ -21,21 +24,27 @@ pub(super) struct Rolling {
 }
 
 impl Rolling {
-    /// Goes on with the file if there is one. `kept`: how many are kept beside it.
+    /// Goes on with the file if there is one. `kept`: how many are kept beside it. What is no plain
+    /// file, such as `/dev/stdout`, is never put aside.
     ///
     /// # Errors
-    /// Its directory cannot be made, or it cannot be opened.
+    /// Its directory cannot be made, or it cannot be opened, or it is a pipe that nobody reads.
     pub(super) fn open(path: &Path, bytes_max: Option<u64>, kept: u32) -> io::Result<Self> {
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
             fs::create_dir_all(dir)?;
         }
+        if fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
+            // Opening it would wait for a reader; this fails without one.
+            let flags = OFlags::WRONLY | OFlags::NONBLOCK;
+            rustix::fs::open(path, flags, Mode::empty())?;
+        }
         let file = append_to(path)?;
-        let bytes = file.metadata()?.len();
+        let found = file.metadata()?;
         Ok(Self {
             path: path.to_owned(),
             file,
-            bytes,
-            bytes_max,
+            bytes: found.len(),
+            bytes_max: bytes_max.filter(|_| found.is_file()),
             kept,
         })
     }
@@ -114,6 +123,22 @@ mod tests {
             .unwrap();
         assert_eq!(content(dir, "rookery.log.1"), "6\n");
         assert_eq!(content(dir, "rookery.log").len(), 34);
+    }
+
+    #[test]
+    fn a_pipe_is_waited_for_by_nobody_and_stays_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        assert!(Rolling::open(&pipe, Some(4), 1).is_err(), "nobody reads it");
+
+        let reader = OpenOptions::new().read(true).write(true).open(&pipe);
+        let _reader = reader.unwrap();
+        let mut log = Rolling::open(&pipe, Some(4), 1).unwrap();
+        log.write_all(b"0123456789\n").unwrap();
+        log.write_all(b"0123456789\n").unwrap();
+        assert!(!dir.path().join("pipe.1").exists());
     }
 
     #[test]

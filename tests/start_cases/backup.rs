@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rookery_client::rest::Span;
 use rookery_protocol::Seq;
 use rookery_test_support::servers::Postgres;
-use rookery_test_support::{Device, PATIENCE, TestCluster};
+use rookery_test_support::{Device, PATIENCE, TestCluster, eventually};
 
 use super::process::{Process, sqlite};
 use crate::ROOKERY;
@@ -146,6 +146,51 @@ async fn a_copy_takes_nobodys_place_and_leaves_nothing_behind() {
         .collect();
     left.sort();
     assert_eq!(left, ["copy.db"]);
+}
+
+/// Takes a while to copy.
+const LARGE: &str = "create table ballast as with recursive n(i) as \
+    (select 1 union all select i + 1 from n where i < 128) select zeroblob(1048576) from n";
+
+#[tokio::test]
+async fn a_copy_that_is_interrupted_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = sqlite(folder.path());
+    let settings = [("DATABASE_URL", database.as_str())];
+    let (code, log) = Process::start(&["migrate"], &settings).ended().await;
+    assert_eq!(code, 0, "{log}");
+    let mut grow = std::process::Command::new("sqlite3");
+    let grown = grow
+        .arg(folder.path().join("rookery.db"))
+        .arg(LARGE)
+        .status();
+    assert!(grown.expect("the package sqlite3 is installed").success());
+
+    let target = tempfile::tempdir().expect("a folder");
+    let copy = target.path().join("copy.db");
+    for attempt in 1.. {
+        let backup = Process::start(&["backup", copy.to_str().expect("UTF-8")], &settings);
+        let partial = target.path().join("copy.db.partial");
+        let is_begun = || partial.metadata().is_ok_and(|file| file.len() > 0);
+        eventually("a copy that has begun", async || {
+            is_begun() || copy.exists()
+        })
+        .await;
+        let (code, said) = backup.stopped().await;
+        if code == 0 {
+            assert!(attempt < 10, "it is always done too soon");
+            fs::remove_file(&copy).expect("a copy");
+            continue;
+        }
+        assert_eq!(code, 1, "{said}");
+        assert!(
+            said.contains("the copy was interrupted, and removed"),
+            "{said}"
+        );
+        let left: Vec<_> = fs::read_dir(target.path()).expect("the folder").collect();
+        assert!(left.is_empty(), "{left:?}");
+        break;
+    }
 }
 
 #[tokio::test]

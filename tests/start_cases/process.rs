@@ -1,6 +1,7 @@
 //! The program as an operator starts it: with some settings, and perhaps not for long.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -26,9 +27,29 @@ impl Process {
     /// Runs it with these arguments, and these settings beside addresses and a folder of its own.
     pub(crate) fn start(arguments: &[&str], settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
+        let log = File::create(folder.path().join("log")).expect("a log");
+        Self::start_in(folder, arguments, settings, log.into())
+    }
+
+    /// As [`Self::start`]; what it prints goes there instead of into [`Self::log`].
+    pub(crate) fn start_to(
+        output: impl Into<OwnedFd>,
+        arguments: &[&str],
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        File::create(folder.path().join("log")).expect("a log");
+        Self::start_in(folder, arguments, settings, output.into())
+    }
+
+    fn start_in(
+        folder: TempDir,
+        arguments: &[&str],
+        settings: &[(&str, &str)],
+        log: OwnedFd,
+    ) -> Self {
         let reserve = || ports::reserve().expect("a free port");
         let (public, ops) = (reserve(), reserve());
-        let log = File::create(folder.path().join("log")).expect("a log");
         let copy = log.try_clone().expect("a log");
         let child = Command::new(ROOKERY)
             .args(arguments)

@@ -22,8 +22,28 @@ const REFUSALS: &[Refusal] = &[
         &["DATABASE_URL", "file is missing"],
     ),
     (
+        &[("DATABASE_URL", "sqlite://chat.db?mode=ro")],
+        &["DATABASE_URL", "writes to its database", "sqlite://path"],
+    ),
+    (
+        &[("DATABASE_URL", "sqlite://chat.db?cache=large")],
+        &["DATABASE_URL", "cannot be used", "\"large\""],
+    ),
+    (
         &[("DATABASE_URL", "postgres://db:port/chat")],
-        &["DATABASE_URL", "not a URL"],
+        &["DATABASE_URL", "not a URL", "%2F for /"],
+    ),
+    (
+        &[("DATABASE_URL", "postgres://db/chat?sslmode=always")],
+        &["DATABASE_URL", "cannot be used", "\"always\""],
+    ),
+    (
+        &[("DATABASE_URL", "postgres://db/chat?timeout=5")],
+        &["DATABASE_URL", "parameter", "there are sslmode, "],
+    ),
+    (
+        &[("DATABASE_URL", "postgres://chat:%ff@db/chat")],
+        &["DATABASE_URL", "cannot be used", "utf-8"],
     ),
     (
         &[("DATABASE_REPLICA_URL", "postgres://db/chat")],
@@ -76,6 +96,10 @@ const REFUSALS: &[Refusal] = &[
         &["REDIS_URL", "database number"],
     ),
     (
+        &[("REDIS_URL", "redis://r?timeout=5")],
+        &["REDIS_URL", "no parameters", "redis://:password@host"],
+    ),
+    (
         &[("REDIS_URL", "redis:///0")],
         &["REDIS_URL", "host is missing"],
     ),
@@ -110,6 +134,10 @@ const REFUSALS: &[Refusal] = &[
     (
         &[("OPS_ADDR", "127.0.0.1:8080")],
         &["LISTEN_ADDR and OPS_ADDR", "different ports"],
+    ),
+    (
+        &[("OPS_ADDR", "0.0.0.0:8080")],
+        &["127.0.0.1:8080 and 0.0.0.0:8080", "different ports"],
     ),
     (
         &[("ALLOWED_ORIGINS", "https://a.example, *")],
@@ -232,6 +260,58 @@ const REFUSALS: &[Refusal] = &[
         &["it is called LISTEN_ADDR"],
     ),
 ];
+
+/// Passwords in places where they do not belong, each as `HUSH`.
+const MISPLACED: &[(&str, &str)] = &[
+    ("DATABASE_URL", "postgres:chat:HUSH@db/chat"),
+    ("DATABASE_URL", "postgres://chat:HUSH/1@db/chat"),
+    ("DATABASE_URL", "postgres://chat:12/HUSH@db/chat"),
+    ("DATABASE_URL", "postgres://chat:12#HUSH@db/chat"),
+    ("DATABASE_URL", "postgres://chat:12?HUSH@db/chat"),
+    ("DATABASE_URL", "postgres://chat:12?a=HUSH@db/chat"),
+    ("DATABASE_URL", "postgres://chat:1@2/HUSH@db/chat"),
+    ("DATABASE_URL", "postgres://chat@db/chat?passwd=HUSH"),
+    ("DATABASE_URL", "postgres://chat@db/chat?sslpassword=HUSH"),
+    ("DATABASE_URL", "HUSH"),
+    ("DATABASE_REPLICA_URL", "postgres://chat:12/HUSH@db/chat"),
+    ("REDIS_URL", "redis://HUSH@redis"),
+    ("REDIS_URL", "redis://chat:HUSH/1@redis"),
+    ("REDIS_URL", "redis://chat:12/HUSH@redis"),
+    ("REDIS_URL", "redis://chat:12#HUSH@redis"),
+    ("REDIS_URL", "redis://chat:12?HUSH@redis"),
+    ("REDIS_URL", "redis://redis?password=HUSH"),
+    ("REDIS_URL", "HUSH"),
+    ("JWT_SECRET", "HUSH"),
+];
+
+#[test]
+fn no_refusal_shows_a_password() {
+    let cluster = [
+        ("DATABASE_URL", "postgres://db/chat"),
+        ("REDIS_URL", "redis://redis"),
+        ("JWT_SECRET", SECRET),
+    ];
+    for misplaced in MISPLACED {
+        let set: Vec<_> = cluster.into_iter().chain([*misplaced]).collect();
+        let problems = problems(&set);
+        assert_eq!(problems.len(), 1, "{misplaced:?}: {problems:?}");
+        assert!(problems[0].starts_with(misplaced.0), "{problems:?}");
+        assert!(!problems[0].contains("HUSH"), "{problems:?}");
+    }
+}
+
+#[test]
+fn passwords_may_have_any_character_that_is_encoded() {
+    let set = [
+        (
+            "DATABASE_URL",
+            "postgres://chat:%2F%3F%23%40%25@db/chat?sslmode=require",
+        ),
+        ("REDIS_URL", "rediss://:%2F%3F%23%40%25@redis/1"),
+        ("JWT_SECRET", SECRET),
+    ];
+    assert_eq!(problems(&set), Vec::<String>::new());
+}
 
 #[test]
 fn what_cannot_work_is_refused_with_a_sentence_that_says_what_to_set() {

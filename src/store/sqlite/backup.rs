@@ -36,6 +36,8 @@ pub enum BackupError {
     NoDatabase(String),
     #[error("the copy was not made: {0}")]
     Copy(#[source] StoreError),
+    #[error("the copy was interrupted, and removed")]
+    Interrupted,
     #[error("the copy is not whole, and was removed: {0}")]
     Broken(String),
 }
@@ -157,6 +159,11 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        std::fs::remove_file(&self.path).ok();
+        // SQLite's own beside it is there for as long as the copy is being made.
+        let mut journal = self.path.clone().into_os_string();
+        journal.push("-journal");
+        for path in [&self.path, Path::new(&journal)] {
+            std::fs::remove_file(path).ok();
+        }
     }
 }
