@@ -5,6 +5,7 @@
 //! bulk, and their tokens are made with the nodes' own secret (`bulk`).
 
 pub(crate) mod bulk;
+mod library;
 mod write;
 
 use std::time::{Duration, Instant};
@@ -17,6 +18,8 @@ use rookery_protocol::{ConversationId, ErrorCode, UserId};
 
 use crate::progress::Line;
 use bulk::{Bulk, Tables};
+pub(crate) use library::Library;
+use library::Shelf;
 
 /// Calls under way at once: enough for two cores of hashing, too few to trouble a server.
 const CALLS: usize = 8;
@@ -66,20 +69,13 @@ pub(crate) struct Circle {
     pub people: Vec<Person>,
 }
 
-/// Somebody with many conversations, one of them long.
-#[derive(Clone, Debug)]
-pub(crate) struct Library {
-    pub reader: Person,
-    pub long: ConversationId,
-    pub messages: u32,
-}
-
 pub(crate) struct Population {
     apis: Vec<Api>,
     bulk: Option<Bulk>,
     /// Begins all usernames of this run.
     prefix: String,
     people: Vec<Person>,
+    shelf: Option<Shelf>,
 }
 
 impl Population {
@@ -90,6 +86,7 @@ impl Population {
             bulk,
             prefix: format!("load-{millis:x}"),
             people: Vec::new(),
+            shelf: None,
         })
     }
 
@@ -248,42 +245,6 @@ impl Population {
             device_name: None,
         };
         Ok(names.into_iter().map(login).collect())
-    }
-
-    /// Somebody new in so many conversations, one of them with so many messages.
-    ///
-    /// # Errors
-    /// As [`Population::people`].
-    pub(crate) async fn library(
-        &mut self,
-        messages: u32,
-        conversations: u32,
-    ) -> anyhow::Result<Library> {
-        let known = self.people.len();
-        let people = self.people(known + 2).await?[known..].to_vec();
-        let groups = vec![people.iter().collect::<Vec<_>>(); conversations as usize];
-        let long = *self
-            .groups(&groups)
-            .await?
-            .first()
-            .context("no conversation")?;
-        // The other one writes.
-        match &self.bulk {
-            Some(bulk) => bulk.messages(long, &people[1], messages).await?,
-            None => write::messages(&self.apis[0], long, &people[1], messages).await?,
-        }
-        let reader = people[0].clone();
-        let api = self.apis[0].with_token(&reader.token);
-        let last = api
-            .conversation(long)
-            .await
-            .context("reading a conversation")?
-            .last_seq;
-        Ok(Library {
-            reader,
-            long,
-            messages: u32::try_from(last.0).context("a log too long")?,
-        })
     }
 
     async fn groups(&self, groups: &[Vec<&Person>]) -> anyhow::Result<Vec<ConversationId>> {

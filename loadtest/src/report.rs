@@ -83,6 +83,16 @@ pub(crate) struct Growth {
     pub x: f64,
     /// The metric that should stay flat.
     pub metric: String,
+    /// More of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_metrics: Vec<String>,
+}
+
+impl Growth {
+    /// All metrics that should stay flat.
+    pub(crate) fn metrics(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.metric).chain(&self.more_metrics)
+    }
 }
 
 /// All that one call of the load test found.

@@ -159,7 +159,7 @@ fn planned(mut run: Table) -> anyhow::Result<Planned> {
     };
     let kind = text("kind")?.context("a run needs a kind")?;
     let name = text("name")?.unwrap_or_else(|| kind.clone());
-    let (series, metric) = (text("series")?, text("metric")?);
+    let series = text("series")?;
     let half_of = text("half_of")?;
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
     ensure!(
@@ -171,8 +171,13 @@ fn planned(mut run: Table) -> anyhow::Result<Planned> {
         None => None,
         Some(other) => bail!("x is a number, not {}", other.type_str()),
     };
-    let growth = match (series, x, metric) {
-        (Some(series), Some(x), Some(metric)) => Some(Growth { series, x, metric }),
+    let growth = match (series, x, metrics(run.remove("metric"))?) {
+        (Some(series), Some(x), Some((metric, more_metrics))) => Some(Growth {
+            series,
+            x,
+            metric,
+            more_metrics,
+        }),
         (None, None, None) => None,
         _ => bail!("series, x and metric belong together"),
     };
@@ -194,6 +199,21 @@ fn planned(mut run: Table) -> anyhow::Result<Planned> {
         growth,
         half_of,
     })
+}
+
+/// One name, or several.
+fn metrics(value: Option<Value>) -> anyhow::Result<Option<(String, Vec<String>)>> {
+    let wanted = "metric is text, or a list of texts";
+    let names = match value {
+        None => return Ok(None),
+        Some(Value::Array(names)) => names,
+        Some(name) => vec![name],
+    };
+    let text = |name: Value| Some(name.as_str()?.to_owned());
+    let names: Option<Vec<String>> = names.into_iter().map(text).collect();
+    let mut names = names.context(wanted)?.into_iter();
+    let first = names.next().context(wanted)?;
+    Ok(Some((first, names.collect())))
 }
 
 /// `rate = 5` becomes `--rate 5`, `marks = true` becomes `--marks`.
@@ -253,6 +273,18 @@ mod tests {
     }
 
     #[test]
+    fn a_run_may_be_a_point_of_several_charts() {
+        for (metric, wanted) in [("'a'", vec!["a"]), ("['a', 'b']", vec!["a", "b"])] {
+            let text = format!(
+                "about = 'x'\n[[run]]\nkind = 'direct'\nseries = 's'\nx = 1\nmetric = {metric}"
+            );
+            let scenario = Scenario::parse("x", &text).unwrap();
+            let growth = scenario.runs[0].growth.as_ref().unwrap();
+            assert_eq!(growth.metrics().collect::<Vec<_>>(), wanted);
+        }
+    }
+
+    #[test]
     fn what_is_wrong_in_a_file_is_said() {
         for (run, wanted) in [
             ("kind = 'direkt'", "direkt"),
@@ -262,6 +294,14 @@ mod tests {
             ("kind = 'direct'\nname = 'A.b'", "is no name"),
             ("kind = 'direct'\nnodes = 0", "nodes is a number"),
             ("kind = 'direct'\nseries = 'users'", "belong together"),
+            (
+                "kind = 'direct'\nseries = 'users'\nx = 1\nmetric = ['a', 1]",
+                "metric is text, or a list of texts",
+            ),
+            (
+                "kind = 'direct'\nseries = 'users'\nx = 1\nmetric = []",
+                "metric is text, or a list of texts",
+            ),
             (
                 "kind = 'direct'\nusers = [1]",
                 "users cannot be of type array",

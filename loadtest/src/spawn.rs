@@ -86,6 +86,7 @@ impl Rig {
         let bulk = Bulk {
             psql: postgres.psql,
             database_url: postgres.url,
+            data: postgres.data,
             jwt_secret: JWT_SECRET.to_owned(),
             tables: match peer.map(|peer| peer.dialect) {
                 None => Tables::Rookery,

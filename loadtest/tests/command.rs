@@ -25,6 +25,13 @@ messages = 200
 conversations = 2
 rate = 10
 seconds = 1
+[[run]]
+kind = 'history'
+name = 'longer'
+messages = 300
+conversations = 2
+rate = 10
+seconds = 1
 ";
 
 /// Lasts longer than any test waits.
@@ -162,7 +169,10 @@ fn a_scenario_leaves_a_report_and_thresholds_set_the_exit_code() {
 
     let found = read(&report);
     assert_eq!(found["scenario"], "tiny");
-    assert_eq!(found["runs"].as_array().unwrap().len(), 2, "{words}");
+    assert_eq!(found["runs"].as_array().unwrap().len(), 3, "{words}");
+    // The log of the second run, with a hundred more in it.
+    assert_eq!(found["runs"][2]["metrics"]["page_failed"], 0.0);
+    assert!(words.contains("messages: 100 of 100"), "{words}");
     let kept: Vec<_> = found["checks"]
         .as_array()
         .unwrap()

@@ -1,6 +1,7 @@
 //! People by the thousand, past the server: rows straight into PostgreSQL, and tokens signed with
 //! the nodes' secret. Only for nodes that the load test started itself.
 
+mod log;
 mod peer;
 
 use std::fmt::Write;
@@ -22,9 +23,6 @@ use super::{Person, register};
 /// How long made tokens live: longer than any run.
 const TOKEN_SECONDS: i64 = 24 * 3_600;
 
-/// What the reader of a long conversation has not read.
-const UNREAD: u32 = 20;
-
 /// Whose tables they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tables {
@@ -40,6 +38,8 @@ pub(crate) enum Tables {
 pub(crate) struct Bulk {
     pub psql: PathBuf,
     pub database_url: String,
+    /// PostgreSQL's own folder, on the disk that has to have room.
+    pub data: PathBuf,
     pub jwt_secret: String,
     pub tables: Tables,
 }
@@ -136,31 +136,6 @@ impl Bulk {
         ))
         .await?;
         Ok(ids)
-    }
-
-    /// Fills the log of a conversation that has no entry yet. All but the last of them count as
-    /// read, as they would after years.
-    pub(super) async fn messages(
-        &self,
-        conversation: ConversationId,
-        sender: &Person,
-        count: u32,
-    ) -> anyhow::Result<()> {
-        let (now, sender) = (now_millis()?, sender.user_id);
-        let read = count.saturating_sub(UNREAD);
-        // Ids in order, as those of version 7 are.
-        let script = format!(
-            "insert into messages (conversation_id, seq, kind, message_id, sender_id, content, \
-             created_at) select '{conversation}', n, 'text', ('01900000-0000-7000-8000-' || \
-             lpad(to_hex(n), 12, '0'))::uuid, '{sender}', \
-             convert_to(rpad(n::text, 120, '.'), 'UTF8'), {now} from generate_series(1, {count}) n;\n\
-             update conversation_heads set last_seq = {count}, last_at = {now} \
-             where conversation_id = '{conversation}';\n\
-             update members set delivered_seq = {count}, read_seq = {read} \
-             where conversation_id = '{conversation}';\n\
-             vacuum analyze messages;\n"
-        );
-        self.run(&script).await
     }
 
     /// Runs statements.

@@ -93,9 +93,11 @@ pub(crate) fn series(report: &Report) -> BTreeMap<(String, String), Series> {
     let mut all: BTreeMap<(String, String), Series> = BTreeMap::new();
     for run in &report.runs {
         let Some(growth) = &run.growth else { continue };
-        if let Some(value) = run.metrics.get(&growth.metric) {
-            let key = (growth.series.clone(), growth.metric.clone());
-            all.entry(key).or_default().push((growth.x, *value));
+        for metric in growth.metrics() {
+            if let Some(value) = run.metrics.get(metric) {
+                let key = (growth.series.clone(), metric.clone());
+                all.entry(key).or_default().push((growth.x, *value));
+            }
         }
     }
     for points in all.values_mut() {
@@ -319,16 +321,19 @@ mod tests {
             .map(|(x, value)| {
                 let mut run = Run::new(&format!("users-{x}"), "direct");
                 run.put("cpu", value);
+                run.put("memory", 3.0);
                 run.growth = Some(Growth {
                     series: "users".to_owned(),
                     x,
                     metric: "cpu".to_owned(),
+                    more_metrics: vec!["memory".to_owned()],
                 });
                 run
             })
             .to_vec();
         let page = page(&report);
         assert!(page.contains("grows 2.2 times"), "{page}");
+        assert!(page.contains(">flat</p>"), "memory does not grow: {page}");
         assert_eq!(grows(&[(1.0, 20.0), (2.0, 21.0)]), None);
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Postgres {
     pub(super) server: Server,
     pub(super) url: String,
     pub(super) psql: PathBuf,
+    /// Where its data are.
+    pub(super) data: PathBuf,
 }
 
 pub(super) async fn start(folder: &Path) -> anyhow::Result<Postgres> {
@@ -51,7 +53,12 @@ pub(super) async fn start(folder: &Path) -> anyhow::Result<Postgres> {
     let port = free_port()?;
     let mut command = as_owner;
     command.push(program("postgres", &folders, PACKAGE)?.into());
-    command.extend(["-D".into(), data.into(), "-k".into(), folder.clone().into()]);
+    command.extend([
+        "-D".into(),
+        data.clone().into(),
+        "-k".into(),
+        folder.clone().into(),
+    ]);
     let settings = [
         "listen_addresses=127.0.0.1".to_owned(),
         format!("port={port}"),
@@ -74,7 +81,13 @@ pub(super) async fn start(folder: &Path) -> anyhow::Result<Postgres> {
         url.clone().into(),
     ];
     server.ready(async || run(&probe).await.is_ok()).await?;
-    Ok(Postgres { server, url, psql })
+    Ok(Postgres {
+        server,
+        url,
+        psql,
+        // Its own one lets nobody else in.
+        data: folder,
+    })
 }
 
 /// What a command begins with, to run as somebody who may run PostgreSQL; gives them the folder.
