@@ -14,9 +14,9 @@ async fn a_short_run_is_clean() {
         env!("CARGO_BIN_EXE_rookery"),
         "--report",
         report,
-        // The keys change in its first round.
+        // In its first round the keys change and the annex is killed.
         "--seed",
-        "32",
+        "2271",
         "--minutes",
         "0.15",
         "--people",
@@ -24,17 +24,19 @@ async fn a_short_run_is_clean() {
         "--rate",
         "40",
         "--kinds",
-        "redis-kill-pubsub,client-flap,redis-pushes-dropped,keys-change",
+        "redis-kill-pubsub,client-flap,redis-pushes-dropped,keys-change,sqlite-kill,message-id-race",
         "--keep",
     ]);
     let run = rookery_chaos::run(options).await.unwrap();
-    let written = std::fs::read_to_string(folder.path().join("seed-32/report.md")).unwrap();
+    let written = std::fs::read_to_string(folder.path().join("seed-2271/report.md")).unwrap();
     assert!(run.is_clean(), "{written}");
     assert!(
         !run.is_complete(),
-        "nine seconds are not three times four faults"
+        "nine seconds are not three times six faults"
     );
     assert!(written.contains("| `keys-change` | 1 "), "{written}");
+    assert!(written.contains("| `sqlite-kill` | "), "{written}");
+    assert!(!written.contains("| `sqlite-kill` | 0 "), "{written}");
     assert!(run.faults() > 0 && run.acked() > 0, "{written}");
 }
 

@@ -220,6 +220,29 @@ impl Node {
         Ok(())
     }
 
+    /// Has every write fail that is beyond so many bytes of a file, as on a full disk; with none, no
+    /// more. Ends with the process.
+    ///
+    /// # Errors
+    /// It is not running, or `prlimit` is not installed.
+    pub async fn limit_files(&self, bytes: Option<u64>) -> Result<()> {
+        self.process.lock().await.limit_files(bytes).await
+    }
+
+    /// Whether the process is there, ready or not.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub async fn is_running(&self) -> Result<bool> {
+        self.process.lock().await.is_running()
+    }
+
+    /// Its SQLite file, where it has no other database.
+    #[must_use]
+    pub fn sqlite_file(&self) -> PathBuf {
+        self.folder.path().join("data/rookery.db")
+    }
+
     /// What its operations port tells in numbers.
     ///
     /// # Panics

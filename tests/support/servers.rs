@@ -38,16 +38,18 @@ pub use sentinel::Sentinels;
 /// Lines on stdin are names of signals to send. End of file means that the test process is gone or
 /// has dropped the server: stop it, by force after 10 s, and remove the folder. CONT wakes a
 /// server that a test left stopped; HUP is what the kernel sends a group with such a member when
-/// its parent dies. The exit code goes to a file that is opened at the start, since a new one could
+/// its parent dies, and XFSZ what a process gets that writes beyond a limit of [`limit_files`]: here
+/// it is told by the write, as on a full disk. The exit code goes to a file that is opened at the start, since a new one could
 /// get in the way of the folder's removal. `kill -KILL 0` ends the whole process group, which takes
 /// nginx's workers along when their master was killed, and this shell too.
 const SUPERVISOR: &str = r#"
-trap '' HUP
+trap '' HUP XFSZ
 stop=$1 folder=$2
 shift 2
 exec 3<&0 4>"$folder/exit_code"
 "$@" </dev/null 3<&- 4>&- &
 server=$!
+echo "$server" >"$folder/pid"
 {
     while read -r signal <&3; do kill -s "$signal" "$server"; done
     true >"$folder/orphaned"
@@ -120,6 +122,11 @@ impl Supervised {
         writeln!(control, "{signal}").with_context(|| format!("{} is not running", self.name))
     }
 
+    /// As on a disk that is full beyond so many bytes of each file, or has room again.
+    pub(crate) async fn limit_files(&self, bytes: Option<u64>) -> Result<()> {
+        limit_files(self.id()?, bytes).await
+    }
+
     pub(crate) fn is_running(&self) -> Result<bool> {
         let mut supervisor = self
             .supervisor
@@ -138,6 +145,12 @@ impl Supervised {
             sleep(LOOK_EVERY).await;
         }
         Ok(())
+    }
+
+    /// The process of the server itself.
+    pub(crate) fn id(&self) -> Result<u32> {
+        let id = std::fs::read_to_string(self.exit_code.with_file_name("pid"))?;
+        Ok(id.trim().parse()?)
     }
 
     /// The exit code of a server that has ended; 128 and the signal's number when one ended it.
@@ -223,6 +236,17 @@ pub(crate) fn clock_off_by(seconds: i64) -> Result<[(String, String); 3]> {
 /// The user this process runs as; 0 is root.
 fn user_id() -> Result<u32> {
     Ok(std::fs::metadata("/proc/self")?.uid())
+}
+
+/// Lets a running process write no file beyond so many bytes, or any again. Writes beyond it fail,
+/// also where the file has these bytes already.
+async fn limit_files(process: u32, bytes: Option<u64>) -> Result<()> {
+    let bytes = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+    // Only the soft limit, which everybody may raise again.
+    let (process, limit) = (process.to_string(), format!("--fsize={bytes}:"));
+    let prlimit = program("prlimit", &[], "util-linux")?;
+    let arguments = ["--pid", &process, &limit].map(OsStr::new);
+    run(prlimit, &arguments).await.map(drop)
 }
 
 /// Runs a program to its end and returns what it printed, without the last line break.

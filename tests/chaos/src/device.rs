@@ -75,6 +75,9 @@ pub(crate) struct Seen {
     /// Of each conversation the highest `seq` that was shown: cursors and own acks.
     highest: Mutex<HashMap<ConversationId, Seq>>,
     session: Mutex<Option<SessionId>>,
+    epoch: Mutex<String>,
+    /// Of the present epoch: where it was told that what it had does not count.
+    resets: Mutex<HashMap<ConversationId, Seq>>,
     /// What its access token has in common with others of the same key.
     token_head: Mutex<String>,
     /// Since when its session is revoked and its connection is not ended.
@@ -164,6 +167,27 @@ impl Seen {
             .get(&conversation)
             .copied()
             .unwrap_or_default()
+    }
+
+    /// The highest `seq` shown of every conversation.
+    pub(crate) fn all_highest(&self) -> HashMap<ConversationId, Seq> {
+        lock(&self.highest).clone()
+    }
+
+    /// The incarnation of the database that it was connected to last.
+    pub(crate) fn epoch(&self) -> String {
+        lock(&self.epoch).clone()
+    }
+
+    /// What it was told to forget in the present epoch, and from where on.
+    pub(crate) fn resets(&self) -> HashMap<ConversationId, Seq> {
+        lock(&self.resets).clone()
+    }
+
+    /// Nothing that was shown counts any more.
+    fn forget(&self) {
+        lock(&self.highest).clear();
+        lock(&self.resets).clear();
     }
 
     pub(crate) fn token_head(&self) -> String {

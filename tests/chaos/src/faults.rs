@@ -1,5 +1,6 @@
 //! What breaks, and how it is healed: a file for each family, each with its rows of the table.
 
+pub(crate) mod annex;
 pub(crate) mod clocks;
 pub(crate) mod code;
 pub(crate) mod front;
@@ -12,6 +13,7 @@ pub(crate) mod queue;
 pub(crate) mod races;
 pub(crate) mod redis;
 pub(crate) mod sentinels;
+pub(crate) mod set_back;
 
 use anyhow::Result;
 

@@ -32,6 +32,8 @@ pub(crate) enum Part {
     Postgres,
     Front,
     People,
+    /// The node with SQLite that stands beside the cluster.
+    Annex,
 }
 
 /// A die that the plan has thrown: each kind reads from it whom it strikes.
@@ -61,6 +63,8 @@ pub(crate) fn all() -> Vec<&'static Kind> {
         faults::front::KINDS,
         faults::people::KINDS,
         faults::races::KINDS,
+        faults::annex::KINDS,
+        faults::set_back::KINDS,
     ]
     .iter()
     .flat_map(|family| family.iter())

@@ -3,6 +3,8 @@
 //! - `options`: the command line. `run`: the phases of a run, in their order.
 //! - `world`: the cluster and everybody on it. `people`: accounts; `rooms`: conversations; `device`:
 //!   an application around the reference client; `workload`: what they do, at which rate.
+//! - `annex`: a node with SQLite beside the cluster, with people and a history of its own, for what
+//!   only it can go through.
 //! - `kinds`: the table of faults, which are in `faults`, a file a family. `plan`: which comes when;
 //!   `nemesis`: carries the plan out. `keys`: those that sign tokens, which one of them changes.
 //! - `measure`, `watch`: figures while it runs. `rest`: healing, and waiting until all is delivered;
@@ -10,6 +12,7 @@
 //!
 //! The verdict is that of the crate `rookery-oracle`, which sees the histories of all devices.
 
+mod annex;
 mod device;
 mod faults;
 mod keys;

@@ -58,13 +58,14 @@ impl Nemesis {
         let name = fault.kind.name;
         let what = format!("victim {}, for {:?}", fault.victim.0, fault.hold);
         let id = world.recorder.fault_began(name, &what);
-        let span = world.measure.fault_began(name);
+        let measure = world.measure_of(fault.kind);
+        let span = measure.fault_began(name);
         lock(&self.state).present.push(name);
         let begun = guarded((fault.kind.begin)(world, fault.victim)).await;
         pause(fault.hold, stop).await;
         // Healed whatever became of the begin: half of it may have happened.
         let healed = guarded((fault.kind.heal)(world, fault.victim)).await;
-        world.measure.fault_ended(span);
+        measure.fault_ended(span);
         world.recorder.fault_ended(id);
         let mut state = lock(&self.state);
         if let Some(place) = state.present.iter().position(|present| *present == name) {

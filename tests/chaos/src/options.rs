@@ -8,6 +8,8 @@ use clap::Parser;
 /// Three nodes behind nginx, people who write to each other, and random faults: at the end an oracle
 /// says whether every promise was kept.
 ///
+/// Beside them there may be one node with SQLite, the annex, with people and an end of its own.
+///
 /// Starts PostgreSQL, Redis, nginx and the nodes by itself, in temporary folders and on free ports.
 /// First faults come, one or two at a time, in an order that the seed decides; then all are healed,
 /// everything comes to rest, and what devices saw is held to what PostgreSQL has.
@@ -35,7 +37,7 @@ pub struct Options {
     pub people: u16,
 
     /// Only these kinds of faults, see --list; with failovers among them Redis has a replica and
-    /// three sentinels, and without them it is alone
+    /// three sentinels, and without them it is alone; with those of SQLite among them there is the annex
     #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
     pub kinds: Vec<String>,
 

@@ -1,6 +1,7 @@
 //! What a run has shown, for people and for programs.
 
 mod about;
+mod annex;
 mod markdown;
 
 use std::collections::BTreeMap;
@@ -13,8 +14,11 @@ use serde::Serialize;
 
 pub(crate) use about::About;
 
+use annex::Annex;
+
+use crate::annex::Judged;
 use crate::kinds::Kind;
-use crate::measure::{Measure, lock};
+use crate::measure::{Measure, Worst, lock};
 use crate::nemesis::State;
 use crate::watch::{Sample, Seen};
 
@@ -45,6 +49,8 @@ pub struct Report {
     /// What was still under way when everything should have come to rest.
     restless: Vec<String>,
     oracle: rookery_oracle::Report,
+    /// What became of the node beside the cluster, if there was one.
+    annex: Option<Annex>,
 }
 
 /// A kind of fault, and the longest times while it was on.
@@ -94,6 +100,7 @@ impl Report {
             settled_in_ms: 0,
             restless: Vec::new(),
             oracle,
+            annex: None,
         }
     }
 
@@ -136,13 +143,24 @@ impl Report {
             worst_resume_ms: ms(worst.resume),
             worst_revocation_ms: ms(worst.revocation),
         };
-        for fault in &mut self.faults {
-            let times = worst.by_kind.get(fault.name);
-            fault.worst_lag_ms = times.map(|(lag, _)| ms(*lag));
-            fault.worst_repair_ms = times.map(|(_, repair)| ms(*repair));
-        }
+        self.add_times(&worst);
         self.counters = seen.counters;
         self.memory = seen.memory;
+    }
+
+    /// The longest times by kinds of faults: of those of the annex it is the annex that knows them.
+    fn add_times(&mut self, worst: &Worst) {
+        for fault in &mut self.faults {
+            if let Some((lag, repair)) = worst.by_kind.get(fault.name) {
+                fault.worst_lag_ms = Some(ms(*lag));
+                fault.worst_repair_ms = Some(ms(*repair));
+            }
+        }
+    }
+
+    pub(crate) fn add_annex(&mut self, measure: &Measure, judged: Vec<Judged>) {
+        self.add_times(&measure.worst());
+        self.annex = Some(Annex::of(measure, judged));
     }
 
     pub(crate) fn add_rest(&mut self, settled_in: Duration, restless: Vec<String>) {
@@ -153,7 +171,8 @@ impl Report {
     /// Whether every promise was kept.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.oracle.is_clean() && self.problems().is_empty()
+        let annex = self.annex.as_ref();
+        self.oracle.is_clean() && annex.is_none_or(Annex::is_clean) && self.problems().is_empty()
     }
 
     /// Whether every kind of fault was survived often enough for the verdict to mean something.
@@ -180,10 +199,12 @@ impl Report {
             .map(|text| format!("not at rest: {text}"));
         let refused = self.counts.get(REFUSED_TOKENS).filter(|count| **count > 0);
         let refused = refused.map(|count| format!("{REFUSED_TOKENS}: {count}"));
+        let annex = self.annex.iter().flat_map(Annex::problems);
         stopped
             .chain(failed)
             .chain(restless)
             .chain(refused)
+            .chain(annex)
             .collect()
     }
 

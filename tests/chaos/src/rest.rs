@@ -8,7 +8,9 @@ use rookery_protocol::{ConversationId, Seq, UserId};
 use rookery_test_support::Pushes;
 use tokio::time::{Instant, sleep};
 
+use crate::device::Device;
 use crate::faults::sentinels;
+use crate::measure::Measure;
 use crate::world::{NODES, World};
 
 /// How long nothing may move, once nothing is broken, before what is missing counts as lost: far
@@ -20,7 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const NAMED: usize = 5;
 
 /// The highest entry that each member has to be shown.
-type Owed = HashMap<(UserId, ConversationId), Seq>;
+pub(crate) type Owed = HashMap<(UserId, ConversationId), Seq>;
 
 /// Brings back what a fault that went wrong may have left broken.
 pub(crate) async fn heal(world: &World) -> Result<()> {
@@ -50,23 +52,46 @@ pub(crate) async fn heal(world: &World) -> Result<()> {
             node.restart().await;
         }
     }
+    if let Some(annex) = &world.annex {
+        annex.heal().await?;
+    }
     Ok(())
 }
 
-/// Waits until nothing is under way; how long that took, and what never came to rest.
+/// What is to come to rest.
+#[derive(Clone, Copy)]
+pub(crate) struct Restless<'a> {
+    pub(crate) devices: &'a [Device],
+    pub(crate) measure: &'a Measure,
+}
+
+/// The cluster.
 pub(crate) async fn settle(world: &World) -> Result<(Duration, Vec<String>)> {
+    let who = Restless {
+        devices: &world.devices,
+        measure: &world.measure,
+    };
+    let owed = async || owed(&world.cluster.sql(OWED).await);
+    settle_until(who, owed).await
+}
+
+/// Waits until nothing is under way; how long that took, and what never came to rest.
+pub(crate) async fn settle_until(
+    who: Restless<'_>,
+    owed: impl AsyncFn() -> Result<Owed>,
+) -> Result<(Duration, Vec<String>)> {
     let began = Instant::now();
     let (mut before, mut moved) = (Owed::new(), began);
-    let mut progress = world.measure.progress();
+    let mut progress = who.measure.progress();
     loop {
-        let owed = owed(world).await?;
-        let restless = restless(world, &owed);
+        let owed = owed().await?;
+        let restless = restless(who.devices, &owed);
         let is_stuck = moved.elapsed() > PATIENCE;
         if (restless.is_empty() && owed == before) || is_stuck {
             return Ok((began.elapsed(), restless));
         }
         // A machine that is too slow for the rate has much to make up for: that is no loss.
-        let now = world.measure.progress();
+        let now = who.measure.progress();
         if owed != before || now != progress {
             moved = Instant::now();
         }
@@ -78,9 +103,9 @@ pub(crate) async fn settle(world: &World) -> Result<(Duration, Vec<String>)> {
     }
 }
 
-fn restless(world: &World, owed: &Owed) -> Vec<String> {
+fn restless(devices: &[Device], owed: &Owed) -> Vec<String> {
     let mut all = Vec::new();
-    for device in &world.devices {
+    for device in devices {
         let (name, seen) = (&device.name, &device.seen);
         if seen.unsettled() > 0 {
             all.push(format!("{name} has {} sends unacked", seen.unsettled()));
@@ -113,12 +138,13 @@ fn restless(world: &World, owed: &Owed) -> Vec<String> {
 }
 
 /// System messages come as other events, too, and are left to the oracle.
-async fn owed(world: &World) -> Result<Owed> {
-    let statement = "select user_id, conversation_id, max(seq) from members \
-                     join messages using (conversation_id) \
-                     where left_seq is null and seq > joined_seq and kind <> 'system' \
-                     group by user_id, conversation_id";
-    let rows = world.cluster.sql(statement).await;
+const OWED: &str = "select user_id, conversation_id, max(seq) from members \
+                    join messages using (conversation_id) \
+                    where left_seq is null and seq > joined_seq and kind <> 'system' \
+                    group by user_id, conversation_id";
+
+/// From the rows of such a statement.
+pub(crate) fn owed(rows: &str) -> Result<Owed> {
     let row = |line: &str| {
         let mut columns = line.split('|');
         let mut next = || columns.next().context("a column is missing");

@@ -8,6 +8,7 @@ use rookery_oracle::{FinalState, History, Recorder, check};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::annex::{self, Annex};
 use crate::faults::sentinels;
 use crate::kinds::{self, Kind};
 use crate::nemesis::Nemesis;
@@ -43,6 +44,9 @@ pub async fn run(options: Options) -> Result<Report> {
         recorder.clone(),
     )
     .await?;
+    if annex::is_needed(&kinds) {
+        world.annex = Some(Annex::start(&binary, &folder).await?);
+    }
     let about = About::of(&options, seed, &binary, &world).await?;
     let (nemesis, watch) = (Nemesis::default(), Watch::default());
     let interrupted = faults(&world, &nemesis, &watch, (&options, seed, &kinds)).await;
@@ -58,14 +62,24 @@ pub async fn run(options: Options) -> Result<Report> {
     world.end_devices().await;
     recorder.finish()?;
     let state = truth::read(&world).await?;
+    if let Some(annex) = &mut world.annex {
+        annex.end().await?;
+    }
 
-    let verdict = judge(&folder, &state)?;
+    let verdict = judge(&folder.join(HISTORY), &state)?;
     let mut report = Report::new(about, &kinds, verdict);
     report.add_faults(nemesis.state(), interrupted);
     report.add_figures(&world.measure, watch.seen());
     report.add_rest(settled_in, restless);
+    if let Some(annex) = &world.annex {
+        report.add_annex(&annex.measure, annex.take_judged());
+    }
     report.write(&folder)?;
-    if options.keep || !report.is_clean() {
+    let keep = options.keep || !report.is_clean();
+    if let Some(annex) = &world.annex {
+        annex.leave(keep)?;
+    }
+    if keep {
         let state = serde_json::to_vec(&state)?;
         std::fs::write(folder.join(STATE), state)?;
         for (name, log) in logs(&world) {
@@ -98,9 +112,15 @@ async fn faults(
         }
         over.cancel();
     };
+    let beside = async {
+        if let Some(annex) = &world.annex {
+            workload::write(annex.writers(), seed, annex::RATE, &over).await;
+        }
+    };
     tokio::join!(
         broken,
-        workload::write(world, seed, options.rate, &over),
+        beside,
+        workload::write(world.writers(), seed, options.rate, &over),
         workload::churn(world, seed, &over),
         watch.run(world, nemesis, end, &over),
     );
@@ -120,12 +140,13 @@ async fn interrupt(stop: CancellationToken) {
     }
 }
 
-fn judge(folder: &Path, state: &FinalState) -> Result<rookery_oracle::Report> {
+/// Holds a history of everything that was sent to what became of it.
+pub(crate) fn judge(history: &Path, state: &FinalState) -> Result<rookery_oracle::Report> {
     let options = rookery_oracle::Options {
         all_sends_recorded: true,
         ..rookery_oracle::Options::default()
     };
-    let history = History::file(&folder.join(HISTORY));
+    let history = History::file(history);
     Ok(check(&[history], state, &options)?)
 }
 

@@ -9,8 +9,8 @@ use rand::{Rng, SeedableRng};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::device::{Job, What};
-use crate::measure::add;
+use crate::device::{Device, Job, What};
+use crate::measure::{Measure, add};
 use crate::world::World;
 
 const TICK: Duration = Duration::from_millis(5);
@@ -29,16 +29,30 @@ const FAST_CHURN: Duration = Duration::from_millis(10);
 #[derive(Default)]
 pub(crate) struct Workload {
     fast: AtomicBool,
+    resting: AtomicBool,
 }
 
 impl Workload {
     pub(crate) fn churn_fast(&self, fast: bool) {
         self.fast.store(fast, Ordering::SeqCst);
     }
+
+    /// Nobody writes any more, or everybody does again.
+    pub(crate) fn rest(&self, resting: bool) {
+        self.resting.store(resting, Ordering::SeqCst);
+    }
+}
+
+/// Who writes, and where that is counted.
+#[derive(Clone, Copy)]
+pub(crate) struct Writers<'a> {
+    pub(crate) devices: &'a [Device],
+    pub(crate) measure: &'a Measure,
+    pub(crate) workload: &'a Workload,
 }
 
 /// Sends at this rate until stopped.
-pub(crate) async fn write(world: &World, seed: u64, rate: f64, stop: &CancellationToken) {
+pub(crate) async fn write(who: Writers<'_>, seed: u64, rate: f64, stop: &CancellationToken) {
     let mut dice = StdRng::seed_from_u64(seed);
     let mut ticks = interval(TICK);
     // What was due while this task was held up is due at once, not never.
@@ -47,23 +61,26 @@ pub(crate) async fn write(world: &World, seed: u64, rate: f64, stop: &Cancellati
     while !stop.is_cancelled() {
         ticks.tick().await;
         let due = (began.elapsed().as_secs_f64() * rate) as u64;
+        if who.workload.resting.load(Ordering::SeqCst) {
+            offered = due;
+        }
         while offered < due {
             offered += 1;
-            add(&world.measure.count.offered);
-            if !offer(world, &mut dice, What::Send) {
-                add(&world.measure.count.skipped);
+            add(&who.measure.count.offered);
+            if !offer(who.devices, &mut dice, What::Send) {
+                add(&who.measure.count.skipped);
             }
             for (what, of_hundred) in BESIDE {
                 if dice.random_range(0..100) < of_hundred {
-                    offer(world, &mut dice, what);
+                    offer(who.devices, &mut dice, what);
                 }
             }
         }
     }
 }
 
-fn offer(world: &World, dice: &mut StdRng, what: What) -> bool {
-    let device = &world.devices[dice.random_range(0..world.devices.len())];
+fn offer(devices: &[Device], dice: &mut StdRng, what: What) -> bool {
+    let device = &devices[dice.random_range(0..devices.len())];
     let pick = dice.random();
     device.offer(Job { what, pick })
 }

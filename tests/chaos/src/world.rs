@@ -1,6 +1,6 @@
 //! The cluster, and everybody on it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -9,13 +9,15 @@ use rookery_oracle::Recorder;
 use rookery_test_support::TestCluster;
 use rookery_test_support::servers::{Redis, Sentinels};
 
+use crate::annex::Annex;
 use crate::device::Device;
 use crate::faults::sentinels::PATIENT;
 use crate::keys::Keys;
+use crate::kinds::{Kind, Part};
 use crate::measure::Measure;
 use crate::people::Account;
 use crate::rooms::Rooms;
-use crate::workload::Workload;
+use crate::workload::{Workload, Writers};
 
 pub(crate) const NODES: usize = 3;
 /// The most devices that a person has.
@@ -24,13 +26,15 @@ const DEVICES: usize = 3;
 const AT_A_TIME: usize = 4;
 
 /// What nodes run with here, besides what tests run with.
-const SETTINGS: &[(&str, &str)] = &[
+pub(crate) const SETTINGS: &[(&str, &str)] = &[
     // Connections that were cut without a word count as open for a while, several times over.
     ("ROOKERY_LIMITS_SOCKETS_PER_USER", "100"),
     ("RUST_LOG", "warn,rookery=info"),
 ];
 
 pub(crate) struct World {
+    /// The server's program.
+    pub(crate) binary: PathBuf,
     pub(crate) cluster: TestCluster,
     /// They watch the cluster's Redis, if a kind of fault asks for them.
     pub(crate) sentinels: Option<Sentinels>,
@@ -41,6 +45,8 @@ pub(crate) struct World {
     pub(crate) measure: Arc<Measure>,
     pub(crate) recorder: Recorder,
     pub(crate) workload: Workload,
+    /// The node beside it, if a kind of fault asks for it.
+    pub(crate) annex: Option<Annex>,
 }
 
 impl World {
@@ -51,8 +57,8 @@ impl World {
         with_sentinels: bool,
         recorder: Recorder,
     ) -> Result<Self> {
-        let binary = binary.to_str().context("the binary's path is not UTF-8")?;
-        let mut builder = TestCluster::builder(binary)
+        let path = binary.to_str().context("the binary's path is not UTF-8")?;
+        let mut builder = TestCluster::builder(path)
             .nodes(NODES)
             .proxied()
             .own_postgres();
@@ -82,6 +88,8 @@ impl World {
         }
         let rooms = Arc::new(Rooms::make(&accounts).await?);
         let mut world = Self {
+            binary: binary.to_owned(),
+            annex: None,
             cluster,
             sentinels,
             keys,
@@ -93,7 +101,10 @@ impl World {
             accounts,
         };
         for accounts in world.accounts.chunks(AT_A_TIME) {
-            let own = accounts.iter().map(|account| world.devices_of(account));
+            let common = (&world.rooms, &world.measure, &world.recorder);
+            let own = accounts
+                .iter()
+                .map(|account| devices_of(account, "", common));
             let own = try_join_all(own).await?;
             world.devices.extend(own.into_iter().flatten());
         }
@@ -116,17 +127,20 @@ impl World {
         }
     }
 
-    /// One to three devices, by the number of the person, each with a session of its own.
-    async fn devices_of(&self, account: &Arc<Account>) -> Result<Vec<Device>> {
-        let mut devices = Vec::new();
-        for number in 0..=account.number % DEVICES {
-            let tokens = account.log_in().await;
-            let tokens = tokens.with_context(|| format!("{} cannot log in", account.name()))?;
-            let name = format!("{}/{number}", account.name());
-            let common = (&self.rooms, &self.measure, &self.recorder);
-            devices.push(Device::start(name, account, (&tokens).into(), common));
+    pub(crate) fn writers(&self) -> Writers<'_> {
+        Writers {
+            devices: &self.devices,
+            measure: &self.measure,
+            workload: &self.workload,
         }
-        Ok(devices)
+    }
+
+    /// Where it counts what happens during such a fault.
+    pub(crate) fn measure_of(&self, kind: &Kind) -> &Measure {
+        match &self.annex {
+            Some(annex) if kind.part == Part::Annex => &annex.measure,
+            _ => &self.measure,
+        }
     }
 
     /// Ends all devices, each with the last line of its history.
@@ -134,6 +148,22 @@ impl World {
         let devices = std::mem::take(&mut self.devices);
         join_all(devices.into_iter().map(Device::end)).await;
     }
+}
+
+/// One to three devices, by the number of the person, each with a session of its own.
+pub(crate) async fn devices_of(
+    account: &Arc<Account>,
+    prefix: &str,
+    common: (&Arc<Rooms>, &Arc<Measure>, &Recorder),
+) -> Result<Vec<Device>> {
+    let mut devices = Vec::new();
+    for number in 0..=account.number % DEVICES {
+        let tokens = account.log_in().await;
+        let tokens = tokens.with_context(|| format!("{} cannot log in", account.name()))?;
+        let name = format!("{prefix}{}/{number}", account.name());
+        devices.push(Device::start(name, account, (&tokens).into(), common));
+    }
+    Ok(devices)
 }
 
 async fn patient_sentinels() -> Result<Sentinels> {

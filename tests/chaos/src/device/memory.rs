@@ -39,6 +39,13 @@ impl Memory {
         self.cursors.get_or_insert_default()
     }
 
+    /// The database was set back: what was shown counts no more; what was not acknowledged does.
+    pub(super) fn forget(&mut self) {
+        self.cursors().clear();
+        self.own = Recent::default();
+        self.others = Recent::default();
+    }
+
     /// One's own ack moves a cursor only when it is the very next entry.
     pub(super) fn acked(&mut self, conversation: ConversationId, seq: Seq) {
         if let Some(cursor) = self.cursors().get_mut(&conversation)

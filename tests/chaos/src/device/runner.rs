@@ -143,6 +143,7 @@ impl Runner {
                     // Logged in anew: what was revoked had no connection.
                     *lock(&self.seen.revoked) = None;
                 }
+                lock(&self.seen.epoch).clone_from(&epoch);
                 self.memory.epoch = Some(epoch);
                 self.connected = Some(Instant::now());
             }
@@ -187,9 +188,11 @@ impl Runner {
                     .cursors()
                     .insert(reset.conversation_id, reset.seq);
                 self.seen.show(reset.conversation_id, reset.seq);
+                lock(&self.seen.resets).insert(reset.conversation_id, reset.seq);
             }
             Update::EpochChanged { epoch } => {
-                self.memory.cursors().clear();
+                self.memory.forget();
+                self.seen.forget();
                 self.memory.epoch = Some(epoch);
             }
             Update::Refreshed(tokens) => self.renewed(tokens.as_ref().into()),

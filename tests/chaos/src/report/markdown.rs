@@ -41,7 +41,10 @@ impl Report {
         )?;
         self.write_faults(out)?;
         self.write_figures(out)?;
-        write!(out, "\n{}", self.oracle.to_markdown("The oracle"))
+        write!(out, "\n{}", self.oracle.to_markdown("The oracle"))?;
+        self.annex
+            .as_ref()
+            .map_or(Ok(()), |annex| annex.write_markdown(out))
     }
 
     fn write_faults(&self, out: &mut String) -> fmt::Result {
