@@ -129,6 +129,11 @@ impl From<StoreError> for AppError {
                 tracing::warn!(%why, "the database is not available");
                 Self::unavailable()
             }
+            // It may be granted at any time, and nothing was stored.
+            error @ StoreError::Denied(_) => {
+                tracing::error!("{error}");
+                Self::unavailable()
+            }
             StoreError::Collided(why) => {
                 tracing::warn!(why, "the database chose to end a statement");
                 Self::unavailable()

@@ -52,6 +52,7 @@ impl From<StoreError> for Failure {
             StoreError::Unavailable(_) => Exit::Away,
             StoreError::Schema(_) => Exit::Schema,
             StoreError::InUse => Exit::Taken,
+            StoreError::Denied(_) => Exit::Refused,
             StoreError::Collided(_) | StoreError::Refused(_) | StoreError::Corrupt { .. } => {
                 Exit::Failed
             }

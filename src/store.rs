@@ -60,6 +60,13 @@ pub enum StoreError {
     /// happen; elsewhere it is as good as the one above.
     #[error("another transaction was in the way: {0}")]
     Collided(&'static str),
+    /// The user that nodes connect as lacks a right.
+    #[error(
+        "the user of DATABASE_URL lacks a right: {0}; run `rookery migrate` as the owner of the \
+         schema, and grant nodes select, insert, update and delete on all of its tables, and execute \
+         on its functions"
+    )]
+    Denied(String),
     /// A statement failed for a reason that repeating cannot mend.
     #[error("the database refused a statement: {0}")]
     Refused(#[source] sqlx::Error),

@@ -283,7 +283,11 @@ impl<R: Send + 'static> Appender<R> {
                     metrics::commit_batch_size().record(messages.len() as f64);
                     held.extend(self.hand_on(part, outcomes).await);
                 }
-                Err(why @ (StoreError::Unavailable(_) | StoreError::Collided(_))) => {
+                Err(
+                    why @ (StoreError::Unavailable(_)
+                    | StoreError::Collided(_)
+                    | StoreError::Denied(_)),
+                ) => {
                     tracing::warn!(%why, sends = part.len(), "a batch could not be stored");
                     self.fail(part, &CommitError::Unavailable).await;
                 }

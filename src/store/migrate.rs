@@ -6,12 +6,12 @@
 //! and refuses one that is newer still.
 
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::PgConnection;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection};
 
 use super::sqlite::{file_options, not_opened, once_free};
-use super::{Result, StoreError, StoreOptions};
+use super::{Result, StoreError, StoreOptions, postgres};
 
 /// The schema that this binary was written for.
 const SCHEMA_RELEASE: i64 = 2;
@@ -67,6 +67,7 @@ fn failed(error: MigrateError) -> StoreError {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
             match StoreError::from(error) {
                 StoreError::Unavailable(_) => StoreError::Unavailable(text),
+                denied @ StoreError::Denied(_) => denied,
                 _ => StoreError::Schema(text),
             }
         }
@@ -133,8 +134,7 @@ fn check_release(release: Option<String>) -> Result<()> {
 
 // No pool and none of its time-outs: a migration may take long.
 async fn connect_postgres(options: &StoreOptions) -> Result<PgConnection> {
-    let url: PgConnectOptions = options.url.parse()?;
-    Ok(url
+    Ok(postgres::parsed(&options.url)?
         .application_name(&options.application_name)
         .connect()
         .await?)

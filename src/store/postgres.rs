@@ -167,9 +167,21 @@ fn pool(
 }
 
 fn connect_options(options: &StoreOptions, url: &str) -> Result<PgConnectOptions> {
-    Ok(PgConnectOptions::from_str(url)?
+    Ok(parsed(url)?
         .application_name(&options.application_name)
         .statement_cache_capacity(options.statement_cache))
+}
+
+/// What a URL says. The driver leaves an IPv6 address in its brackets, with which no system finds it.
+pub(super) fn parsed(url: &str) -> Result<PgConnectOptions> {
+    let options = PgConnectOptions::from_str(url)?;
+    let bare = options.get_host().strip_prefix('[');
+    let bare = bare.and_then(|host| host.strip_suffix(']'));
+    let bare = bare.map(str::to_owned);
+    Ok(match bare {
+        Some(host) => options.host(&host),
+        None => options,
+    })
 }
 
 // dialect: a list is an array.
@@ -183,4 +195,19 @@ fn texts(texts: &[String]) -> Vec<String> {
 
 fn list<'a>(ids: impl Iterator<Item = &'a Uuid>) -> Vec<Uuid> {
     ids.copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_address_is_found_without_its_brackets() {
+        for (url, host) in [
+            ("postgres://rookery@[::1]:5433/chat", "::1"),
+            ("postgres://rookery@db/chat", "db"),
+        ] {
+            assert_eq!(parsed(url).unwrap().get_host(), host);
+        }
+    }
 }

@@ -2,13 +2,12 @@
 //! node at a time: this is the claim on it, given up when it is dropped or the process ends.
 
 use std::fs::File;
-use std::str::FromStr;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::PgConnection;
 use sqlx::{ConnectOptions, Connection};
 
 use super::sqlite::{not_opened, path_in};
-use super::{Result, StoreError, StoreOptions};
+use super::{Result, StoreError, StoreOptions, postgres};
 
 /// Names the claim among PostgreSQL's advisory locks: "rookery" in ASCII.
 const ADVISORY_LOCK: i64 = 0x72_6f_6f_6b_65_72_79;
@@ -37,8 +36,7 @@ impl SingleNode {
 
     async fn claim_postgres(options: &StoreOptions) -> Result<Self> {
         let unavailable = |error: sqlx::Error| StoreError::Unavailable(error.to_string());
-        let options = PgConnectOptions::from_str(&options.url).map_err(unavailable)?;
-        let options = options
+        let options = postgres::parsed(&options.url)?
             .application_name("rookery/single-node")
             .disable_statement_logging();
         let mut connection = PgConnection::connect_with(&options)

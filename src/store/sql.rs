@@ -105,6 +105,7 @@ impl From<sqlx::Error> for StoreError {
             match database.code().as_deref() {
                 Some("40P01") => return Self::Collided(DEADLOCK),
                 Some("40001") => return Self::Collided("a serialization failure"),
+                Some("42501") => return Self::Denied(database.message().to_owned()),
                 _ => {}
             }
         }

@@ -106,6 +106,22 @@ async fn what_waiting_cannot_mend_is_not_waited_for() {
     let postgres = Postgres::shared().await;
     let database = postgres.fresh_database().await;
     let redis = Redis::start().await.expect("Redis");
+    let all = ["on", ">hush-hush", "+@all"];
+    for (user, rights) in [
+        ("deaf", ["~*", "resetchannels"]),
+        ("mute", ["resetkeys", "&*"]),
+    ] {
+        let set = ["ACL", "SETUSER", user]
+            .into_iter()
+            .chain(all)
+            .chain(rights);
+        let set: Vec<&str> = set.collect();
+        redis.cli(&set).await.expect("a user");
+    }
+    let (deaf, mute) = (
+        with_password(&redis.url(), "deaf"),
+        with_password(&redis.url(), "mute"),
+    );
     let locked = ["CONFIG", "SET", "requirepass", "another"];
     redis.cli(&locked).await.expect("a password");
     let no_user = with_password(&database, "nobody");
@@ -117,6 +133,8 @@ async fn what_waiting_cannot_mend_is_not_waited_for() {
         (&no_database, &good, ["DATABASE_URL", "no_such_database"]),
         (&database, &wrong, ["REDIS_URL", "WRONGPASS"]),
         (&database, &none, ["REDIS_URL", "NOAUTH"]),
+        (&database, &deaf, ["REDIS_URL", "NOPERM"]),
+        (&database, &mute, ["REDIS_URL", "NOPERM"]),
     ] {
         let settings = [
             ("DATABASE_URL", database.as_str()),
@@ -132,6 +150,43 @@ async fn what_waiting_cannot_mend_is_not_waited_for() {
         }
         assert!(!log.contains(HUSH), "{log}");
     }
+}
+
+#[tokio::test]
+async fn a_user_of_the_database_who_lacks_a_right_is_told_which() {
+    let postgres = Postgres::shared().await;
+    let database = postgres.fresh_database().await;
+    let name = database.rsplit('/').next().expect("its name");
+    let sql = async |statement: &str| {
+        postgres.sql(name, statement).await.expect("it is done");
+    };
+    sql("create role few_rights login; revoke create on schema public from public").await;
+    let few = with_password(&database, "few_rights");
+    let as_few = [("DATABASE_URL", few.as_str())];
+    let denied = async |arguments: &[&str], what: &str| {
+        let (code, log) = Process::start(arguments, &as_few).ended().await;
+        assert_eq!(code, 2, "{log}");
+        for words in [
+            "DATABASE_URL lacks a right: permission denied for",
+            what,
+            "grant",
+        ] {
+            assert!(log.contains(words), "no \"{words}\" in:\n{log}");
+        }
+        assert!(!log.contains(HUSH), "{log}");
+    };
+    denied(&["migrate"], "schema public").await;
+    denied(&["serve"], "schema public").await;
+
+    let as_owner = [("DATABASE_URL", database.as_str())];
+    let (code, log) = Process::start(&["migrate"], &as_owner).ended().await;
+    assert_eq!(code, 0, "{log}");
+    denied(&["serve", "--no-migrate"], "table meta").await;
+
+    sql("grant select, insert, update, delete on all tables in schema public to few_rights").await;
+    let node = Process::start(&["serve", "--no-migrate"], &as_few);
+    node.is_ready().await;
+    assert_eq!(node.stopped().await.0, 0);
 }
 
 #[tokio::test]

@@ -126,7 +126,11 @@ impl From<Error> for NoEntry {
 
 /// Asks whether Redis can be used now, on a connection of its own.
 pub(crate) async fn knock(url: &str) -> Result<(), NoEntry> {
-    let mut config = Config::from_url(url)?;
+    // What is wrong with it is not repeated: it may quote the password.
+    let mut config = Config::from_url(url).map_err(|_| NoEntry {
+        passes: false,
+        why: "the URL cannot be used".to_owned(),
+    })?;
     config.version = RespVersion::RESP3;
     let mut builder = Builder::from_config(config);
     builder.with_connection_config(|connection| connection.connection_timeout = CONNECT_TIMEOUT);
@@ -136,19 +140,36 @@ pub(crate) async fn knock(url: &str) -> Result<(), NoEntry> {
     let client = builder.build()?;
     let ask = async {
         client.init().await?;
-        client.ping::<String>(None).await
+        client.ping::<String>(None).await?;
+        try_rights(&client).await
     };
     let answer = tokio::time::timeout(KNOCK_TIMEOUT, ask).await;
     // Whatever came of it: the client's task would go on, and keep its connection.
     let quit = tokio::time::timeout(CONNECT_TIMEOUT, client.quit()).await;
     drop(quit);
     match answer {
-        Ok(answer) => Ok(answer.map(drop)?),
+        Ok(answer) => Ok(answer?),
         Err(_) => Err(NoEntry {
             passes: true,
             why: "no answer".to_owned(),
         }),
     }
+}
+
+/// A channel and a key of nobody.
+const NOBODYS: &str = "rookery:v1:knock";
+
+/// Does what nodes do, once and without a trace. With an account that may not do it a node would
+/// serve: its news would go by way of the database and its users would seem offline.
+async fn try_rights(client: &Client) -> Result<(), Error> {
+    client.publish::<i64, _, _>(NOBODYS, "").await?;
+    client.exists::<i64, _>(NOBODYS).await?;
+    client.del::<i64, _>(NOBODYS).await?;
+    // fred takes a SUBSCRIBE for answered once it is written: what Redis says comes with the PING.
+    let pipeline = client.pipeline();
+    pipeline.subscribe(NOBODYS).await?;
+    pipeline.ping::<()>(None).await?;
+    pipeline.last::<Value>().await.map(drop)
 }
 
 /// What a Redis says of itself.

@@ -128,7 +128,11 @@ impl Flusher {
                     metrics::marks_flush_size().record(part.len() as f64);
                     written.grown.extend(more);
                 }
-                Err(why @ (StoreError::Unavailable(_) | StoreError::Collided(_))) => {
+                Err(
+                    why @ (StoreError::Unavailable(_)
+                    | StoreError::Collided(_)
+                    | StoreError::Denied(_)),
+                ) => {
                     tracing::warn!(%why, marks = part.len(), "marks could not be written yet");
                     written.left.extend(part);
                     written.left.extend(parts.drain(..).flatten());

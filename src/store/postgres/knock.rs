@@ -1,12 +1,12 @@
 //! Whether the server is there, asked before anything is built on it.
 
-use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::PgConnection;
 use sqlx::{ConnectOptions, Connection};
 use tokio::time::timeout;
 
+use super::parsed;
 use crate::store::{Result, StoreError, StoreOptions};
 
 /// A server that takes longer to let somebody in is asked again.
@@ -14,7 +14,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Logs in and asks the server what it is.
 pub(in crate::store) async fn knock(options: &StoreOptions) -> Result<()> {
-    let options = PgConnectOptions::from_str(&options.url)?
+    let options = parsed(&options.url)?
         .application_name(&options.application_name)
         .disable_statement_logging();
     let ask = async {
@@ -37,9 +37,11 @@ pub(in crate::store) async fn knock(options: &StoreOptions) -> Result<()> {
 
 /// Where it is: host and port, or its socket.
 pub(in crate::store) fn address(options: &StoreOptions) -> Result<String> {
-    let options = PgConnectOptions::from_str(&options.url)?;
+    let options = parsed(&options.url)?;
+    let (host, port) = (options.get_host(), options.get_port());
     Ok(match options.get_socket() {
         Some(socket) => socket.display().to_string(),
-        None => format!("{}:{}", options.get_host(), options.get_port()),
+        None if host.contains(':') => format!("[{host}]:{port}"),
+        None => format!("{host}:{port}"),
     })
 }

@@ -3,6 +3,7 @@
 //! (a reply, a repeat, a conversation that is missing or locked, a sender who may not) is left to
 //! `append.rs`: then nothing was written.
 
+use std::fmt::Display;
 use std::sync::Once;
 
 use rookery_protocol::{ConversationId, MessageId, Seq, Timestamp, UserId};
@@ -55,10 +56,12 @@ pub(super) async fn append(
     let logs: Option<Vec<i64>> = match store.primary.commit_one(appended).await {
         Ok(One::Value(logs)) => logs,
         Ok(One::InDoubt) => return Ok(Quick::InDoubt),
-        Err(StoreError::Refused(error)) if is_withheld(&error) => {
-            WITHHELD.call_once(|| {
-                tracing::warn!(%error, "sends take longer: may this user call append_batch?");
-            });
+        Err(why @ StoreError::Denied(_)) => {
+            tell_once(&why);
+            return Ok(Quick::NotPlain);
+        }
+        Err(StoreError::Refused(why)) if is_missing(&why) => {
+            tell_once(&why);
             return Ok(Quick::NotPlain);
         }
         Err(error) => return Err(error),
@@ -81,13 +84,21 @@ pub(super) async fn append(
     Ok(Quick::Stored(stored.collect()))
 }
 
-/// Of a database that was restored without its functions, or hardened: told once.
-static WITHHELD: Once = Once::new();
+/// Of a database that was restored without its functions, or hardened.
+fn tell_once(why: &dyn Display) {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        tracing::warn!(
+            "sends take longer, since append_batch cannot be called; \
+             `grant execute on function append_batch` to the user of DATABASE_URL: {why}"
+        );
+    });
+}
 
-/// Whether the function is not there, or not for this user.
-fn is_withheld(error: &sqlx::Error) -> bool {
+/// Whether there is no such function.
+fn is_missing(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| matches!(code.as_ref(), "42883" | "42501"))
+    code.is_some_and(|code| code == "42883")
 }
 
 /// What the function is given, an array a parameter.
