@@ -243,7 +243,10 @@ impl Delivery {
             BreakReason::Unpublished => breaks.unpublished.increment(1),
             BreakReason::Undecodable => breaks.undecodable.increment(1),
         }
-        self.broken.ring();
+        // Published while nobody was subscribed. For other reasons much may be on its way, or waits for
+        // the workers.
+        let lost = matches!(reason, BreakReason::Reconnected | BreakReason::CutOff);
+        self.broken.ring(lost);
         self.watchers.look_again();
         self.roster.doubt();
     }

@@ -181,6 +181,10 @@ pub trait ConversationStore {
     /// Which of `users` are or were members of `id`, with the conversation's head.
     async fn memberships_in(&self, id: ConversationId, users: &[UserId])
     -> Result<Vec<Membership>>;
+    /// Those of these members, present or past, that there are, with their conversations' heads, in
+    /// no particular order. For many of one conversation [`Self::memberships_in`] costs less.
+    async fn memberships_at(&self, members: &[(ConversationId, UserId)])
+    -> Result<Vec<Membership>>;
     /// Present members with their names, by user id, after `after`.
     async fn members(
         &self,
@@ -314,6 +318,10 @@ pub trait MessageStore {
         to: Seq,
         limit: i64,
     ) -> Result<Vec<LogEntry>>;
+    /// The entries of stretches of several logs, as [`Self::entries`] tells them and without another
+    /// limit: a log has no holes, so whoever asks knows how many there may be. In the order of the
+    /// stretches, which are of different conversations.
+    async fn entries_of(&self, stretches: &[Stretch]) -> Result<Vec<Vec<LogEntry>>>;
     /// A page of messages within `after < seq < before`, ascending: the newest of them with
     /// [`Direction::Backward`], the oldest with `Forward`. Uses the replica where there is one and
     /// its copy of the log reaches `known_head`, the primary otherwise.

@@ -1,31 +1,33 @@
 //! Reads from the store what some sockets lack: the missing entries, once for all of them, and what
 //! telling of membership changes needs. Step by step: a worker passes one step on before the next
 //! is read, so that a long hole costs no more memory than a short one.
+//!
+//! What waits is read together, many conversations in one step: when the bus was away everybody
+//! lacks something of a conversation of their own.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+mod read;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rookery_protocol::conversation::{Conversation, Member};
-use rookery_protocol::message::SystemNotice;
-use rookery_protocol::{ConversationId, Seq, UserId, limits};
-use tokio::sync::Semaphore;
+use rookery_protocol::{ConversationId, Seq, UserId};
 use tracing::Instrument;
 
-use super::{DeliveryParts, Path, weight};
+use super::{Delivery, DeliveryParts, Path, Work};
 use crate::metrics;
-use crate::store::{LogEntry, Membership, Result, Store, StoreError};
+use crate::store::{LogEntry, Membership, StoreError};
 use crate::telemetry::SPANS;
 
-/// Entries read at once.
-const PAGE: i64 = 100;
-/// A step ends when it has so many entries, or so many bytes.
-const STEP_ENTRIES: usize = 500;
-const STEP_BYTES: usize = 1024 * 1024;
-/// Fills of one node that read at the same time. When the bus has lost much, thousands of
+/// Conversations read together: of most the lack is an entry or two, and a page holds a hundred.
+const BATCH: usize = 100;
+/// Who are read for together; those of a larger conversation are read for alone.
+const BATCH_USERS: usize = 1_000;
+/// Batches of one node that are read at the same time. When the bus has lost much, thousands of
 /// conversations have to be read: sends need the database's connections, too.
-const AT_ONCE: usize = 6;
-/// How long a fill that failed waits before it is tried again: at first, and at the most.
+const AT_ONCE: usize = 4;
+/// How long fills that failed wait before they are tried again: at first, and at the most.
 const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
@@ -69,245 +71,221 @@ pub(super) struct Filled {
     pub(super) members: HashMap<UserId, Member>,
 }
 
-/// Carries out the fills of all workers, a few at a time. Cloning shares it.
-#[derive(Clone)]
+/// A request that waits for its turn, at most one for each conversation with sockets here.
+struct Asked {
+    request: Request,
+    /// Something in its batch could not be read, for a reason that repeating cannot mend.
+    alone: bool,
+    /// Before it is tried again, if it fails.
+    pause: Duration,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Asked>,
+    readers: usize,
+}
+
+/// Carries out the fills of all workers, a few batches at a time. Cloning shares it.
+#[derive(Clone, Default)]
 pub(super) struct Fills {
-    turns: Arc<Semaphore>,
+    queue: Arc<Mutex<Queue>>,
 }
 
 impl Fills {
-    pub(super) fn new() -> Self {
-        let turns = Arc::new(Semaphore::new(AT_ONCE));
-        Self { turns }
+    /// Reads a step of this, again and again until the store answers. What was read goes to the
+    /// conversation's worker, or that nobody is left to be told.
+    pub(super) fn ask(&self, parts: &DeliveryParts, delivery: &Delivery, request: Request) {
+        let asked = Asked {
+            request,
+            alone: false,
+            pause: RETRY_MIN,
+        };
+        self.wait(parts, delivery, asked);
     }
 
-    /// Reads a step, again and again until the store answers. `None`: the node stops, or nobody is
-    /// left to be told.
-    pub(super) async fn read(&self, parts: &DeliveryParts, request: &Request) -> Option<Filled> {
-        let mut pause = RETRY_MIN;
-        loop {
-            let turn = self.turns.acquire().await.ok()?;
-            let began = Instant::now();
-            let span = tracing::debug_span!(
-                target: SPANS,
-                "fill",
-                conversation_id = %request.conversation_id,
-                path = ?request.path
-            );
-            let read = read(parts.store.as_ref(), request).instrument(span).await;
-            drop(turn);
-            match read {
-                Ok(filled) => {
-                    metrics::fills_total().filled.increment(1);
-                    metrics::fill_seconds().record(began.elapsed());
-                    return Some(filled);
+    fn wait(&self, parts: &DeliveryParts, delivery: &Delivery, asked: Asked) {
+        let mut queue = self.lock();
+        queue.waiting.push_back(asked);
+        if queue.readers == AT_ONCE {
+            return;
+        }
+        queue.readers += 1;
+        drop(queue);
+        let reader = self.clone().run(parts.clone(), delivery.clone());
+        parts.tasks.spawn("fill", reader);
+    }
+
+    /// Reads until nothing waits.
+    async fn run(self, parts: DeliveryParts, delivery: Delivery) {
+        while let Some(batch) = self.next() {
+            self.read(&parts, &delivery, batch).await;
+        }
+    }
+
+    /// The next batch; `None` if nothing waits, which ends the reader.
+    fn next(&self) -> Option<Vec<Asked>> {
+        let mut queue = self.lock();
+        let batch = take(&mut queue.waiting);
+        queue.readers -= usize::from(batch.is_empty());
+        (!batch.is_empty()).then_some(batch)
+    }
+
+    async fn read(&self, parts: &DeliveryParts, delivery: &Delivery, batch: Vec<Asked>) {
+        let pauses: Vec<Duration> = batch.iter().map(|asked| asked.pause).collect();
+        let alone = batch.len() == 1;
+        let requests: Vec<Request> = batch.into_iter().map(|asked| asked.request).collect();
+        let count = requests.len() as u64;
+        let began = Instant::now();
+        let span = tracing::debug_span!(target: SPANS, "fill", conversations = count);
+        let read = read::read(parts.store.as_ref(), &requests)
+            .instrument(span)
+            .await;
+        let again = |request, pause, alone| Asked {
+            request,
+            alone,
+            pause,
+        };
+        let requests = requests.into_iter().zip(pauses);
+        match read {
+            Ok(read) => {
+                metrics::fill_seconds().record(began.elapsed());
+                let mut unread = Vec::new();
+                for (filled, (request, pause)) in read.into_iter().zip(requests) {
+                    match filled {
+                        Some(filled) => {
+                            metrics::fills_total().filled.increment(1);
+                            let key = *filled.conversation_id.as_bytes();
+                            let work = Work::Filled(Box::new(filled));
+                            delivery.put_patiently(&key, work).await;
+                        }
+                        None => unread.push(again(request, pause, false)),
+                    }
                 }
-                Err(error) => failed(&error),
+                self.put_back(unread);
             }
-            tokio::select! {
-                () = tokio::time::sleep(spread(pause, request.conversation_id)) => {}
-                () = parts.tasks.stopping().cancelled() => return None,
-            }
-            pause = (pause * 2).min(RETRY_MAX);
-            let mut lacks = request.lacks.iter();
-            if !lacks.any(|lack| parts.registry.has(lack.user)) {
-                return None;
+            Err(error) => {
+                failed(&error, count);
+                let mends = matches!(error, StoreError::Unavailable(_));
+                let requests = requests.map(|(request, pause)| again(request, pause, !mends));
+                if mends || alone {
+                    self.retry(parts, delivery, requests.collect());
+                } else {
+                    self.put_back(requests.collect());
+                }
             }
         }
     }
-}
 
-fn failed(error: &StoreError) {
-    metrics::fills_total().failed.increment(1);
-    if matches!(error, StoreError::Unavailable(_)) {
-        // Of thousands at once; that the database is away is told by the reconciler.
-        tracing::debug!(%error, "a hole cannot be filled yet");
-    } else {
-        tracing::error!(%error, "a hole cannot be filled");
+    /// Puts what was not read in front of what waits.
+    fn put_back(&self, unread: Vec<Asked>) {
+        let mut queue = self.lock();
+        for asked in unread.into_iter().rev() {
+            queue.waiting.push_front(asked);
+        }
+    }
+
+    /// Tries again after a while, for those of whom somebody is left.
+    fn retry(&self, parts: &DeliveryParts, delivery: &Delivery, failed: Vec<Asked>) {
+        let Some(first) = failed.first() else { return };
+        let pause = spread(first.pause, first.request.conversation_id);
+        let (fills, own) = (self.clone(), parts.clone());
+        let delivery = delivery.clone();
+        parts.tasks.spawn("fill-again", async move {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = own.tasks.stopping().cancelled() => return,
+            }
+            for asked in failed {
+                let id = asked.request.conversation_id;
+                let mut lacks = asked.request.lacks.iter();
+                if lacks.any(|lack| own.registry.has(lack.user)) {
+                    let pause = (asked.pause * 2).min(RETRY_MAX);
+                    fills.wait(&own, &delivery, Asked { pause, ..asked });
+                } else {
+                    delivery
+                        .put_patiently(id.as_bytes(), Work::FillOver(id))
+                        .await;
+                }
+            }
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // A panic between two assignments leaves a queue that is still a queue.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Spreads the attempts of different conversations, up to half as long again.
+/// Takes what is read together from the front: at least one, if there is any.
+fn take(waiting: &mut VecDeque<Asked>) -> Vec<Asked> {
+    let mut batch: Vec<Asked> = Vec::new();
+    let mut users = 0;
+    while batch.len() < BATCH
+        && let Some(next) = waiting.front()
+    {
+        users += next.request.lacks.len();
+        let fits = users <= BATCH_USERS && !next.alone && !batch.iter().any(|asked| asked.alone);
+        if !fits && !batch.is_empty() {
+            break;
+        }
+        batch.extend(waiting.pop_front());
+    }
+    batch
+}
+
+fn failed(error: &StoreError, count: u64) {
+    metrics::fills_total().failed.increment(count);
+    if matches!(error, StoreError::Unavailable(_)) {
+        // Of thousands at once; that the database is away is told by the reconciler.
+        tracing::debug!(%error, "holes cannot be filled yet");
+    } else {
+        tracing::error!(%error, "holes cannot be filled");
+    }
+}
+
+/// Spreads the attempts of different batches, up to half as long again.
 fn spread(pause: Duration, id: ConversationId) -> Duration {
     pause + pause * u32::from(id.as_bytes()[14]) / 512
 }
 
-/// Reads everything one step needs.
-async fn read(store: &dyn Store, request: &Request) -> Result<Filled> {
-    let id = request.conversation_id;
-    let users: Vec<UserId> = request.lacks.iter().map(|lack| lack.user).collect();
-    let memberships = store.memberships_in(id, &users).await?;
-    let from = start_of(request, &memberships);
-    let end = memberships
-        .iter()
-        .map(Membership::visible_to)
-        .max()
-        .unwrap_or(Seq::ZERO);
-    let (entries, more) = step(store, id, from, request.target.min(end)).await?;
-    let messages = entries.iter().filter_map(LogEntry::message);
-    let notices: Vec<SystemNotice> = messages.filter_map(SystemNotice::of).collect();
-    let members = members_named(store, id, &notices).await?;
-    let views = views(store, request, &notices).await?;
-    Ok(Filled {
-        conversation_id: id,
-        path: request.path,
-        target: request.target,
-        from,
-        more,
-        memberships: memberships.into_iter().map(|m| (m.user_id, m)).collect(),
-        users,
-        entries,
-        views,
-        members,
-    })
-}
-
-/// Entries after `from`, and whether there are more up to `target`.
-async fn step(
-    store: &dyn Store,
-    id: ConversationId,
-    from: Seq,
-    target: Seq,
-) -> Result<(Vec<LogEntry>, bool)> {
-    let (mut entries, mut bytes): (Vec<LogEntry>, usize) = (Vec::new(), 0);
-    let mut after = from;
-    while after < target {
-        if entries.len() >= STEP_ENTRIES || bytes >= STEP_BYTES {
-            return Ok((entries, true));
-        }
-        let page = store.entries(id, after, target, PAGE).await?;
-        let Some(last) = page.last() else { break };
-        after = last.seq();
-        bytes += page.iter().map(weight).sum::<usize>();
-        entries.extend(page);
-    }
-    Ok((entries, false))
-}
-
-/// The lowest position among those concerned. One who does not know the conversation begins at the
-/// joining; one who does not know it and has left is told nothing, and must not be read for: a step
-/// that brings nobody forward would be read again and again.
-fn start_of(request: &Request, memberships: &[Membership]) -> Seq {
-    let joined = |user: UserId| {
-        let mut present = memberships.iter().filter(|m| m.is_present());
-        Some(present.find(|m| m.user_id == user)?.joined_seq)
-    };
-    let positions = request.lacks.iter().flat_map(|lack| {
-        let begins = lack.is_new.then(|| joined(lack.user)).flatten();
-        lack.lowest.into_iter().chain(begins)
-    });
-    positions.min().unwrap_or(request.target)
-}
-
-async fn members_named(
-    store: &dyn Store,
-    id: ConversationId,
-    notices: &[SystemNotice],
-) -> Result<HashMap<UserId, Member>> {
-    let mut named = Vec::new();
-    for notice in notices {
-        match notice {
-            SystemNotice::MembersAdded { user_ids } if user_ids.len() <= limits::MEMBER_EVENTS => {
-                named.extend(user_ids);
-            }
-            SystemNotice::MemberRemoved { user_id } | SystemNotice::MemberLeft { user_id } => {
-                named.push(*user_id);
-            }
-            _ => {}
-        }
-    }
-    if named.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let members = store.members_by_id(id, &named).await?;
-    Ok(members
-        .into_iter()
-        .map(|member| (member.user_id, member))
-        .collect())
-}
-
-/// Those who have to be shown the conversation: who did not know it, and everybody when it changed.
-async fn views(
-    store: &dyn Store,
-    request: &Request,
-    notices: &[SystemNotice],
-) -> Result<HashMap<UserId, Conversation>> {
-    let changed = notices.iter().any(|notice| {
-        matches!(
-            notice,
-            SystemNotice::GroupUpdated { .. } | SystemNotice::RoleChanged { .. }
-        )
-    });
-    let shown = request.lacks.iter();
-    let shown = shown.filter(|lack| changed || lack.is_new);
-    let shown: Vec<UserId> = shown.map(|lack| lack.user).collect();
-    if shown.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let views = store
-        .conversation_for(request.conversation_id, &shown)
-        .await?;
-    Ok(views.into_iter().collect())
-}
-
 #[cfg(test)]
 mod tests {
-    use rookery_protocol::conversation::{ConversationKind, MemberRole};
     use uuid::Uuid;
 
     use super::*;
-    use crate::store::FanoutMode;
 
-    fn user(n: u128) -> UserId {
-        UserId::from_uuid(Uuid::from_u128(n))
-    }
-
-    fn membership(n: u128, joined: i64, left: Option<i64>) -> Membership {
-        Membership {
-            conversation_id: ConversationId::from_uuid(Uuid::nil()),
-            user_id: user(n),
-            kind: ConversationKind::Group,
-            role: MemberRole::Member,
-            joined_seq: Seq(joined),
-            visible_from: Seq(0),
-            left_seq: left.map(Seq),
-            delivered_seq: Seq(0),
-            read_seq: Seq(0),
-            last_seq: Seq(900),
-            fanout: FanoutMode::Direct,
+    fn asked(n: u128, users: usize, alone: bool) -> Asked {
+        let lack = Lack {
+            user: UserId::from_uuid(Uuid::nil()),
+            lowest: Some(Seq(1)),
+            is_new: false,
+        };
+        Asked {
+            request: Request {
+                conversation_id: ConversationId::from_uuid(Uuid::from_u128(n)),
+                lacks: vec![lack; users],
+                target: Seq(2),
+                path: Path::Fill,
+            },
+            alone,
+            pause: RETRY_MIN,
         }
     }
 
-    fn start(lacks: &[(u128, Option<i64>, bool)], memberships: &[Membership]) -> Seq {
-        let lacks = lacks.iter().map(|(n, lowest, is_new)| Lack {
-            user: user(*n),
-            lowest: lowest.map(Seq),
-            is_new: *is_new,
-        });
-        let request = Request {
-            conversation_id: ConversationId::from_uuid(Uuid::nil()),
-            lacks: lacks.collect(),
-            target: Seq(900),
-            path: Path::Fill,
-        };
-        start_of(&request, memberships)
-    }
-
     #[test]
-    fn a_new_socket_does_not_hide_that_another_of_the_same_user_lacks_more() {
-        let returned = [membership(1, 792, None)];
-        assert_eq!(start(&[(1, Some(679), true)], &returned), Seq(679));
-        assert_eq!(start(&[(1, Some(800), true)], &returned), Seq(792));
-    }
-
-    #[test]
-    fn nothing_is_read_for_who_does_not_know_the_conversation_and_has_left() {
-        let left = membership(1, 10, Some(700));
-        let others = [left.clone(), membership(2, 0, None)];
-        assert_eq!(
-            start(&[(1, None, true), (2, Some(850), false)], &others),
-            Seq(850)
-        );
-        assert_eq!(start(&[(1, None, true)], &[left]), Seq(900));
+    fn what_waits_is_taken_together_within_bounds_and_what_failed_alone() {
+        let mut waiting: VecDeque<Asked> =
+            (0..BATCH as u128 + 2).map(|n| asked(n, 1, false)).collect();
+        waiting.push_back(asked(1_000, 1, true));
+        waiting.push_back(asked(1_001, 1, false));
+        waiting.push_back(asked(1_002, BATCH_USERS, false));
+        waiting.push_back(asked(1_003, BATCH_USERS + 1, false));
+        let sizes: Vec<usize> = std::iter::from_fn(|| {
+            let batch = take(&mut waiting).len();
+            (batch > 0).then_some(batch)
+        })
+        .collect();
+        assert_eq!(sizes, [BATCH, 2, 1, 1, 1, 1]);
     }
 }

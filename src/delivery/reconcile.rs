@@ -2,8 +2,9 @@
 //!
 //! Every 3 s at the most, at once when the bus may have lost something, every second while the bus
 //! is away and until three looks found nothing. Whatever moved and was not passed on half a second
-//! later is read from the store by the conversation's worker. Ended sessions and new memberships
-//! ride the journal too: a security event must not hang on Pub/Sub.
+//! later (at once, where nothing can be on its way) is read from the store by the conversation's
+//! worker. Ended sessions and new memberships ride the journal too: a security event must not hang on
+//! Pub/Sub.
 //!
 //! A look also asks which incarnation of the database it is. When that changed, or the journal
 //! cannot tell any more what was missed, no position is to be trusted: all sockets are sent to
@@ -28,10 +29,12 @@ const INTERVAL: Duration = Duration::from_secs(3);
 const INTERVAL_WHILE_DOWN: Duration = Duration::from_secs(1);
 /// Clean looks after which a bus that came back is trusted again.
 const CLEAN_LOOKS: u32 = 3;
-/// How long news of a commit may be on its way before it counts as lost.
+/// How long news of a commit may be on its way before it counts as lost. Only saves the store reads
+/// of what comes by itself: whatever is told twice is passed on once, by its position.
 const GRACE: Duration = Duration::from_millis(500);
-/// While the bus is down nothing is on its way.
-const GRACE_WHILE_DOWN: Duration = Duration::from_millis(0);
+/// While the bus is down nothing is on its way. Nor is, once every channel is confirmed on a new
+/// connection, what the journal then has: all but the last of it was published before.
+const NO_GRACE: Duration = Duration::ZERO;
 /// How long a look may take, and how long after looks that took longer: a database that is slow must
 /// be able to tell something.
 const LOOK_WITHIN: Duration = Duration::from_secs(3);
@@ -64,6 +67,8 @@ pub(super) struct Reconciler<F, G> {
     current_at: Instant,
     /// Breaks whose losses no look has told yet.
     breaks: u64,
+    /// One of them was of a connection: what was missed meanwhile does not come late.
+    lost: bool,
     pruned_at: Instant,
 }
 
@@ -90,6 +95,7 @@ where
             patience: LOOK_WITHIN,
             current_at: now,
             breaks: 0,
+            lost: false,
             pruned_at: now,
         }
     }
@@ -112,7 +118,9 @@ where
     async fn step(&mut self) -> Duration {
         let began = Instant::now();
         // What breaks while it looks is for the next look: this one may have read too early.
-        self.breaks += self.delivery.broken.take();
+        let rung = self.delivery.broken.take();
+        self.breaks += rung.times;
+        self.lost |= rung.lost;
         let looked = self.look().await;
         if looked.is_ok() {
             metrics::reconcile_look_seconds().record(began.elapsed());
@@ -124,6 +132,7 @@ where
                 self.patience = LOOK_WITHIN;
                 self.current_at = began;
                 metrics::breaks_repaired_total().increment(std::mem::take(&mut self.breaks));
+                self.lost = false;
                 self.clean_looks = match found {
                     0 => self.clean_looks.saturating_add(1),
                     _ => 0,
@@ -151,6 +160,9 @@ where
         if failpoint::leaves_out(Failpoint::ReconcileOff) {
             return Ok(Looked::Found(0));
         }
+        // As it is before the journal is read: what comes back meanwhile is for the next look.
+        let waits = (self.outset.bus_is_up)() && !self.lost;
+        let grace = if waits { GRACE } else { NO_GRACE };
         let store = &self.parts.store;
         let epoch = store.epoch().await?;
         if self.outset.epoch.is_other(&epoch) {
@@ -166,11 +178,6 @@ where
         let mut found = 0;
         if !page.rows.is_empty() {
             let changes = Changes::of(page.rows);
-            let grace = if (self.outset.bus_is_up)() {
-                GRACE
-            } else {
-                GRACE_WHILE_DOWN
-            };
             tokio::time::sleep(grace).await;
             found = changes.tell(&self.parts, &self.delivery).await;
             metrics::reconcile_found_total().increment(found as u64);

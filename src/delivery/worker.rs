@@ -50,7 +50,7 @@ impl Shared {
     pub(super) fn new() -> Self {
         Self {
             held: HeldBytes::default(),
-            fills: Fills::new(),
+            fills: Fills::default(),
         }
     }
 }

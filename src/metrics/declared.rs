@@ -122,9 +122,9 @@ declare_metrics! {
     histogram resume_seconds []
     /// Gaps seen in a conversation's order.
     counter holes_total []
-    /// Reads of the store to close a gap.
+    /// Conversations read from the store to close a gap.
     counter fills_total { result: filled | failed }
-    /// Reading the store once to close a gap.
+    /// Reading the store once, to close the gaps of one or many conversations.
     histogram fill_seconds []
     /// Entries that only the journal brought; near 0 in a healthy cluster.
     counter reconcile_found_total []

@@ -179,6 +179,63 @@ async fn a_hole_of_any_length_is_filled_to_its_end() {
 }
 
 #[tokio::test]
+async fn what_was_lost_of_many_conversations_is_read_together() {
+    const ROOMS: usize = 60;
+    let cluster = TestCluster::builder(ROOKERY)
+        .nodes(2)
+        .lossy(1)
+        .start()
+        .await;
+    let [ann, bob] = cluster.register_all(["ann", "bob"]).await;
+    let mut rooms = Vec::new();
+    for number in 0..ROOMS {
+        rooms.push(ann.group(&format!("room {number}"), &[&bob]).await);
+    }
+    let phone = ann.connect(cluster.node(0)).await;
+    let bobs = bob.connect(cluster.node(1)).await;
+    let node = cluster.node(1);
+    cluster.proxy(1).lose("a lost one");
+    let lose = async |count: usize| {
+        node.set_failpoint("reconcile-off", "return").await;
+        for room in &rooms {
+            for number in 0..count {
+                phone.send(*room, &format!("a lost one, {number}")).await;
+            }
+        }
+    };
+
+    lose(3).await;
+    let reads = async || cluster.metrics(1).await.get("rookery_fill_seconds_count");
+    let before = reads().await;
+    node.set_failpoint("reconcile-off", "off").await;
+    for room in &rooms {
+        bobs.expect_all(*room, Seq(2), Seq(4)).await;
+    }
+    let reads = reads().await - before;
+    assert!(reads < ROOMS as f64 / 2.0, "{reads} reads of {ROOMS} rooms");
+
+    // One that cannot be read keeps no other from its messages.
+    lose(1).await;
+    let spoil = |metadata: &str| {
+        let (room, set) = (rooms[ROOMS / 2], format!("set metadata = {metadata}"));
+        format!("update messages {set} where conversation_id = '{room}' and seq = 5")
+    };
+    cluster.sql(&spoil("'{'")).await;
+    node.set_failpoint("reconcile-off", "off").await;
+    for room in rooms.iter().filter(|room| **room != rooms[ROOMS / 2]) {
+        bobs.expect_all(*room, Seq(2), Seq(5)).await;
+    }
+    let failed = cluster.metrics(1).await;
+    assert!(failed.get(r#"rookery_fills_total{result="failed"}"#) > 0.0);
+    cluster.sql(&spoil("null")).await;
+    for room in &rooms {
+        bobs.expect_all(*room, Seq(2), Seq(5)).await;
+        bobs.seen_once_in_order(*room);
+    }
+    assert_eq!(bobs.read(|record| record.connection()), 1);
+}
+
+#[tokio::test]
 async fn a_fill_that_fails_is_tried_until_it_succeeds() {
     let cluster = TestCluster::builder(ROOKERY)
         .nodes(2)

@@ -81,7 +81,7 @@ impl Fixture {
         changed.await.unwrap()
     }
 
-    async fn now(
+    pub(crate) async fn now(
         &self,
         id: ConversationId,
         seq: i64,

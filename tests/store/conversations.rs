@@ -132,6 +132,15 @@ contract! {
         let there = fixture.store.memberships_in(group, &all).await.unwrap();
         assert_eq!(there.len(), 2);
         assert!(there.iter().all(|membership| membership.last_seq == Seq(5)));
+
+        let other = fixture.group(bob, &[]).await;
+        let asked = [(group, bob), (other, bob), (other, alice), (group, stranger)];
+        let mut found = fixture.store.memberships_at(&asked).await.unwrap();
+        found.sort_by_key(|membership| membership.last_seq);
+        let places: Vec<_> = found.iter().map(|m| (m.conversation_id, m.user_id)).collect();
+        assert_eq!(places, [(other, bob), (group, bob)]);
+        assert_eq!((found[0].left_seq, found[1].left_seq), (None, Some(Seq(4))));
+        assert!(fixture.store.memberships_at(&[]).await.unwrap().is_empty());
     }
 
     async fn history_is_visible_from_the_start_where_the_group_says_so(fixture: Fixture) {

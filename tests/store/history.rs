@@ -1,6 +1,6 @@
 //! Reading logs: entries, pages of messages, and the replica.
 
-use rookery::store::{Direction, HistoryPage, LogEntry, NewMessage};
+use rookery::store::{Direction, HistoryPage, LogEntry, MessageAction, NewMessage, Stretch};
 use rookery_protocol::message::MessageKind;
 use rookery_protocol::{ConversationId, Seq};
 
@@ -70,6 +70,38 @@ contract! {
         assert_eq!(read(3, 6, 100).await, [4, 5, 6]);
         assert_eq!(read(3, 10, 2).await, [4, 5]);
         assert!(read(10, 100, 100).await.is_empty());
+    }
+
+    async fn stretches_of_several_logs_are_read_at_once(fixture: Fixture) {
+        let alice = fixture.user("alice").await;
+        let mut groups = Vec::new();
+        for _ in 0..4 {
+            let group = fixture.group(alice, &[]).await;
+            for text in ["two", "three", "four"] {
+                fixture.send(group, alice, text).await;
+            }
+            groups.push(group);
+        }
+        // Of one log an entry is a change of a message outside of the stretch, and one has reactions.
+        let add = MessageAction::AddReaction { emoji: "👍".to_owned() };
+        fixture.now(groups[2], 2, alice, add).await;
+        let stretch = |(place, after, to): (usize, i64, i64)| Stretch {
+            conversation_id: groups[place],
+            after: Seq(after),
+            to: Seq(to),
+        };
+        let asked = [(2, 4, 9), (0, 1, 3), (3, 4, 9), (1, 0, 4)].map(stretch);
+        let together = fixture.store.entries_of(&asked).await.unwrap();
+        let seqs = |log: &Vec<LogEntry>| log.iter().map(|e| e.seq().0).collect::<Vec<_>>();
+        let found: Vec<_> = together.iter().map(seqs).collect();
+        assert_eq!(found, [vec![5], vec![2, 3], vec![], vec![1, 2, 3, 4]]);
+        for (stretch, log) in asked.iter().zip(&together) {
+            let (id, after, to) = (stretch.conversation_id, stretch.after, stretch.to);
+            assert_eq!(log, &fixture.store.entries(id, after, to, 100).await.unwrap());
+        }
+        let LogEntry::Change(change) = &together[0][0] else { panic!("{together:?}") };
+        assert_eq!((change.message.seq, change.message.reactions.len()), (Seq(2), 1));
+        assert!(fixture.store.entries_of(&[]).await.unwrap().is_empty());
     }
 
     async fn an_entry_of_a_later_release_has_a_place_and_nothing_to_tell(fixture: Fixture) {

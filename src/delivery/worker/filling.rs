@@ -8,7 +8,7 @@ use rookery_protocol::{ConversationId, Seq, UserId};
 use super::Worker;
 use crate::delivery::fill::{Filled, Lack, Request};
 use crate::delivery::tell::{EntryFrame, fill_session, stored_at};
-use crate::delivery::{Audience, Behind, Work, seats};
+use crate::delivery::{Audience, Behind, seats};
 use crate::gateway::Session;
 use crate::store::{FanoutMode, Membership};
 
@@ -48,15 +48,7 @@ impl Worker {
             return;
         };
         self.filling.insert(id, Filling::default());
-        let (parts, fills) = (self.parts.clone(), self.fills.clone());
-        let delivery = self.delivery.clone();
-        self.parts.tasks.spawn("fill", async move {
-            let work = match fills.read(&parts, &request).await {
-                Some(filled) => Work::Filled(Box::new(filled)),
-                None => Work::FillOver(id),
-            };
-            delivery.put_patiently(id.as_bytes(), work).await;
-        });
+        self.fills.ask(&self.parts, &self.delivery, request);
     }
 
     /// What has to be read for those who still lack it; `None` if nobody does.

@@ -21,6 +21,14 @@ const MEMBERSHIPS_IN: &str = concat!(
     membership!(),
     "where m.conversation_id = $1 and m.user_id = any($2)"
 );
+// dialect: pairs from two lists. `offset 0` keeps it at one look-up a member.
+const MEMBERSHIPS_AT: &str = membership!(
+    "unnest($1::uuid[], $2::uuid[]) as w (conversation_id, user_id) \
+     cross join lateral ( \
+        select * from members m \
+        where m.conversation_id = w.conversation_id and m.user_id = w.user_id \
+        offset 0) m"
+);
 const MEMBERS_BY_ID: &str = concat!(member!(), "and m.user_id = any($2)");
 const SEATS: &str = seats!("= any($2)");
 const MEMBER_LISTS: &str = concat!(member_list!(), "= any($1) order by h.conversation_id");

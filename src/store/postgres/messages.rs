@@ -4,6 +4,7 @@ mod append;
 mod changes;
 mod quick;
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
@@ -20,7 +21,7 @@ use crate::store::sql::messages::{
 };
 use crate::store::{
     Direction, HistoryPage, LogEntry, MessageChange, MessageChanged, MessageRule, MessageStore,
-    NewMessage, Outcome, Refusal, Result, Wait,
+    NewMessage, Outcome, Refusal, Result, Stretch, Wait,
 };
 
 /// A page together with the end of the log as the replica has it, from one snapshot. The page is
@@ -40,6 +41,19 @@ const OLDEST_ON_REPLICA: &str = replica_page!("asc");
 // dialect: lists.
 const MESSAGES_AMONG: &str = sql::messages_among!("= any($2)");
 const REACTIONS_ON: &str = sql::reactions_on!("= any($2)");
+
+/// Stretches of several logs. `offset 0` keeps it at one look into the index for each.
+const ENTRIES_OF: &str = concat!(
+    "select ",
+    message_columns!(),
+    " from (select x.* from unnest($1::uuid[], $2::bigint[], $3::bigint[]) \
+        as w (conversation_id, after, upto) \
+      cross join lateral ( \
+        select * from messages x \
+        where x.conversation_id = w.conversation_id and x.seq > w.after and x.seq <= w.upto \
+        offset 0) x) entries \
+      order by conversation_id, seq"
+);
 
 message_reads!(PostgresStore);
 
@@ -71,6 +85,29 @@ impl MessageStore for PostgresStore {
         limit: i64,
     ) -> Result<Vec<LogEntry>> {
         read_entries(self, id, (after, to), limit).await
+    }
+
+    async fn entries_of(&self, stretches: &[Stretch]) -> Result<Vec<Vec<LogEntry>>> {
+        let ids = stretches.iter().map(|s| s.conversation_id.as_uuid());
+        let after: Vec<i64> = stretches.iter().map(|s| s.after.0).collect();
+        let to: Vec<i64> = stretches.iter().map(|s| s.to.0).collect();
+        let records: Vec<MessageRecord> = sqlx::query_as(ENTRIES_OF)
+            .bind(super::list(ids))
+            .bind(after)
+            .bind(to)
+            .fetch_all(self.reader())
+            .await?;
+        let mut logs: HashMap<ConversationId, Vec<MessageRecord>> = HashMap::new();
+        for record in records {
+            logs.entry(record.conversation_id).or_default().push(record);
+        }
+        let mut entries = Vec::with_capacity(stretches.len());
+        for stretch in stretches {
+            let id = stretch.conversation_id;
+            let records = logs.remove(&id).unwrap_or_default();
+            entries.push(entries_of_log(self, id, records).await?);
+        }
+        Ok(entries)
     }
 
     async fn history(&self, page: &HistoryPage) -> Result<Vec<Message>> {

@@ -15,13 +15,21 @@ pub(in crate::store) use listed::{
 };
 pub(in crate::store) use methods::conversation_store;
 
+/// Memberships with their conversations' heads; `$from` yields the rows of `members`, as `m`.
 macro_rules! membership {
     () => {
-        "select m.conversation_id, m.user_id, c.kind, m.role, m.joined_seq, c.history_visible, \
-                m.left_seq, m.delivered_seq, m.read_seq, h.last_seq, h.fanout_mode \
-         from members m \
-         join conversations c on c.conversation_id = m.conversation_id \
-         join conversation_heads h on h.conversation_id = m.conversation_id "
+        membership!("members m")
+    };
+    ($from:literal) => {
+        concat!(
+            "select m.conversation_id, m.user_id, c.kind, m.role, m.joined_seq, \
+                    c.history_visible, m.left_seq, m.delivered_seq, m.read_seq, h.last_seq, \
+                    h.fanout_mode \
+             from ",
+            $from,
+            " join conversations c on c.conversation_id = m.conversation_id \
+             join conversation_heads h on h.conversation_id = m.conversation_id "
+        )
     };
 }
 

@@ -297,6 +297,15 @@ macro_rules! message_reads {
                 .bind(limit)
                 .fetch_all(store.reader())
                 .await?;
+            entries_of_log(store, id, records).await
+        }
+
+        /// The entries that records of one log are, with the messages that they changed.
+        async fn entries_of_log(
+            store: &$store,
+            id: ConversationId,
+            records: Vec<MessageRecord>,
+        ) -> Result<Vec<LogEntry>> {
             let own = records.iter().filter(|record| sql::is_message(record));
             let messages = with_reactions(store, id, own.cloned().collect()).await?;
             let targets = sql::targets(&records);

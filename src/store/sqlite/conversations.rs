@@ -24,6 +24,12 @@ const MEMBERSHIPS_IN: &str = concat!(
     membership!(),
     "where m.conversation_id = $1 and m.user_id in (select unhex(value) from json_each($2))"
 );
+// dialect: pairs from two lists; `cross join` keeps them in front.
+const MEMBERSHIPS_AT: &str = membership!(
+    "json_each($1) id join json_each($2) who on who.key = id.key \
+     cross join members m \
+        on m.conversation_id = unhex(id.value) and m.user_id = unhex(who.value)"
+);
 const MEMBERS_BY_ID: &str = concat!(
     member!(),
     "and m.user_id in (select unhex(value) from json_each($2))"

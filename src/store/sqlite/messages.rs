@@ -11,7 +11,7 @@ use super::SqliteStore;
 use crate::store::sql::messages::{self as sql, MessageRecord, NEWEST, OLDEST, message_reads};
 use crate::store::{
     Direction, HistoryPage, LogEntry, MessageChange, MessageChanged, MessageRule, MessageStore,
-    NewMessage, Outcome, Refusal, Result, Wait,
+    NewMessage, Outcome, Refusal, Result, Stretch, Wait,
 };
 
 // dialect: lists.
@@ -50,6 +50,16 @@ impl MessageStore for SqliteStore {
         limit: i64,
     ) -> Result<Vec<LogEntry>> {
         read_entries(self, id, (after, to), limit).await
+    }
+
+    /// One after the other: there is no way to the file that would be saved.
+    async fn entries_of(&self, stretches: &[Stretch]) -> Result<Vec<Vec<LogEntry>>> {
+        let mut entries = Vec::with_capacity(stretches.len());
+        for stretch in stretches {
+            let (id, ends) = (stretch.conversation_id, (stretch.after, stretch.to));
+            entries.push(read_entries(self, id, ends, i64::MAX).await?);
+        }
+        Ok(entries)
     }
 
     async fn history(&self, page: &HistoryPage) -> Result<Vec<Message>> {

@@ -1,7 +1,7 @@
 //! The methods of `ConversationStore`.
 
 /// Implements `ConversationStore`; needs `CONVERSATIONS_OF`, `CONVERSATION_OF`, `MEMBERSHIPS_OF`,
-/// `PRESENT_MEMBERSHIPS_OF`, `MEMBERSHIPS_IN`, `MEMBERS_BY_ID`, `MEMBERS_NAMED`, `SEATS`,
+/// `PRESENT_MEMBERSHIPS_OF`, `MEMBERSHIPS_IN`, `MEMBERSHIPS_AT`, `MEMBERS_BY_ID`, `MEMBERS_NAMED`, `SEATS`,
 /// `MEMBER_LISTS` and `REACTIONS_OF`.
 macro_rules! conversation_store {
     ($store:ty) => {
@@ -182,6 +182,18 @@ macro_rules! conversation_store {
                 let records: Vec<MembershipRecord> = sqlx::query_as(MEMBERSHIPS_IN)
                     .bind(id)
                     .bind(super::list(users.iter().map(UserId::as_uuid)))
+                    .fetch_all(self.reader())
+                    .await?;
+                records.into_iter().map(Membership::try_from).collect()
+            }
+
+            async fn memberships_at(
+                &self,
+                members: &[(ConversationId, UserId)],
+            ) -> Result<Vec<Membership>> {
+                let records: Vec<MembershipRecord> = sqlx::query_as(MEMBERSHIPS_AT)
+                    .bind(super::list(members.iter().map(|(id, _)| id.as_uuid())))
+                    .bind(super::list(members.iter().map(|(_, user)| user.as_uuid())))
                     .fetch_all(self.reader())
                     .await?;
                 records.into_iter().map(Membership::try_from).collect()
