@@ -63,8 +63,10 @@ pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Run> {
         .set(move || vec![("connects", opened.load(Relaxed))]);
     crowd.grow(plan, 0..first).await?;
     progress::wait(SETTLE, "settling").await;
-    let first_resident_bytes = meter.resident(GATEWAY);
     let (first_cores, _) = watch(plan, meter).await;
+    // After the watch: an allocator takes some ten seconds to give back what a burst of connects took,
+    // and what it still has would hide the memory of those that come next.
+    let first_resident_bytes = meter.resident(GATEWAY);
 
     let (cpu_before, begun) = (meter.cpu(), Instant::now());
     crowd.grow(plan, first..count).await?;
@@ -72,9 +74,9 @@ pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Run> {
     let added = (count - first) as f64;
     let cpu_us_per_connect = meter.cpu().micros_per(&cpu_before, added);
     progress::wait(SETTLE, "settling").await;
-    let resident_bytes = meter.resident(GATEWAY);
 
     let (cores, idle_seconds) = watch(plan, meter).await;
+    let resident_bytes = meter.resident(GATEWAY);
     let mut run = Run::new("idle", "idle");
     run.about = format!(
         "{count} connections, {} conversations each",
