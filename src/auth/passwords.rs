@@ -1,12 +1,14 @@
 //! Passwords: argon2id in a small pool of threads of its own.
 //!
 //! One hash costs as much as a hundred messages, so a login storm must not come near the sockets:
-//! few threads, at low priority, behind a short queue. Who cannot be served within two seconds is
-//! told to come back. A caller that goes away costs nothing: its job is skipped, and a worker is
+//! few threads, which have only the time that nobody else wants, behind a short queue. On a node
+//! without such time a password goes to one more thread, of low priority, after a moment
+//! (`docs/decisions/0015-passwords-wait-for-idle-time.md`). Who cannot be served within two seconds
+//! is told to come back. A caller that goes away costs nothing: its job is skipped, and a worker is
 //! never more than one hash away from the next job.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
@@ -22,9 +24,11 @@ use crate::metrics::{self, Level};
 /// About a second of work for one worker: what waits longer would give up anyway.
 const QUEUE: usize = 64;
 const WAIT_MAX: Duration = Duration::from_secs(2);
+/// How long the idle time of the processors is waited for.
+const LATE_AFTER: Duration = Duration::from_millis(100);
 /// A worker that had nothing to do for so long gives its memory back.
 const IDLE: Duration = Duration::from_secs(10);
-/// Lower than the sockets' threads (0), higher than the least (19).
+/// Of the late worker: lower than the sockets' threads (0), higher than the least (19).
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
 const OUTPUT_BYTES: usize = 32;
@@ -67,17 +71,29 @@ pub enum Verdict {
 #[error("a password hash cannot be read or made: {0}")]
 struct HashError(String);
 
-type Job = Box<dyn FnOnce(&mut Hasher) + Send>;
+/// Done once, by whichever worker comes to it first; skipped when nobody waits for it any more.
+type Job = Arc<dyn Fn(&mut Hasher) + Send + Sync>;
+
+/// Which share of the processors a worker has.
+#[derive(Clone, Copy, Debug)]
+enum Share {
+    /// What nobody else wants.
+    Idle,
+    /// Little, but always some.
+    Low,
+}
 
 /// The pool. Its threads end when it is dropped.
 pub struct Passwords {
     queue: Sender<Job>,
+    /// Jobs that the idle time has not sufficed for.
+    late: Sender<Job>,
     /// Verified against for users that do not exist, so that they take as long as others.
     dummy: Arc<str>,
 }
 
 impl Passwords {
-    /// Starts `workers` threads.
+    /// Starts `workers` threads for the idle time, and one for what is late.
     ///
     /// # Errors
     /// The cost is outside what argon2 allows, or a thread cannot be started.
@@ -85,19 +101,25 @@ impl Passwords {
         let params = cost.params()?;
         let dummy = dummy_hash(&params).map_err(|_| AuthError::PasswordCost)?;
         let (queue, jobs) = bounded::<Job>(QUEUE);
-        for number in 0..workers.max(1) {
+        let (late, late_jobs) = bounded::<Job>(QUEUE);
+        let start = |name: String, share: Share, jobs: &Receiver<Job>| {
             let jobs = jobs.clone();
             let hasher = Hasher {
                 params: params.clone(),
                 blocks: Vec::new(),
             };
             std::thread::Builder::new()
-                .name(format!("password-{number}"))
-                .spawn(move || work(&jobs, hasher))
-                .map_err(AuthError::Threads)?;
+                .name(name)
+                .spawn(move || work(share, &jobs, hasher))
+                .map_err(AuthError::Threads)
+        };
+        for number in 0..workers.max(1) {
+            start(format!("password-{number}"), Share::Idle, &jobs)?;
         }
+        start("password-late".into(), Share::Low, &late_jobs)?;
         Ok(Self {
             queue,
+            late,
             dummy: dummy.into(),
         })
     }
@@ -134,8 +156,8 @@ impl Passwords {
             return Ok(Verdict::Wrong);
         }
         let dummy = Arc::clone(&self.dummy);
-        self.run(move |hasher| match stored {
-            Some(stored) => hasher.verify(&password, &stored),
+        self.run(move |hasher| match &stored {
+            Some(stored) => hasher.verify(&password, stored),
             None => hasher.verify(&password, &dummy).map(|_| Verdict::Wrong),
         })
         .await
@@ -143,20 +165,37 @@ impl Passwords {
 
     async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Hasher) -> Result<T, HashError> + Send + 'static,
+        work: impl Fn(&mut Hasher) -> Result<T, HashError> + Send + Sync + 'static,
     ) -> Result<T, AppError> {
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |hasher| {
-            if !answer.is_closed() {
-                // The caller may have gone meanwhile; then nobody needs the answer.
-                let _gone = answer.send(work(hasher));
+        let answer = Mutex::new(Some(answer));
+        let job: Job = Arc::new(move |hasher| {
+            let lock = || answer.lock().unwrap_or_else(PoisonError::into_inner);
+            if lock().as_ref().is_none_or(oneshot::Sender::is_closed) {
+                return;
+            }
+            let worked = catch_unwind(AssertUnwindSafe(|| work(hasher)));
+            let worked = worked.unwrap_or_else(|_| Err(HashError("a panic".into())));
+            if let Some(answer) = lock().take() {
+                // The caller may have gone meanwhile.
+                let _gone = answer.send(worked);
             }
         });
-        self.queue.try_send(job).map_err(|error| match error {
+        let queued = self.queue.try_send(Arc::clone(&job));
+        queued.map_err(|error| match error {
             TrySendError::Full(_) => AppError::unavailable(),
             TrySendError::Disconnected(_) => AppError::internal(),
         })?;
         metrics::password_queue().set(self.queue.len() as f64);
+        let answered = async {
+            tokio::pin!(answered);
+            if let Ok(answer) = tokio::time::timeout(LATE_AFTER, &mut answered).await {
+                return answer;
+            }
+            // Where this queue is full too, the first one remains.
+            self.late.try_send(job).ok();
+            answered.await
+        };
         match tokio::time::timeout(WAIT_MAX, answered).await {
             Ok(Ok(Ok(done))) => Ok(done),
             Ok(Ok(Err(error))) => {
@@ -170,22 +209,42 @@ impl Passwords {
 }
 
 /// A worker's life: job after job until the pool is dropped.
-fn work(jobs: &Receiver<Job>, mut hasher: Hasher) {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::debug!(%error, "password workers keep the normal priority");
+fn work(share: Share, jobs: &Receiver<Job>, mut hasher: Hasher) {
+    if let Err(error) = step_back(share) {
+        tracing::debug!(error, ?share, "a password worker keeps the normal priority");
     }
     loop {
         match jobs.recv_timeout(IDLE) {
-            // A panic in a job drops its answer, which tells the caller; the worker goes on.
             Ok(job) => {
                 metrics::password_queue().set(jobs.len() as f64);
-                drop(catch_unwind(AssertUnwindSafe(|| job(&mut hasher))));
+                job(&mut hasher);
             }
             Err(RecvTimeoutError::Timeout) => hasher.blocks = Vec::new(),
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }
+}
+
+/// The calling thread gives way to others: on Linux, where priorities are those of threads.
+#[cfg(target_os = "linux")]
+fn step_back(share: Share) -> Result<(), String> {
+    use thread_priority::unix::{NormalThreadSchedulePolicy, ThreadSchedulePolicy};
+    use thread_priority::{ThreadPriority, set_thread_priority_and_policy, thread_native_id};
+    match share {
+        Share::Idle => {
+            let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+            set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle)
+                .map_err(|error| error.to_string())
+        }
+        Share::Low => {
+            rustix::process::setpriority_process(None, NICENESS).map_err(|error| error.to_string())
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn step_back(_share: Share) -> Result<(), String> {
+    Ok(())
 }
 
 /// Hashes, one at a time, in memory that it keeps: page faults on fresh memory would be 40 % of

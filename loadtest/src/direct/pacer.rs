@@ -26,6 +26,10 @@ const DUE: usize = 4_096;
 /// Longest sleep: how late the end of a run may be noticed.
 const NAP: Duration = Duration::from_millis(50);
 
+/// Shortest sleep: at high rates several messages are handed out after one. They are late by as much
+/// at the most, which their latency contains, and the servers have what waking for each would cost.
+const STEP: Duration = Duration::from_micros(250);
+
 /// A thread of its own: tokio's timers count in milliseconds, too coarse for latencies of one.
 #[derive(Debug)]
 pub(super) struct Pacer {
@@ -70,7 +74,7 @@ impl Pacer {
                 if wait.is_zero() {
                     break;
                 }
-                std::thread::sleep(wait.min(NAP));
+                std::thread::sleep(wait.clamp(STEP, NAP));
             }
             let pair = usize::try_from(message).unwrap_or(0) % self.pairs.len();
             missed += u64::from(self.pairs[pair].try_send(due).is_err());

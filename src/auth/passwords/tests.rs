@@ -110,25 +110,66 @@ async fn a_stored_hash_that_cannot_be_read_is_our_fault() {
     assert_eq!(refused.code, ErrorCode::Internal);
 }
 
-/// Occupies the pool's only worker until the returned sender is dropped.
-fn occupy(passwords: &Passwords) -> mpsc::Sender<()> {
+/// Occupies the only worker behind a queue until the returned sender is dropped.
+fn occupy(queue: &Sender<Job>) -> mpsc::Sender<()> {
     let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
     let (started, has_started) = mpsc::channel();
-    let job: Job = Box::new(move |_| {
+    let job: Job = Arc::new(move |_| {
         started.send(()).unwrap();
-        released.recv().unwrap_err();
+        released.lock().unwrap().recv().unwrap_err();
     });
-    passwords.queue.send(job).unwrap();
+    queue.send(job).unwrap();
     has_started.recv().unwrap();
     release
 }
 
 #[tokio::test]
+async fn who_finds_no_idle_time_is_served_all_the_same() {
+    let passwords = Passwords::start(1, CHEAP).unwrap();
+    let release = occupy(&passwords.queue);
+    let hash = passwords.hash("correct horse".into()).await.unwrap();
+    drop(release);
+    // The idle worker comes to the same job, skips it, and goes on.
+    let verdict = passwords.verify("correct horse".into(), Some(hash)).await;
+    assert_eq!(verdict.unwrap(), Verdict::Right { rehashed: None });
+}
+
+/// proc_pid_stat(5): the name is in parentheses, and may hold anything.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn workers_take_idle_time_and_the_late_one_little() {
+    let passwords = Passwords::start(1, CHEAP).unwrap();
+    // Both have begun, and so have told the kernel.
+    for queue in [&passwords.queue, &passwords.late] {
+        drop(occupy(queue));
+    }
+    let mut found = Vec::new();
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        let Ok(stat) = std::fs::read_to_string(task.unwrap().path().join("stat")) else {
+            continue; // Ended meanwhile.
+        };
+        let (before, after) = stat.rsplit_once(')').unwrap();
+        let (_, name) = before.split_once('(').unwrap();
+        let fields: Vec<&str> = after.split_whitespace().collect();
+        // Fields 19 and 41, of which the first three are before or at the state.
+        let (nice, policy) = (fields[16], fields[38]);
+        found.push((name.to_owned(), nice.to_owned(), policy.to_owned()));
+    }
+    // 5 is SCHED_IDLE, 0 the usual policy (sched.h).
+    let is = |name: &str, nice: &str, policy: &str| {
+        found.contains(&(name.into(), nice.into(), policy.into()))
+    };
+    assert!(is("password-0", "0", "5"), "{found:?}");
+    assert!(is("password-late", "10", "0"), "{found:?}");
+}
+
+#[tokio::test]
 async fn a_full_queue_is_refused_at_once() {
     let passwords = Passwords::start(1, CHEAP).unwrap();
-    let release = occupy(&passwords);
+    let release = occupy(&passwords.queue);
     for _ in 0..QUEUE {
-        passwords.queue.try_send(Box::new(|_| {})).unwrap();
+        passwords.queue.try_send(Arc::new(|_| {})).unwrap();
     }
     let refused = passwords.hash("x".into()).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::Unavailable);
@@ -139,7 +180,7 @@ async fn a_full_queue_is_refused_at_once() {
 #[tokio::test(start_paused = true)]
 async fn who_waited_two_seconds_is_refused_and_its_job_skipped() {
     let passwords = Passwords::start(1, CHEAP).unwrap();
-    let release = occupy(&passwords);
+    let release = [&passwords.queue, &passwords.late].map(occupy);
     let refused = passwords
         .run(|_| -> Result<(), _> { panic!("must not run") })
         .await;
@@ -153,7 +194,8 @@ async fn who_waited_two_seconds_is_refused_and_its_job_skipped() {
 async fn a_panic_costs_its_caller_an_answer_and_nobody_else() {
     let passwords = Passwords::start(1, CHEAP).unwrap();
     let refused = passwords
-        .run(|_| -> Result<(), _> { panic!("on purpose") })
+        // As a panic, without its backtrace: that takes longer to write than a caller waits.
+        .run(|_| -> Result<(), _> { std::panic::resume_unwind(Box::new("on purpose")) })
         .await;
     assert_eq!(refused.unwrap_err().code, ErrorCode::Internal);
     assert!(passwords.hash("x".into()).await.is_ok());
