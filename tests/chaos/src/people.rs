@@ -16,6 +16,8 @@ use crate::measure::Measure;
 const PASSWORD: &str = "correct horse battery";
 /// How long a call is repeated while it is refused for a while only: longer than any fault lasts.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// A token that is younger lives on for longer than any use of it takes.
+const FRESH: Duration = Duration::from_secs(300);
 const AGAIN: Duration = Duration::from_millis(200);
 
 /// Somebody with an account.
@@ -115,6 +117,16 @@ impl Account {
             *held = Held::new(&self.nobody, tokens);
         }
         Ok(())
+    }
+
+    /// An access token that does not run out soon. Seldom a log-in, which a busy node puts off.
+    pub(crate) async fn token(&self) -> Result<String, ApiError> {
+        let mut held = self.held.lock().await;
+        if held.since.elapsed() > FRESH {
+            let tokens = self.renew(&held.tokens.refresh_token).await?;
+            *held = Held::new(&self.nobody, tokens);
+        }
+        Ok(held.tokens.access_token.clone())
     }
 
     /// Makes the direct conversation with somebody.

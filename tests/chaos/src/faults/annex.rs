@@ -56,7 +56,7 @@ pub(super) async fn restart(world: &World) -> Result<()> {
 /// Returns when a send was answered with an error that says that it may be repeated.
 async fn fill(world: &World, victim: Victim) -> Result<()> {
     let annex = annex(world)?;
-    // Before: nobody can log in then.
+    // Before: nobody can get tokens then.
     let mut prober = Prober::start(annex, victim).await?;
     annex.node().limit_files(Some(FULL)).await?;
     let deadline = Instant::now() + PATIENCE;
@@ -119,8 +119,7 @@ impl Prober {
     async fn start(annex: &Annex, victim: Victim) -> Result<Self> {
         let account = &annex.accounts[victim.of(annex.accounts.len())];
         let room = annex.rooms.direct_of(account.number, victim.0);
-        let tokens = account.log_in().await?;
-        let how = Connect::with_token(&tokens.access_token);
+        let how = Connect::with_token(&account.token().await?);
         let mut socket = connect(account.url(), &how).await?;
         let ready = socket.ready().await?;
         let name = format!("annex/{} probing", account.name());

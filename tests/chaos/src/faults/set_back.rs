@@ -139,8 +139,7 @@ fn same(device: &str, who: &str, lost: &Cursors, told: &Cursors, heads: &Cursors
 
 /// What a device is told that comes back with these cursors.
 async fn told_by_sync(account: &Account, cursors: &Cursors) -> Result<Cursors> {
-    let tokens = account.log_in().await?;
-    let how = Connect::resuming(&tokens.access_token);
+    let how = Connect::resuming(&account.token().await?);
     let told = async {
         let mut socket = connect(account.url(), &how).await?;
         socket.ready().await?;
