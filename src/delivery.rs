@@ -21,6 +21,7 @@ mod bell;
 mod epoch;
 mod fill;
 mod hold;
+mod pace;
 mod presence;
 mod receipts;
 mod reconcile;
@@ -121,6 +122,8 @@ enum Work {
         payload: Bytes,
     },
     Behind(Behind),
+    /// There is room for what a fill could not tell a socket.
+    GoOn(Behind, pace::Paced),
     Filled(Box<fill::Filled>),
     /// A fill came to nothing.
     FillOver(ConversationId),

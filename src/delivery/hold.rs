@@ -115,6 +115,11 @@ impl<T> Holds<T> {
         }
     }
 
+    /// The newest entry that was seen of a hold.
+    pub(super) fn target(&self, key: Key) -> Option<Seq> {
+        Some(self.held.get(&key)?.target)
+    }
+
     /// Takes the kept entry `seq`; a hold without entries and targets beyond it ends.
     pub(super) fn take(&mut self, key: Key, seq: Seq) -> Option<T> {
         let held = self.held.get_mut(&key)?;

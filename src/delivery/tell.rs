@@ -8,7 +8,7 @@ use rookery_protocol::event::{
     ConversationChanged, MemberChanged, MessageChanged, MessageNew, ServerEvent, Typing,
 };
 use rookery_protocol::message::{ChangeKind, Message, MessageStatus, SystemNotice};
-use rookery_protocol::{ConversationId, Timestamp, UserId, limits};
+use rookery_protocol::{ConversationId, Seq, Timestamp, UserId, limits};
 
 use tracing::field;
 
@@ -182,25 +182,37 @@ fn event_of(entry: &LogEntry, message: &Message, own: bool) -> ServerEvent {
     }
 }
 
-/// Passes on to one socket what a fill read for it, each entry with what it means for its user.
-/// True if it lacks something from before what was read.
+/// How far a fill got with one socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passed {
+    /// Whatever was read and is for it.
+    On,
+    /// It lacks something from before what was read.
+    Lags,
+    /// Until there was no room, and it is the first fill of this socket that waits for some.
+    Waits,
+}
+
+/// Passes on to one socket what a fill read for it, each entry with what it means for its user. If
+/// there is no room for all, the rest is read again up to `target` when there is.
 pub(super) fn fill_session(
     session: &Session,
     membership: &Membership,
     filled: &Filled,
     frames: &mut [EntryFrame<'_>],
-) -> bool {
+    target: Seq,
+) -> Passed {
     let id = filled.conversation_id;
     let user = session.user_id;
     // Held to the end: no sync may come between an entry's verdict and its frame.
     let mut positions = session.positions();
     if !positions.is_based() {
-        return false;
+        return Passed::On;
     }
     let known = positions.get(id).is_some();
     if !known && !membership.is_present() {
         // Came and went: whatever there was to tell was told in its time.
-        return false;
+        return Passed::On;
     }
     let learned = positions.learn(id, membership.joined_seq);
     if learned && let Some(view) = filled.views.get(&user) {
@@ -215,12 +227,17 @@ pub(super) fn fill_session(
     let live = positions.live(id);
     if live.is_some_and(|position| position < membership.visible_from) {
         start_over(session, &mut positions);
-        return false;
+        return Passed::On;
     }
     for (entry, frame) in filled.entries.iter().zip(frames) {
         let seq = entry.seq();
         if seq <= membership.visible_from || seq > membership.visible_to() {
             continue;
+        }
+        let lacks = positions.live(id).is_some_and(|position| position < seq);
+        if lacks && !session.outbox.has_room() {
+            let is_first = positions.pace(id, target);
+            return if is_first { Passed::Waits } else { Passed::On };
         }
         match positions.advance(id, seq) {
             Verdict::Pass if membership.sees(entry) => {
@@ -228,10 +245,10 @@ pub(super) fn fill_session(
                 tell_change(session, entry, filled, learned);
             }
             Verdict::Pass => {}
-            Verdict::Ahead if positions.get(id) < Some(filled.from) => return true,
+            Verdict::Ahead if positions.get(id) < Some(filled.from) => return Passed::Lags,
             Verdict::Ahead => {
                 start_over(session, &mut positions);
-                return false;
+                return Passed::On;
             }
             _ => {}
         }
@@ -240,7 +257,7 @@ pub(super) fn fill_session(
     if !membership.is_present() && positions.get(id) >= membership.left_seq {
         positions.forget(id);
     }
-    false
+    Passed::On
 }
 
 /// What comes next for a socket is not to be had, for instance since its user left and came back: it

@@ -107,6 +107,7 @@ impl Worker {
                 }
             },
             Work::Behind(behind) => self.fill(behind),
+            Work::GoOn(behind, paced) => self.fill_paced(behind, paced),
             Work::Filled(filled) => self.filled(*filled),
             Work::FillOver(id) => self.fill_over(id),
         }

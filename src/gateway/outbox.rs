@@ -1,6 +1,6 @@
 //! What waits to be written to one socket, bounded by count and bytes. A full outbox is a verdict
 //! about the reader, not a reason to wait: the socket is closed with a code that says "come back
-//! and resume". No entry of a log is ever skipped; only what is worthless late, or told again by a
+//! and resume". Only what is read from the store waits for room, since there it can. No entry of a log is ever skipped; only what is worthless late, or told again by a
 //! later frame, may be ([`Lane`]).
 
 use std::collections::VecDeque;
@@ -21,7 +21,8 @@ const BYTES_MAX: usize = 1024 * 1024;
 /// Bytes handed to the socket's task at once. What it has taken is copied and no longer shared with
 /// other sockets, so a slow reader is given little at a time.
 pub(super) const CHUNK_BYTES: usize = 64 * 1024;
-/// A paced writer (sync) goes on below this, so that live frames still find room.
+/// A paced writer (a sync, or a fill that found no room) goes on below this, so that live frames still
+/// find room.
 const PACED_FRAMES: usize = 64;
 const PACED_BYTES: usize = 256 * 1024;
 
@@ -157,6 +158,14 @@ impl Outbox {
         drop(queue);
         self.filled.notify_one();
         Push::Queued
+    }
+
+    /// Whether a fill, which could push a whole step of entries at once, may push one more: the other
+    /// half is for what comes live. True of a socket that is closing, which needs no room.
+    pub fn has_room(&self) -> bool {
+        let queue = self.lock();
+        let fits = queue.frames.len() < FRAMES_MAX / 2 && queue.bytes < BYTES_MAX / 2;
+        fits || queue.close.is_some()
     }
 
     /// Queues a frame once the reader has taken most of what is there.

@@ -26,16 +26,35 @@ struct Position {
     conversation_id: ConversationId,
     /// The last entry passed on.
     seq: Seq,
-    /// [`LIVE`], or the newest entry known of while a sync has the conversation.
+    /// [`LIVE`]; or the newest entry known of while a sync has the conversation; or, below `LIVE`,
+    /// the same while a fill waits for room ([`waiting`]).
     target: Seq,
 }
 
 /// The target of a conversation whose entries are passed on as they come.
 const LIVE: Seq = Seq(-1);
 
+/// The form in which a position keeps the target of a fill that waits for room.
+fn waiting(target: Seq) -> Seq {
+    Seq(LIVE.0 - 1 - target.0)
+}
+
 impl Position {
     fn is_live(&self) -> bool {
         self.target == LIVE
+    }
+
+    /// What a fill that waits for room has to reach.
+    fn waits_for(&self) -> Option<Seq> {
+        (self.target < LIVE).then(|| waiting(self.target))
+    }
+
+    /// Notes an entry, of a conversation that is not live.
+    fn raise(&mut self, target: Seq) {
+        self.target = match self.waits_for() {
+            Some(known) => waiting(known.max(target)),
+            None => self.target.max(target),
+        };
     }
 }
 
@@ -49,6 +68,8 @@ pub struct Positions {
     passed_over: bool,
     /// The socket is about to be closed and is passed nothing more.
     ended: bool,
+    /// Somebody waits for room to go on with the fills that wait for it.
+    paced: bool,
     list: Vec<Position>,
 }
 
@@ -105,7 +126,7 @@ impl Positions {
         };
         let position = &mut self.list[at];
         if !position.is_live() {
-            position.target = position.target.max(target);
+            position.raise(target);
             return None;
         }
         (position.seq < target).then_some(Some(position.seq))
@@ -131,7 +152,7 @@ impl Positions {
             Ok(at) => {
                 let position = &mut self.list[at];
                 if !self.based || !position.is_live() {
-                    position.target = position.target.max(seq);
+                    position.raise(seq);
                     Verdict::Noted
                 } else if seq <= position.seq {
                     Verdict::Old
@@ -196,7 +217,8 @@ impl Positions {
             Ok(at) => {
                 let position = &mut self.list[at];
                 // A live position is as far as the socket was told of the log.
-                position.target = position.target.max(position.seq).max(to);
+                let known = position.waits_for().unwrap_or(position.target);
+                position.target = known.max(position.seq).max(to);
                 position.seq = cursor;
                 position.target
             }
@@ -286,9 +308,7 @@ impl Positions {
         let mut lacking = Vec::new();
         for &(id, target) in noted {
             match self.find(id) {
-                Ok(at) if !self.list[at].is_live() => {
-                    self.list[at].target = self.list[at].target.max(target);
-                }
+                Ok(at) if !self.list[at].is_live() => self.list[at].raise(target),
                 Ok(at) if self.list[at].seq >= target => {}
                 _ => lacking.push((id, target)),
             }
@@ -296,19 +316,52 @@ impl Positions {
         lacking
     }
 
-    /// Live conversations whose log has grown past the position; `ends` tells the logs' ends.
+    /// Live conversations whose log has grown past the position; `ends` tells the logs' ends. Of
+    /// others the end is noted: whoever has them goes on to it.
     pub fn behind<'a>(
-        &'a self,
+        &'a mut self,
         ends: &'a std::collections::HashMap<ConversationId, Seq>,
     ) -> impl Iterator<Item = (ConversationId, Seq)> + 'a {
-        let live = self
-            .list
-            .iter()
-            .filter(|p| self.based && !self.ended && p.is_live());
-        live.filter_map(|position| {
+        let asked = self.based && !self.ended;
+        let known = self.list.iter_mut().filter(move |_| asked);
+        known.filter_map(|position| {
             let end = *ends.get(&position.conversation_id)?;
+            if !position.is_live() {
+                position.raise(end);
+                return None;
+            }
             (position.seq < end).then_some((position.conversation_id, end))
         })
+    }
+
+    /// Has a fill of a live conversation wait for room: what comes meanwhile is only noted. It is to
+    /// reach `target`, at least. True if nobody waits for the socket's room yet.
+    pub fn pace(&mut self, id: ConversationId, target: Seq) -> bool {
+        let Ok(at) = self.find(id) else { return false };
+        let position = &mut self.list[at];
+        if !position.is_live() || self.ended {
+            return false;
+        }
+        position.target = waiting(target.max(position.seq));
+        !std::mem::replace(&mut self.paced, true)
+    }
+
+    /// There is room: makes conversations of which fills waited for it live again, one at least and
+    /// of others about so many entries. Returns them with what is to be read; with none, nobody waits
+    /// for the room any more.
+    pub fn go_on(&mut self, entries: i64) -> Vec<(ConversationId, Seq)> {
+        let mut left = entries;
+        let mut next = Vec::new();
+        for position in &mut self.list {
+            let Some(target) = position.waits_for().filter(|_| left > 0) else {
+                continue;
+            };
+            left -= target.0 - position.seq.0;
+            position.target = LIVE;
+            next.push((position.conversation_id, target));
+        }
+        self.paced = !next.is_empty();
+        next
     }
 
     fn find(&self, id: ConversationId) -> Result<usize, usize> {
@@ -447,6 +500,39 @@ mod tests {
     }
 
     #[test]
+    fn a_fill_that_waits_for_room_is_told_nothing_and_goes_on_to_all_that_came() {
+        let mut positions = Positions::pending();
+        positions.set_base(&[(id(1), Seq(4)), (id(2), Seq(0)), (id(3), Seq(7))]);
+        assert!(positions.pace(id(1), Seq(9)));
+        assert!(!positions.pace(id(2), Seq(80)), "somebody waits already");
+        assert!(!positions.pace(id(1), Seq(30)), "it waits already");
+        assert_eq!(positions.advance(id(1), Seq(5)), Verdict::Noted);
+        assert_eq!(positions.lacks(id(1), Seq(10)), None);
+        let ends = std::collections::HashMap::from([(id(1), Seq(12)), (id(3), Seq(8))]);
+        assert_eq!(
+            positions.behind(&ends).collect::<Vec<_>>(),
+            [(id(3), Seq(8))]
+        );
+        assert_eq!(
+            (positions.live(id(1)), positions.get(id(1))),
+            (None, Some(Seq(4)))
+        );
+        assert_eq!(
+            positions.go_on(8),
+            [(id(1), Seq(12))],
+            "that is enough at once"
+        );
+        assert_eq!(positions.advance(id(1), Seq(5)), Verdict::Pass);
+        assert_eq!(positions.go_on(8), [(id(2), Seq(80))], "one at least");
+        assert_eq!(positions.go_on(8), []);
+        assert!(positions.pace(id(1), Seq(12)), "nobody waits any more");
+        // A sync takes it over, with all that was noted.
+        assert_eq!(positions.begin_sync(id(1), Seq(3), Seq(8)), Seq(12));
+        assert_eq!(positions.go_on(8), []);
+        assert_eq!(positions.synced_to(id(1), Seq(12)), None);
+    }
+
+    #[test]
     fn reconciliation_sees_only_live_conversations_that_lag() {
         let mut positions = Positions::pending();
         let ends = std::collections::HashMap::from([(id(1), Seq(5)), (id(2), Seq(5))]);
@@ -456,8 +542,13 @@ mod tests {
             positions.behind(&ends).collect::<Vec<_>>(),
             [(id(1), Seq(5))]
         );
-        positions.begin_sync(id(1), Seq(4), Seq(5));
+        positions.begin_sync(id(1), Seq(3), Seq(4));
         assert_eq!(positions.behind(&ends).count(), 0);
+        assert_eq!(
+            positions.synced_to(id(1), Seq(4)),
+            Some(Seq(5)),
+            "the sync goes on to what only the journal told"
+        );
         positions.forget(id(2));
         assert_eq!(positions.get(id(2)), None);
     }

@@ -51,10 +51,11 @@ async fn deliver(gateway: &Gateway, session: &Session, base: Option<Base>) {
     let ends = base.map(|base| base.ends).unwrap_or_default();
     let ends: HashMap<ConversationId, Seq> = ends.into_iter().collect();
     let behind: Vec<_> = {
-        let positions = session.positions();
+        let mut positions = session.positions();
+        let mut behind: Vec<_> = positions.behind(&ends).collect();
         let unknown = ends.iter().filter(|(id, _)| positions.get(**id).is_none());
-        let unknown = unknown.map(|(id, end)| (*id, *end));
-        positions.behind(&ends).chain(unknown).collect()
+        behind.extend(unknown.map(|(id, end)| (*id, *end)));
+        behind
     };
     noted(gateway, session, behind).await;
 }

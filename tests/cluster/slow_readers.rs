@@ -146,6 +146,56 @@ async fn a_client_on_a_slow_link_is_heard_while_it_is_told_what_it_missed() {
     slow.expect("sync.done").await;
 }
 
+/// A fill is given to the reader as it reads, as a sync is: a hole that is larger than an outbox closes
+/// nobody who reads.
+#[tokio::test]
+async fn a_long_hole_is_filled_at_the_pace_of_its_reader() {
+    const LOST: i64 = 150;
+    let cluster = TestCluster::builder(ROOKERY)
+        .nodes(2)
+        .lossy(1)
+        .start()
+        .await;
+    let [ann, bob, eve] = cluster.register_all(["ann", "bob", "eve"]).await;
+    let room = ann.group("room", &[&bob, &eve]).await;
+    let anns = ann.connect(cluster.node(0)).await;
+    let eves = eve.connect(cluster.node(1)).await;
+    let node = Handshake::to(&cluster.node(1).url()).path("/ws");
+    let mut bobs = node.token(&bob.tokens.access_token).open().await;
+    bobs.expect("ready").await;
+    cluster
+        .node(1)
+        .set_failpoint("reconcile-off", "return")
+        .await;
+    cluster.proxy(1).lose("a lost one");
+    // Each nearly a frame, together several times what an outbox and the kernels hold.
+    let text = "語".repeat(15_000);
+    for number in 0..LOST {
+        anns.send(room, &format!("a lost one, {number} {text}"))
+            .await;
+    }
+    cluster.node(1).set_failpoint("reconcile-off", "off").await;
+    let mut seqs = Vec::new();
+    let mut last = Seq(LOST + 1);
+    while seqs.last() != Some(&last.0) {
+        let event = bobs.expect("message.new").await;
+        seqs.push(event["message"]["seq"].as_i64().expect("a seq"));
+        if seqs.len() == 50 {
+            // While he is behind the bus brings the next ones, and he is told them in their turn.
+            for _ in 0..5 {
+                last = anns.send(room, "meanwhile").await.seq;
+            }
+        }
+        // A pace, not a wait.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(seqs, (2..=last.0).collect::<Vec<_>>());
+    eves.expect_all(room, Seq(2), last).await;
+    eves.seen_once_in_order(room);
+    assert_eq!(eves.read(|record| record.connection()), 1);
+    assert_eq!(slow_readers(&cluster.metrics(1).await), 0.0);
+}
+
 #[tokio::test]
 async fn these_stories_notice_an_outbox_without_a_bound() {
     let cluster = TestCluster::builder(ROOKERY)

@@ -1,9 +1,12 @@
 //! The key that signs tokens is changed in a cluster that is in use.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rookery_test_support::wire::Handshake;
 use rookery_test_support::{Person, TestCluster, eventually};
+use serde_json::json;
 
 use super::kit::{Pair, talks};
 use crate::ROOKERY;
@@ -96,6 +99,69 @@ async fn a_key_is_changed_in_running_nodes() {
     for device in [&pair.anns, &pair.bobs] {
         device.read(|record| assert_eq!(record.connection(), 1, "no socket was closed"));
     }
+}
+
+/// Bob's phone sleeps with its socket open while the old key is dropped, and his tablet without one. The
+/// phone is told all the while; the tablet is told clearly that it is refused, each way it may ask, and
+/// gets what it missed with the token that it is given for its refresh token.
+#[tokio::test]
+async fn devices_that_sleep_while_the_old_key_is_dropped_miss_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [signing, accepted] = ["signing", "accepted"].map(|name| folder.path().join(name));
+    let write = |path: &Path, key: &str| std::fs::write(path, key).expect("a file for a key");
+    write(&signing, OLD);
+    write(&accepted, "");
+    let builder = TestCluster::builder(ROOKERY)
+        .set("JWT_SECRET", "")
+        .set("JWT_SECRET_FILE", &signing.display().to_string())
+        .set("JWT_SECRETS_PREVIOUS_FILE", &accepted.display().to_string());
+    let pair = Pair::on(builder).await;
+    let node = pair.cluster.node(1);
+    let tablet = pair.bob.log_in_at(node).await;
+    let old = tablet.tokens.access_token.clone();
+    let to = Handshake::to(&node.url());
+    let before = pair.anns.send(pair.room, "before").await.seq;
+    {
+        let mut awake = to.clone().path("/ws").token(&old).open().await;
+        awake.expect("ready").await;
+    }
+
+    write(&accepted, NEW);
+    told(&pair.cluster, "changed", 1.0).await;
+    write(&accepted, OLD);
+    write(&signing, NEW);
+    told(&pair.cluster, "changed", 2.0).await;
+    write(&accepted, "");
+    told(&pair.cluster, "changed", 3.0).await;
+    pair.anns.send(pair.room, "with the new key").await;
+    pair.bobs.expect_message("with the new key").await;
+    pair.bobs.send(pair.room, "the phone is awake").await;
+    pair.bobs
+        .read(|record| assert_eq!(record.connection(), 1, "no socket was closed"));
+
+    let refused = to.clone().path("/ws?resume=1").token(&old).send().await;
+    assert_eq!(refused.status, 401, "{}", refused.head);
+    assert_eq!(refused.json()["error"]["code"], "UNAUTHENTICATED");
+    let path = format!("/ws?resume=1&token={old}");
+    let mut by_url = to.clone().path(&path).open().await;
+    assert_eq!(by_url.closed().await, 4001);
+    let mut by_frame = to.clone().path("/ws").open().await;
+    let auth = json!({"type": "auth", "token": old, "resume": true});
+    by_frame.json(&auth).await;
+    assert_eq!(by_frame.closed().await, 4001);
+
+    let renewed = node.api().refresh(&tablet.tokens.refresh_token).await;
+    let token = renewed.expect("a session outlives the key").access_token;
+    let mut back = to.path("/ws?resume=1").token(&token).open().await;
+    back.expect("ready").await;
+    let cursors = HashMap::from([(pair.room.to_string(), before)]);
+    back.json(&json!({"type": "sync", "cursors": cursors}))
+        .await;
+    let missed = back.expect("message.batch").await;
+    let texts = missed["messages"].as_array().expect("messages").iter();
+    let texts: Vec<_> = texts.map(|message| &message["content"]).collect();
+    assert_eq!(texts, ["with the new key", "the phone is awake"]);
+    assert_eq!(back.expect("sync.done").await["count"], 2);
 }
 
 /// Has every node read its configuration; returns when each has had this result so often.

@@ -7,7 +7,8 @@ use rookery_protocol::{ConversationId, Seq, UserId};
 
 use super::Worker;
 use crate::delivery::fill::{Filled, Lack, Request};
-use crate::delivery::tell::{EntryFrame, fill_session, stored_at};
+use crate::delivery::pace::{self, Paced};
+use crate::delivery::tell::{EntryFrame, Passed, fill_session, stored_at};
 use crate::delivery::{Audience, Behind, seats};
 use crate::gateway::Session;
 use crate::store::{FanoutMode, Membership};
@@ -19,6 +20,10 @@ const NEXT_USERS: usize = 1_024;
 #[derive(Default)]
 pub(super) struct Filling {
     next: Option<Behind>,
+    /// Dropped when this one is done.
+    paced: Vec<Paced>,
+    /// As above, of the next one.
+    next_paced: Vec<Paced>,
 }
 
 impl Filling {
@@ -49,6 +54,31 @@ impl Worker {
         };
         self.filling.insert(id, Filling::default());
         self.fills.ask(&self.parts, &self.delivery, request);
+    }
+
+    /// As [`Self::fill`]; drops this once that is done.
+    pub(super) fn fill_paced(&mut self, behind: Behind, paced: Paced) {
+        let id = behind.conversation_id;
+        let joins = self.filling.contains_key(&id);
+        self.fill(behind);
+        if let Some(filling) = self.filling.get_mut(&id) {
+            let with = if joins {
+                &mut filling.next_paced
+            } else {
+                &mut filling.paced
+            };
+            with.push(paced);
+        }
+    }
+
+    /// Goes on with what was asked for while a conversation was read.
+    fn fill_next(&mut self, filling: Filling) {
+        let Some(next) = filling.next else { return };
+        let id = next.conversation_id;
+        self.fill(next);
+        if let Some(now) = self.filling.get_mut(&id) {
+            now.paced = filling.next_paced;
+        }
     }
 
     /// What has to be read for those who still lack it; `None` if nobody does.
@@ -87,10 +117,8 @@ impl Worker {
 
     /// Nobody is left of those for whom a conversation was read.
     pub(super) fn fill_over(&mut self, id: ConversationId) {
-        if let Some(filling) = self.filling.remove(&id)
-            && let Some(next) = filling.next
-        {
-            self.fill(next);
+        if let Some(filling) = self.filling.remove(&id) {
+            self.fill_next(filling);
         }
     }
 
@@ -106,8 +134,16 @@ impl Worker {
                 continue;
             };
             let sessions = self.parts.registry.of(*user);
+            // What is held is given up for a socket that waits, which then has to read it.
+            let held = [key, (Audience::Room, id)].map(|key| self.holds.target(key));
+            let held = held.into_iter().flatten().max();
+            let target = held.map_or(filled.target, |held| held.max(filled.target));
             for session in &sessions {
-                lags |= fill_session(session, membership, &filled, &mut frames);
+                match fill_session(session, membership, &filled, &mut frames, target) {
+                    Passed::On => {}
+                    Passed::Lags => lags = true,
+                    Passed::Waits => pace::start(&self.parts, &self.delivery, session),
+                }
                 self.seat(session, membership);
             }
             if !membership.is_present() {
@@ -137,9 +173,7 @@ impl Worker {
                 path: filled.path,
             });
         }
-        if let Some(next) = filling.next {
-            self.fill(next);
-        }
+        self.fill_next(filling);
     }
 
     /// Makes a socket's seat in the conversation what its membership says.
