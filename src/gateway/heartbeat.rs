@@ -18,22 +18,24 @@ const CHUNK: usize = 512;
 pub(super) async fn run(gateway: Gateway) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut before = gateway.now_seconds();
     loop {
         tokio::select! {
             () = gateway.tasks.stopping().cancelled() => return,
             _ = ticks.tick() => {}
         }
+        let now = gateway.now_seconds();
         for chunk in gateway.registry.all().chunks(CHUNK) {
             for session in chunk {
-                look_at(&gateway, session);
+                look_at(&gateway, session, (before, now));
             }
             tokio::task::yield_now().await;
         }
+        before = now;
     }
 }
 
-fn look_at(gateway: &Gateway, session: &Session) {
-    let now = gateway.now_seconds();
+fn look_at(gateway: &Gateway, session: &Session, (before, now): (u32, u32)) {
     let silent = now.saturating_sub(session.heard_at());
     let end = session.expires_at().plus_millis(LEEWAY_SECONDS * 1_000);
     if gateway.clock.now() > end {
@@ -45,7 +47,39 @@ fn look_at(gateway: &Gateway, session: &Session) {
         && !session.positions().is_based()
     {
         session.close(CloseCode::Resynchronise);
-    } else if (u64::from(now) + session.id).is_multiple_of(u64::from(HEARTBEAT_SECONDS)) {
+    } else if is_pinged(session.id, before, now) {
         session.outbox.push(Frame::Ping);
+    }
+}
+
+/// Whether a ping was due behind the second `before` and until `now`: a busy node looks late, and
+/// whoever was due in a second that it did not look in would be silent for too long.
+fn is_pinged(id: u64, before: u32, now: u32) -> bool {
+    let turn = |second: u32| (u64::from(second) + id) / u64::from(HEARTBEAT_SECONDS);
+    turn(now) > turn(before)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_socket_is_pinged_once_in_a_heartbeat_however_late_the_looks_are() {
+        for looks in [
+            (1..=200).collect::<Vec<u32>>(),
+            (0..=200).step_by(7).collect(),
+            vec![3, 3, 24, 49, 50, 50, 75, 99, 120, 149, 174, 200],
+        ] {
+            for id in 0..50 {
+                let mut before = 0;
+                let mut pings = 0;
+                for &now in &looks {
+                    pings += u32::from(is_pinged(id, before, now));
+                    before = now;
+                }
+                let due = (u64::from(before) + id) / 25 - id / 25;
+                assert_eq!(u64::from(pings), due, "socket {id}, {looks:?}");
+            }
+        }
     }
 }
