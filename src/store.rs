@@ -175,9 +175,12 @@ pub trait ConversationStore {
     ) -> Result<Vec<(UserId, Conversation)>>;
     /// A membership, present or past.
     async fn membership(&self, user: UserId, id: ConversationId) -> Result<Option<Membership>>;
-    /// Memberships of these users with their conversations' heads, from the primary, in one
-    /// statement. Past memberships only if `and_past`.
-    async fn memberships_of(&self, users: &[UserId], and_past: bool) -> Result<Vec<Membership>>;
+    /// Memberships of these users, present and past, with their conversations' heads, from the
+    /// primary, in one statement.
+    async fn memberships_of(&self, users: &[UserId]) -> Result<Vec<Membership>>;
+    /// Where the logs of these users' present conversations end, from the primary, in one statement:
+    /// every connect reads this of every conversation, so it is no more than that.
+    async fn ends_of(&self, users: &[UserId]) -> Result<Vec<LogEnd>>;
     /// Which of `users` are or were members of `id`, with the conversation's head.
     async fn memberships_in(&self, id: ConversationId, users: &[UserId])
     -> Result<Vec<Membership>>;

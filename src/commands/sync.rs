@@ -103,12 +103,12 @@ async fn memberships(
     session: &Arc<Session>,
 ) -> Result<Vec<Membership>, StoreError> {
     let user = [session.user_id];
-    let memberships = gateway.store.memberships_of(&user, true).await?;
+    let memberships = gateway.store.memberships_of(&user).await?;
     let large = |m: &&Membership| m.is_present() && m.fanout == FanoutMode::Channel;
     let rooms = memberships.iter().filter(large);
     let rooms: Vec<ConversationId> = rooms.map(|m| m.conversation_id).collect();
     if take_seats(gateway, session, &rooms).await != Seats::Had {
-        return gateway.store.memberships_of(&user, true).await;
+        return gateway.store.memberships_of(&user).await;
     }
     Ok(memberships)
 }

@@ -81,7 +81,7 @@ async fn run(store: Arc<dyn Store>, mut waiting: mpsc::Receiver<(UserId, Answer)
 
 async fn load(store: &dyn Store, users: &[UserId]) -> Result<Vec<Base>> {
     let rows = store.users(users).await?;
-    let memberships = store.memberships_of(users, false).await?;
+    let ends = store.ends_of(users).await?;
     let mut bases: Vec<Base> = rows
         .into_iter()
         .map(|user| Base {
@@ -91,12 +91,12 @@ async fn load(store: &dyn Store, users: &[UserId]) -> Result<Vec<Base>> {
         })
         .collect();
     bases.sort_unstable_by_key(|base| base.user.user_id);
-    for membership in memberships {
-        let found = bases.binary_search_by_key(&membership.user_id, |base| base.user.user_id);
+    for end in ends {
+        let found = bases.binary_search_by_key(&end.user_id, |base| base.user.user_id);
         if let Ok(at) = found {
-            let id = membership.conversation_id;
-            bases[at].ends.push((id, membership.last_seq));
-            if membership.fanout == FanoutMode::Channel {
+            let id = end.conversation_id;
+            bases[at].ends.push((id, end.last_seq));
+            if end.fanout == FanoutMode::Channel {
                 bases[at].rooms.push(id);
             }
         }

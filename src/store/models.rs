@@ -305,6 +305,15 @@ pub struct MemberList {
     pub fanout: FanoutState,
 }
 
+/// Where a log ends that a user reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogEnd {
+    pub user_id: UserId,
+    pub conversation_id: ConversationId,
+    pub last_seq: Seq,
+    pub fanout: FanoutMode,
+}
+
 /// How the members of a conversation are told of its events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum FanoutMode {

@@ -1,7 +1,9 @@
 //! Direct conversations, memberships, member lists and marks.
 
 use rookery::clock::new_id;
-use rookery::store::{GroupAction, JournalPosition, JournalRow, MarkKind, MarkRaise};
+use rookery::store::{
+    FanoutMode, GroupAction, JournalPosition, JournalRow, LogEnd, MarkKind, MarkRaise,
+};
 use rookery_protocol::conversation::{ConversationKind, MemberRole};
 use rookery_protocol::{ConversationId, Seq, UserId};
 
@@ -124,11 +126,14 @@ contract! {
         assert!(read(stranger).await.is_none());
 
         let all = [alice, bob, stranger];
-        let mut present = fixture.store.memberships_of(&all, false).await.unwrap();
-        assert_eq!(present.len(), 1);
-        assert_eq!(present.remove(0).user_id, alice);
-        assert_eq!(fixture.store.memberships_of(&all, true).await.unwrap().len(), 2);
-        assert!(fixture.store.memberships_of(&[], true).await.unwrap().is_empty());
+        let present = fixture.store.ends_of(&all).await.unwrap();
+        let (conversation_id, last_seq) = (group, Seq(5));
+        let fanout = FanoutMode::Direct;
+        let end = LogEnd { user_id: alice, conversation_id, last_seq, fanout };
+        assert_eq!(present, [end]);
+        assert!(fixture.store.ends_of(&[]).await.unwrap().is_empty());
+        assert_eq!(fixture.store.memberships_of(&all).await.unwrap().len(), 2);
+        assert!(fixture.store.memberships_of(&[]).await.unwrap().is_empty());
         let there = fixture.store.memberships_in(group, &all).await.unwrap();
         assert_eq!(there.len(), 2);
         assert!(there.iter().all(|membership| membership.last_seq == Seq(5)));

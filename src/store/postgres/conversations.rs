@@ -3,8 +3,8 @@
 use super::PostgresStore;
 use crate::store::sql::conversations::views::seats;
 use crate::store::sql::conversations::{
-    conversation_of, conversation_store, conversations_of, member, member_list, members_named,
-    membership,
+    conversation_of, conversation_store, conversations_of, ends_of, member, member_list,
+    members_named, membership,
 };
 use crate::store::sql::messages::reactions_of;
 
@@ -13,10 +13,7 @@ const CONVERSATIONS_OF: &str = conversations_of!("position(uuid_send($1) in x.me
 const CONVERSATION_OF: &str = conversation_of!("position(uuid_send($1) in x.mentions) > 0");
 // dialect: lists.
 const MEMBERSHIPS_OF: &str = concat!(membership!(), "where m.user_id = any($1)");
-const PRESENT_MEMBERSHIPS_OF: &str = concat!(
-    membership!(),
-    "where m.user_id = any($1) and m.left_seq is null"
-);
+const ENDS_OF: &str = ends_of!("= any($1)");
 const MEMBERSHIPS_IN: &str = concat!(
     membership!(),
     "where m.conversation_id = $1 and m.user_id = any($2)"

@@ -8,7 +8,7 @@ use rookery_protocol::conversation::{ConversationKind, Member, MemberRole};
 use rookery_protocol::{ConversationId, Seq, Timestamp, UserId};
 
 use super::corrupt;
-use crate::store::{FanoutMode, FanoutState, MemberList, Membership, Result, StoreError};
+use crate::store::{FanoutMode, FanoutState, LogEnd, MemberList, Membership, Result, StoreError};
 
 pub(in crate::store) use listed::{
     ListedRecord, conversation_of, conversations_of, listed, put_reactions, reacted,
@@ -65,7 +65,20 @@ macro_rules! members_named {
         )
     };
 }
-pub(in crate::store) use {member, member_list, members_named, membership};
+
+/// The ends of the logs of these users' present conversations. Most are told directly, and of those
+/// no text is sent.
+macro_rules! ends_of {
+    ($among:literal) => {
+        concat!(
+            "select m.user_id, m.conversation_id, h.last_seq, nullif(h.fanout_mode, 'direct') \
+             from members m join conversation_heads h on h.conversation_id = m.conversation_id \
+             where m.left_seq is null and m.user_id ",
+            $among
+        )
+    };
+}
+pub(in crate::store) use {ends_of, member, member_list, members_named, membership};
 
 pub(in crate::store) const MEMBERSHIP: &str = concat!(
     membership!(),
@@ -141,6 +154,22 @@ impl TryFrom<MembershipRecord> for Membership {
             fanout: fanout_mode(record.conversation_id, &record.fanout_mode)?,
         })
     }
+}
+
+/// A tuple: its columns are found by their places, which is cheaper than by their names.
+pub(in crate::store) type EndRecord = (UserId, ConversationId, Seq, Option<String>);
+
+pub(in crate::store) fn end(record: EndRecord) -> Result<LogEnd> {
+    let (user_id, conversation_id, last_seq, mode) = record;
+    Ok(LogEnd {
+        user_id,
+        conversation_id,
+        last_seq,
+        fanout: match mode {
+            None => FanoutMode::Direct,
+            Some(text) => fanout_mode(conversation_id, &text)?,
+        },
+    })
 }
 
 #[derive(sqlx::FromRow)]

@@ -3,8 +3,8 @@
 use super::SqliteStore;
 use crate::store::sql::conversations::views::seats;
 use crate::store::sql::conversations::{
-    conversation_of, conversation_store, conversations_of, member, member_list, members_named,
-    membership,
+    conversation_of, conversation_store, conversations_of, ends_of, member, member_list,
+    members_named, membership,
 };
 use crate::store::sql::messages::reactions_of;
 
@@ -16,10 +16,7 @@ const MEMBERSHIPS_OF: &str = concat!(
     membership!(),
     "where m.user_id in (select unhex(value) from json_each($1))"
 );
-const PRESENT_MEMBERSHIPS_OF: &str = concat!(
-    membership!(),
-    "where m.user_id in (select unhex(value) from json_each($1)) and m.left_seq is null"
-);
+const ENDS_OF: &str = ends_of!("in (select unhex(value) from json_each($1))");
 const MEMBERSHIPS_IN: &str = concat!(
     membership!(),
     "where m.conversation_id = $1 and m.user_id in (select unhex(value) from json_each($2))"

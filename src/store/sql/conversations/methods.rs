@@ -1,7 +1,7 @@
 //! The methods of `ConversationStore`.
 
 /// Implements `ConversationStore`; needs `CONVERSATIONS_OF`, `CONVERSATION_OF`, `MEMBERSHIPS_OF`,
-/// `PRESENT_MEMBERSHIPS_OF`, `MEMBERSHIPS_IN`, `MEMBERSHIPS_AT`, `MEMBERS_BY_ID`, `MEMBERS_NAMED`, `SEATS`,
+/// `ENDS_OF`, `MEMBERSHIPS_IN`, `MEMBERSHIPS_AT`, `MEMBERS_BY_ID`, `MEMBERS_NAMED`, `SEATS`,
 /// `MEMBER_LISTS` and `REACTIONS_OF`.
 macro_rules! conversation_store {
     ($store:ty) => {
@@ -14,14 +14,15 @@ macro_rules! conversation_store {
         use super::{blocks, groups};
         use $crate::store::sql::conversations::views::{self, SeatRecord, Written};
         use $crate::store::sql::conversations::{
-            self as sql, ListedRecord, MemberListRecord, MemberRecord, MembershipRecord,
+            self as sql, EndRecord, ListedRecord, MemberListRecord, MemberRecord, MembershipRecord,
+            end,
         };
         use $crate::store::sql::journal;
         use $crate::store::sql::{contains_pattern, transact};
         use $crate::store::{
             ConversationFilter, ConversationStore, DirectConversation, GroupChange, GroupChanged,
-            GroupCreated, GroupRule, JournalRow, ListedConversation, MemberList, Membership,
-            NewGroup, Refusal, Result,
+            GroupCreated, GroupRule, JournalRow, ListedConversation, LogEnd, MemberList,
+            Membership, NewGroup, Refusal, Result,
         };
 
         #[async_trait]
@@ -157,21 +158,20 @@ macro_rules! conversation_store {
                 record.map(Membership::try_from).transpose()
             }
 
-            async fn memberships_of(
-                &self,
-                users: &[UserId],
-                and_past: bool,
-            ) -> Result<Vec<Membership>> {
-                let statement = if and_past {
-                    MEMBERSHIPS_OF
-                } else {
-                    PRESENT_MEMBERSHIPS_OF
-                };
-                let records: Vec<MembershipRecord> = sqlx::query_as(statement)
+            async fn memberships_of(&self, users: &[UserId]) -> Result<Vec<Membership>> {
+                let records: Vec<MembershipRecord> = sqlx::query_as(MEMBERSHIPS_OF)
                     .bind(super::list(users.iter().map(UserId::as_uuid)))
                     .fetch_all(self.reader())
                     .await?;
                 records.into_iter().map(Membership::try_from).collect()
+            }
+
+            async fn ends_of(&self, users: &[UserId]) -> Result<Vec<LogEnd>> {
+                let records: Vec<EndRecord> = sqlx::query_as(ENDS_OF)
+                    .bind(super::list(users.iter().map(UserId::as_uuid)))
+                    .fetch_all(self.reader())
+                    .await?;
+                records.into_iter().map(end).collect()
             }
 
             async fn memberships_in(
