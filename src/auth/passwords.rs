@@ -3,7 +3,7 @@
 //! One hash costs as much as a hundred messages, so a login storm must not come near the sockets:
 //! few threads, which have only the time that nobody else wants, behind a short queue. On a node
 //! without such time a password goes to one more thread, of low priority, after a moment
-//! (`docs/decisions/0015-passwords-wait-for-idle-time.md`). Who cannot be served within two seconds
+//! (`docs/decisions/0016-passwords-wait-for-idle-time.md`). Who cannot be served within two seconds
 //! is told to come back. A caller that goes away costs nothing: its job is skipped, and a worker is
 //! never more than one hash away from the next job.
 
