@@ -19,11 +19,11 @@ random: ## Run the random test over 20 seeds of 10,000 operations
 	ROOKERY_RANDOM_OPERATIONS=$(or $(OPERATIONS),10000) \
 	cargo test --locked -p rookery --test cluster -- --nocapture random::every_device_agrees
 
-# Faults come for MINUTES; three of each kind take about 13: make chaos SEED=7 MINUTES=30 KINDS=node-kill
+# Faults come for MINUTES; three of each kind take about 15: make chaos SEED=7 MINUTES=30 KINDS=node-kill
 chaos: ## Break three nodes at random under load and judge the outcome
 	scripts/install-test-deps.sh
 	cargo build --locked -p rookery --features failpoints
-	cargo run --locked -p rookery-chaos -- --binary target/debug/rookery --minutes $(or $(MINUTES),13) \
+	cargo run --locked -p rookery-chaos -- --binary target/debug/rookery --minutes $(or $(MINUTES),15) \
 	$(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE)) $(if $(KINDS),--kinds $(KINDS)) $(ARGS)
 
 autobahn: ## Run Autobahn's suite of the WebSocket protocol (needs Python 2.7)

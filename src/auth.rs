@@ -39,7 +39,7 @@ pub struct AuthOptions {
     /// A session ends when its refresh token was not used for so long.
     pub session_seconds: i64,
     pub password_cost: PasswordCost,
-    /// Threads that hash passwords.
+    /// Threads that hash passwords in idle time; there is one more for what is late.
     pub password_workers: usize,
     pub rates: RateOptions,
 }
@@ -54,7 +54,7 @@ impl AuthOptions {
             access_seconds: 15 * 60,
             session_seconds: 30 * 24 * 60 * 60,
             password_cost: PasswordCost::default(),
-            // Half the cores: a login storm leaves the other half to the sockets.
+            // Half the cores: more would only contend for their caches with the sockets.
             password_workers: (cores / 2).max(1),
             rates: RateOptions::default(),
         }

@@ -31,6 +31,7 @@ const EMBEDDED: &[(&str, &str)] = embedded!(
     "history",
     "presence",
     "logins",
+    "rates",
     "drain",
     "redis-restart",
     "growth",

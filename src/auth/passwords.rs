@@ -8,6 +8,7 @@
 //! never more than one hash away from the next job.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -88,6 +89,7 @@ pub struct Passwords {
     queue: Sender<Job>,
     /// Jobs that the idle time has not sufficed for.
     late: Sender<Job>,
+    waiting: AtomicUsize,
     /// Verified against for users that do not exist, so that they take as long as others.
     dummy: Arc<str>,
 }
@@ -120,16 +122,17 @@ impl Passwords {
         Ok(Self {
             queue,
             late,
+            waiting: AtomicUsize::new(0),
             dummy: dummy.into(),
         })
     }
 
-    /// How many wait.
+    /// How many callers wait for an answer.
     #[must_use]
     pub fn level(&self) -> Level {
         Level {
-            used: self.queue.len(),
-            capacity: QUEUE,
+            used: self.waiting.load(Relaxed),
+            capacity: 2 * QUEUE,
         }
     }
 
@@ -181,12 +184,14 @@ impl Passwords {
                 let _gone = answer.send(worked);
             }
         });
+        // Jobs that nobody waits for any more keep their places until the idle time comes to them.
         let queued = self.queue.try_send(Arc::clone(&job));
+        let queued = queued.or_else(|_| self.late.try_send(Arc::clone(&job)));
         queued.map_err(|error| match error {
             TrySendError::Full(_) => AppError::unavailable(),
             TrySendError::Disconnected(_) => AppError::internal(),
         })?;
-        metrics::password_queue().set(self.queue.len() as f64);
+        let _waiting = Waiting::new(&self.waiting);
         let answered = async {
             tokio::pin!(answered);
             if let Ok(answer) = tokio::time::timeout(LATE_AFTER, &mut answered).await {
@@ -208,15 +213,36 @@ impl Passwords {
     }
 }
 
+/// Counts a caller for as long as it waits; its job may be in a queue for longer, and in two.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Relaxed);
+        metrics::password_queue().increment(1);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+        metrics::password_queue().decrement(1);
+    }
+}
+
 /// A worker's life: job after job until the pool is dropped.
 fn work(share: Share, jobs: &Receiver<Job>, mut hasher: Hasher) {
     if let Err(error) = step_back(share) {
-        tracing::debug!(error, ?share, "a password worker keeps the normal priority");
+        tracing::debug!(
+            error,
+            ?share,
+            "a password worker's priority could not be set as wanted"
+        );
     }
     loop {
         match jobs.recv_timeout(IDLE) {
             Ok(job) => {
-                metrics::password_queue().set(jobs.len() as f64);
                 job(&mut hasher);
             }
             Err(RecvTimeoutError::Timeout) => hasher.blocks = Vec::new(),

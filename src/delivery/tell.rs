@@ -115,8 +115,9 @@ impl<'a> EntryFrame<'a> {
     fn push_to(&mut self, session: &Session, path: Path) {
         let frame = self.frame.as_mut();
         if let Some(frame) = frame.and_then(|f| f.for_viewer(session.user_id, session.format)) {
-            let push = session.outbox.push(frame);
+            // Counted first: who has received it may look at the counter.
             path.delivered().increment(1);
+            let push = session.outbox.push(frame);
             self.told = true;
             follow(self.entry, session, path, push);
         }

@@ -26,8 +26,8 @@ const DUE: usize = 4_096;
 /// Longest sleep: how late the end of a run may be noticed.
 const NAP: Duration = Duration::from_millis(50);
 
-/// Shortest sleep: at high rates several messages are handed out after one. They are late by as much
-/// at the most, which their latency contains, and the servers have what waking for each would cost.
+/// Shortest sleep: at high rates several messages are handed out after one. Their latency contains
+/// what they are late by, and the servers have what waking for each would cost.
 const STEP: Duration = Duration::from_micros(250);
 
 /// A thread of its own: tokio's timers count in milliseconds, too coarse for latencies of one.

@@ -135,46 +135,59 @@ async fn who_finds_no_idle_time_is_served_all_the_same() {
     assert_eq!(verdict.unwrap(), Verdict::Right { rehashed: None });
 }
 
-/// proc_pid_stat(5): the name is in parentheses, and may hold anything.
+#[tokio::test]
+async fn what_nobody_waits_for_any_more_takes_no_places_of_others() {
+    let passwords = Passwords::start(1, CHEAP).unwrap();
+    let release = occupy(&passwords.queue);
+    for _ in 0..QUEUE {
+        passwords.queue.try_send(Arc::new(|_| {})).unwrap();
+    }
+    assert!(passwords.hash("x".into()).await.is_ok());
+    drop(release);
+}
+
+/// Niceness and policy of the calling thread, from proc_pid_stat(5).
+#[cfg(target_os = "linux")]
+fn priority() -> (i32, u32) {
+    let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+    // Behind the name, which is in parentheses, comes the third field.
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let field = |number: usize| fields.split_whitespace().nth(number - 3).unwrap();
+    (field(19).parse().unwrap(), field(41).parse().unwrap())
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn workers_take_idle_time_and_the_late_one_little() {
+    const SCHED_IDLE: u32 = 5;
     let passwords = Passwords::start(1, CHEAP).unwrap();
-    // Both have begun, and so have told the kernel.
-    for queue in [&passwords.queue, &passwords.late] {
-        drop(occupy(queue));
-    }
-    let mut found = Vec::new();
-    for task in std::fs::read_dir("/proc/self/task").unwrap() {
-        let Ok(stat) = std::fs::read_to_string(task.unwrap().path().join("stat")) else {
-            continue; // Ended meanwhile.
-        };
-        let (before, after) = stat.rsplit_once(')').unwrap();
-        let (_, name) = before.split_once('(').unwrap();
-        let fields: Vec<&str> = after.split_whitespace().collect();
-        // Fields 19 and 41, of which the first three are before or at the state.
-        let (nice, policy) = (fields[16], fields[38]);
-        found.push((name.to_owned(), nice.to_owned(), policy.to_owned()));
-    }
-    // 5 is SCHED_IDLE, 0 the usual policy (sched.h).
-    let is = |name: &str, nice: &str, policy: &str| {
-        found.contains(&(name.into(), nice.into(), policy.into()))
-    };
-    assert!(is("password-0", "0", "5"), "{found:?}");
-    assert!(is("password-late", "10", "0"), "{found:?}");
+    let [(_, policy), late] = [&passwords.queue, &passwords.late].map(|queue| {
+        let (tell, told) = mpsc::channel();
+        queue
+            .send(Arc::new(move |_| tell.send(priority()).unwrap()))
+            .unwrap();
+        told.recv().unwrap()
+    });
+    assert_eq!(policy, SCHED_IDLE);
+    let (niceness, policy) = priority();
+    assert_eq!(late.1, policy);
+    assert!(late.0 == NICENESS || niceness > NICENESS, "{late:?}");
 }
 
 #[tokio::test]
 async fn a_full_queue_is_refused_at_once() {
     let passwords = Passwords::start(1, CHEAP).unwrap();
     let release = occupy(&passwords.queue);
-    for _ in 0..QUEUE {
-        passwords.queue.try_send(Arc::new(|_| {})).unwrap();
+    let late = occupy(&passwords.late);
+    for queue in [&passwords.queue, &passwords.late] {
+        for _ in 0..QUEUE {
+            queue.try_send(Arc::new(|_| {})).unwrap();
+        }
     }
     let refused = passwords.hash("x".into()).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::Unavailable);
     assert!(refused.retry_after_ms.is_some());
-    drop(release);
+    drop((release, late));
 }
 
 #[tokio::test(start_paused = true)]
