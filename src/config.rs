@@ -12,7 +12,9 @@
 mod auth;
 mod database;
 mod drain;
+mod environment;
 mod fanout;
+mod file;
 mod http;
 mod key;
 mod limits;
@@ -35,6 +37,7 @@ use serde_json::Value;
 pub use auth::AuthConfig;
 pub use database::DatabaseConfig;
 pub use drain::DrainConfig;
+pub use environment::Environment;
 pub use fanout::FanoutConfig;
 pub use http::HttpConfig;
 pub use key::Key;
@@ -44,7 +47,6 @@ pub use node::NodeConfig;
 pub use rates::RatesConfig;
 pub use redis::RedisConfig;
 pub use secret::Secret;
-pub use sources::Environment;
 pub use start::StartConfig;
 pub use traces::TracesConfig;
 

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use rand::Rng;
 use serde_json::{Value, json};
 
+use super::environment::Environment;
 use super::key::Key;
-use super::sources::{Environment, Result, Sources};
+use super::sources::{Result, Sources};
 
 pub(super) const ID_PATH: &str = "node.id";
 const ID: Key = Key::new(ID_PATH).variable_name("NODE_ID");

@@ -1,85 +1,19 @@
 //! Where values come from: a key's default, the TOML file, the environment; the later wins.
 
-use std::collections::{BTreeMap, HashMap};
-use std::ffi::OsString;
+use std::collections::HashMap;
 use std::fmt::Display;
-use std::fs::{self, File};
-use std::io::Read;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::str::FromStr;
 
+use super::environment::{Environment, WORKER_THREADS};
+use super::file::{flatten, text_of};
 use super::key::Key;
 use super::keys;
 
 /// One thing that is wrong with the configuration, as a sentence that says what to set.
 pub(super) type Problem = String;
 pub(super) type Result<T> = std::result::Result<T, Problem>;
-
-/// The environment variables of a process, or those of a test.
-#[derive(Clone, Debug, Default)]
-pub struct Environment {
-    texts: BTreeMap<String, String>,
-    /// Names of those whose values are not UTF-8.
-    unreadable: Vec<String>,
-}
-
-impl Environment {
-    /// Those of this process.
-    #[must_use]
-    pub fn of_this_process() -> Self {
-        Self::of(std::env::vars_os())
-    }
-
-    /// Names that are not UTF-8 are none of ours and left out.
-    pub(super) fn of(variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
-        let mut environment = Self::default();
-        for (name, value) in variables {
-            let Ok(name) = name.into_string() else {
-                continue;
-            };
-            match value.into_string() {
-                Ok(value) => drop(environment.texts.insert(name, value)),
-                Err(_) => environment.unreadable.push(name),
-            }
-        }
-        environment
-    }
-
-    /// The value of a variable. An empty one, or one of spaces, counts as not set, because compose
-    /// files and manifests pass on unset variables as empty ones.
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.texts
-            .get(name)
-            .map(String::as_str)
-            .filter(|value| !value.trim().is_empty())
-    }
-
-    fn names(&self) -> impl Iterator<Item = &str> {
-        self.texts
-            .keys()
-            .map(String::as_str)
-            .filter(|name| self.get(name).is_some())
-    }
-}
-
-impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
-    fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
-        let variables = variables.into_iter();
-        Self {
-            texts: variables
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect(),
-            unreadable: Vec::new(),
-        }
-    }
-}
-
-impl<N: Into<String>, V: Into<String>, const COUNT: usize> From<[(N, V); COUNT]> for Environment {
-    fn from(variables: [(N, V); COUNT]) -> Self {
-        variables.into_iter().collect()
-    }
-}
 
 /// Where the text of a key comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,43 +117,9 @@ impl<'a> Sources<'a> {
         paths.sort_unstable();
         let in_file = paths.into_iter().filter_map(unknown_path);
         let in_env = self.env.names().filter_map(unknown_variable);
-        let unreadable = self.env.unreadable.iter().filter(|name| is_ours(name));
+        let unreadable = self.env.unreadable().filter(|name| is_ours(name));
         let unreadable = unreadable.map(|name| format!("{name}: the value is not UTF-8"));
         in_file.chain(in_env).chain(unreadable).collect()
-    }
-}
-
-/// Far larger than a configuration or a secret: whoever names such a file has mistyped.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
-
-/// What a plain file says. Of pipes and devices nothing is read: they may have no end, and what is
-/// read from them is gone when the configuration is read again.
-fn text_of(path: &Path) -> Result<String> {
-    let read = || {
-        if !fs::metadata(path)?.is_file() {
-            return Ok(Err("it is no plain file".to_owned()));
-        }
-        let mut text = String::new();
-        let mut file = File::open(path)?.take(FILE_BYTES_MAX + 1);
-        file.read_to_string(&mut text)?;
-        if text.len() as u64 > FILE_BYTES_MAX {
-            return Ok(Err("it is larger than 1 MiB".to_owned()));
-        }
-        Ok(Ok(text))
-    };
-    read().map_err(|error: std::io::Error| error.to_string())?
-}
-
-/// Which the runtime reads, too, and panics on what it cannot use, even on nothing.
-const WORKER_THREADS: &str = "TOKIO_WORKER_THREADS";
-
-impl Environment {
-    /// Threads that run tasks: `TOKIO_WORKER_THREADS`, by default as many as cores.
-    pub(super) fn worker_threads(&self) -> Result<usize> {
-        let Some(text) = self.get(WORKER_THREADS) else {
-            return Ok(std::thread::available_parallelism().map_or(1, usize::from));
-        };
-        whole(1..=1_024)(text.trim()).map_err(|why| format!("{WORKER_THREADS}: {why}"))
     }
 }
 
@@ -243,50 +143,6 @@ pub(super) fn boolean(text: &str) -> Result<bool> {
         "true" | "1" | "yes" | "on" => Ok(true),
         "false" | "0" | "no" | "off" => Ok(false),
         _ => Err(format!("\"{text}\" is neither true nor false")),
-    }
-}
-
-fn flatten(text: &str) -> Result<HashMap<String, String>> {
-    let table: toml::Table = text.parse().map_err(|error| not_toml(text, &error))?;
-    let mut values = HashMap::new();
-    for (section, value) in table {
-        let toml::Value::Table(entries) = value else {
-            return Err(format!(
-                "\"{section}\" stands outside a section such as [http]"
-            ));
-        };
-        for (name, value) in entries {
-            let path = format!("{section}.{name}");
-            let text = plain(&value).ok_or_else(|| {
-                format!("{path} is not a text, a number, true, false, or a list of texts")
-            })?;
-            values.insert(path, text);
-        }
-    }
-    Ok(values)
-}
-
-/// Where the file is no TOML, and why; not what stands there, which may be a secret.
-fn not_toml(text: &str, error: &toml::de::Error) -> String {
-    let place = error.span().map_or(0, |span| span.start);
-    let before = text.get(..place).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
-    let why = error.message();
-    format!("it is no TOML at line {line}, column {column}: {why}")
-}
-
-fn plain(value: &toml::Value) -> Option<String> {
-    match value {
-        toml::Value::String(text) => Some(text.clone()),
-        toml::Value::Integer(number) => Some(number.to_string()),
-        toml::Value::Float(number) => Some(number.to_string()),
-        toml::Value::Boolean(truth) => Some(truth.to_string()),
-        toml::Value::Array(items) => {
-            let items: Option<Vec<&str>> = items.iter().map(toml::Value::as_str).collect();
-            Some(items?.join(","))
-        }
-        _ => None,
     }
 }
 
@@ -404,30 +260,5 @@ mod tests {
         for key in keys() {
             assert!(!is_service_link(&key.variable()), "{}", key.path);
         }
-    }
-
-    #[test]
-    fn numbers_lists_and_truths_mean_the_same_in_the_file_as_in_the_environment() {
-        let values = flatten(
-            "[limits]\nsockets = 10\n[rates]\nenabled = false\n[http]\nallowed_origins = ['a', 'b']",
-        )
-        .unwrap();
-        assert_eq!(values["limits.sockets"], "10");
-        assert_eq!(values["rates.enabled"], "false");
-        assert_eq!(values["http.allowed_origins"], "a,b");
-        assert!(
-            flatten("sockets = 1")
-                .unwrap_err()
-                .contains("outside a section")
-        );
-        assert_eq!(
-            flatten("[traces]\nratio = 0.25").unwrap()["traces.ratio"],
-            "0.25"
-        );
-        assert!(
-            flatten("[limits]\nsockets = 2020-01-01")
-                .unwrap_err()
-                .contains("limits.sockets")
-        );
     }
 }
