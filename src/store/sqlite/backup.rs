@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
-use super::file_options;
+use super::{file_options, once_free};
 use crate::store::{StoreError, StoreOptions};
 
 /// Whoever holds the copy can read every message.
@@ -65,8 +65,7 @@ pub async fn back_up(options: &StoreOptions, to: &Path) -> Result<u64, BackupErr
     let source = file_options(&options.url)
         .map_err(BackupError::Copy)?
         .create_if_missing(false);
-    let mut source = source
-        .connect()
+    let mut source = once_free(|| source.connect())
         .await
         .map_err(|error| BackupError::NoDatabase(error.to_string()))?;
     if to.try_exists().map_err(|error| write_error(to, error))? {
