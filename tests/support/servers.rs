@@ -1,5 +1,5 @@
-//! Real servers for tests: PostgreSQL, Redis with or without sentinels, and nginx, each in a temporary folder and on a port
-//! of its own on 127.0.0.1.
+//! Real servers for tests: PostgreSQL, Redis with or without sentinels, and nginx, each in a
+//! temporary folder and on a port of its own on 127.0.0.1.
 //!
 //! Every server is the child of a small shell, its supervisor, which listens on a pipe that this
 //! process holds. The kernel closes the pipe however this process ends, SIGKILL included; the
@@ -39,9 +39,9 @@ pub use sentinel::Sentinels;
 /// has dropped the server: stop it, by force after 10 s, and remove the folder. CONT wakes a
 /// server that a test left stopped; HUP is what the kernel sends a group with such a member when
 /// its parent dies, and XFSZ what a process gets that writes beyond a limit of [`limit_files`]: here
-/// it is told by the write, as on a full disk. The exit code goes to a file that is opened at the start, since a new one could
-/// get in the way of the folder's removal. `kill -KILL 0` ends the whole process group, which takes
-/// nginx's workers along when their master was killed, and this shell too.
+/// it is told by the write, as on a full disk. The exit code goes to a file that is opened at the
+/// start, since a new one could get in the way of the folder's removal. `kill -KILL 0` ends the whole
+/// process group, which takes nginx's workers along when their master was killed, and this shell too.
 const SUPERVISOR: &str = r#"
 trap '' HUP XFSZ
 stop=$1 folder=$2
