@@ -148,13 +148,45 @@ const PARAMETERS: [&str; 17] = [
     "options",
 ];
 
+/// What other clients of PostgreSQL know, and no secret: the driver ignores it, with a warning. URLs
+/// of managed databases have some of these.
+const IGNORED: [&str; 17] = [
+    "channel_binding",
+    "client_encoding",
+    "connect_timeout",
+    "fallback_application_name",
+    "gssencmode",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "load_balance_hosts",
+    "ssl_max_protocol_version",
+    "ssl_min_protocol_version",
+    "sslcompression",
+    "sslnegotiation",
+    "sslsni",
+    "target_session_attrs",
+    "tcp_user_timeout",
+];
+
 /// The driver would drop what it does not know, with a warning that shows it, be it a password.
 fn check_postgres(text: &str) -> Result<()> {
     let mut url = Url::parse(text).map_err(|e| format!("not a URL ({e}); {EXAMPLE}; {ENCODE}"))?;
     if is_cut(&url) {
         return Err(format!("not a URL of a database; {EXAMPLE}; {ENCODE}"));
     }
-    let is_known = |name: &str| PARAMETERS.contains(&name) || name.starts_with("options[");
+    let is_known = |name: &str| {
+        PARAMETERS.contains(&name) || IGNORED.contains(&name) || name.starts_with("options[")
+    };
+    if url
+        .query_pairs()
+        .any(|(name, _)| name == "statement-cache-capacity")
+    {
+        return Err(
+            "statement-cache-capacity does nothing there; set DATABASE_STATEMENT_CACHE".to_owned(),
+        );
+    }
     if !url.query_pairs().all(|(name, _)| is_known(&name)) {
         return Err(format!(
             "a parameter behind the ? is not known; there are {}",

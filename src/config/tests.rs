@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 
+mod passwords;
 mod refusals;
 
 const SECRET: &str = "a secret of at least thirty-two bytes";

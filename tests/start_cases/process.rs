@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Stdio;
 
+use rookery_client::Api;
 use rookery_test_support::servers::ports::{self, Port};
 use rookery_test_support::{PATIENCE, eventually};
 use tempfile::TempDir;
@@ -19,7 +20,7 @@ pub(crate) const SECRET: (&str, &str) = ("JWT_SECRET", "only for tests: thirty-t
 pub(crate) struct Process {
     child: Child,
     folder: TempDir,
-    _public: Port,
+    public: Port,
     ops: Port,
 }
 
@@ -68,7 +69,7 @@ impl Process {
         Self {
             child,
             folder,
-            _public: public,
+            public,
             ops,
         }
     }
@@ -85,6 +86,11 @@ impl Process {
             () = said => {}
             () = tokio::time::sleep(PATIENCE) => panic!("no \"{words}\" in:\n{}", self.log()),
         }
+    }
+
+    /// Its REST interface, as nobody.
+    pub(crate) fn api(&self) -> Api {
+        Api::new(&format!("http://{}", self.public.address()))
     }
 
     /// The status of a page of the operations port; `None` if nobody answers.

@@ -1,9 +1,12 @@
 //! PostgreSQL and Redis that are not there yet, never come, or refuse.
 
+use rookery_protocol::rest::{Register, Tokens};
+use rookery_test_support::patiently;
 use rookery_test_support::servers::{Postgres, Redis, ports};
 
 use super::process::{Process, SECRET};
 
+const HANDBOOK: &str = include_str!("../../docs/OPERATIONS.md");
 /// Passwords that no output may show.
 const HUSH: &str = "hush-hush";
 
@@ -101,27 +104,54 @@ async fn a_node_that_may_serve_without_redis_does() {
     assert_eq!(node.stopped().await.0, 0);
 }
 
+/// Makes an account with these rights and the password [`HUSH`].
+async fn acl(redis: &Redis, user: &str, rights: &str) {
+    let password = format!(">{HUSH}");
+    let mut set = vec!["ACL", "SETUSER", user, "on", &password];
+    set.extend(rights.split(' '));
+    redis.cli(&set).await.expect("a user");
+}
+
+#[tokio::test]
+async fn an_account_of_redis_that_may_only_do_what_nodes_do_is_enough() {
+    let database = Postgres::shared().await.fresh_database().await;
+    let redis = Redis::start().await.expect("Redis");
+    let (_, rights) = HANDBOOK.split_once("`user rookery on >… ").expect("an ACL");
+    let (rights, _) = rights.split_once('`').expect("its end");
+    acl(&redis, "node", rights).await;
+    let redis_url = with_password(&redis.url(), "node");
+    let settings = [
+        ("DATABASE_URL", database.as_str()),
+        ("REDIS_URL", &redis_url),
+        SECRET,
+    ];
+    let node = Process::start(&["serve"], &settings);
+    node.is_ready().await;
+    let left = redis.cli(&["EXISTS", "rookery:v1:knock"]).await;
+    assert_eq!(left.expect("an answer").trim(), "0");
+    let (code, log) = node.stopped().await;
+    assert_eq!(code, 0, "{log}");
+    assert!(!log.contains("NOPERM"), "{log}");
+}
+
 #[tokio::test]
 async fn what_waiting_cannot_mend_is_not_waited_for() {
     let postgres = Postgres::shared().await;
     let database = postgres.fresh_database().await;
     let redis = Redis::start().await.expect("Redis");
-    let all = ["on", ">hush-hush", "+@all"];
     for (user, rights) in [
-        ("deaf", ["~*", "resetchannels"]),
-        ("mute", ["resetkeys", "&*"]),
+        ("deaf", "+@all ~* resetchannels"),
+        ("mute", "+@all resetkeys &*"),
+        ("never_subscribes", "+@all ~* &* -subscribe"),
+        ("never_unsubscribes", "+@all ~* &* -unsubscribe"),
+        ("lists_nothing", "+@all ~* &* -hset"),
     ] {
-        let set = ["ACL", "SETUSER", user]
-            .into_iter()
-            .chain(all)
-            .chain(rights);
-        let set: Vec<&str> = set.collect();
-        redis.cli(&set).await.expect("a user");
+        acl(&redis, user, rights).await;
     }
-    let (deaf, mute) = (
-        with_password(&redis.url(), "deaf"),
-        with_password(&redis.url(), "mute"),
-    );
+    let user = |name: &str| with_password(&redis.url(), name);
+    let (deaf, mute) = (user("deaf"), user("mute"));
+    let (subscribes, unsubscribes) = (user("never_subscribes"), user("never_unsubscribes"));
+    let lists_nothing = user("lists_nothing");
     let locked = ["CONFIG", "SET", "requirepass", "another"];
     redis.cli(&locked).await.expect("a password");
     let no_user = with_password(&database, "nobody");
@@ -133,8 +163,11 @@ async fn what_waiting_cannot_mend_is_not_waited_for() {
         (&no_database, &good, ["DATABASE_URL", "no_such_database"]),
         (&database, &wrong, ["REDIS_URL", "WRONGPASS"]),
         (&database, &none, ["REDIS_URL", "NOAUTH"]),
-        (&database, &deaf, ["REDIS_URL", "NOPERM"]),
-        (&database, &mute, ["REDIS_URL", "NOPERM"]),
+        (&database, &deaf, ["NOPERM", "&rookery:v1:*"]),
+        (&database, &mute, ["NOPERM", "~rookery:v1:*"]),
+        (&database, &subscribes, ["NOPERM", "'subscribe'"]),
+        (&database, &unsubscribes, ["NOPERM", "'unsubscribe'"]),
+        (&database, &lists_nothing, ["NOPERM", "'hset'"]),
     ] {
         let settings = [
             ("DATABASE_URL", database.as_str()),
@@ -186,7 +219,28 @@ async fn a_user_of_the_database_who_lacks_a_right_is_told_which() {
     sql("grant select, insert, update, delete on all tables in schema public to few_rights").await;
     let node = Process::start(&["serve", "--no-migrate"], &as_few);
     node.is_ready().await;
-    assert_eq!(node.stopped().await.0, 0);
+    let (alice, bob) = (register(&node, "alice").await, register(&node, "bob").await);
+    let api = node.api().with_token(&alice.access_token);
+    let talk = patiently(async || api.create_direct(bob.user.user_id).await).await;
+    let talk = talk.expect("a conversation").conversation_id;
+    let sent = patiently(async || api.send_text(talk, "hi").await).await;
+    sent.expect("it is stored");
+    let (code, log) = node.stopped().await;
+    assert_eq!(code, 0, "{log}");
+    assert!(!log.contains("sends take longer"), "{log}");
+}
+
+async fn register(node: &Process, name: &str) -> Tokens {
+    let account = Register {
+        username: name.to_owned(),
+        email: format!("{name}@example.com"),
+        password: "correct horse battery".to_owned(),
+        full_name: None,
+        device_name: None,
+    };
+    let api = node.api();
+    let registered = patiently(async || api.register(&account).await).await;
+    registered.expect("an account")
 }
 
 #[tokio::test]

@@ -24,7 +24,9 @@ pub use cluster::{Builder, NodeLinks, TestCluster};
 pub use eventually::{PATIENCE, eventually, eventually_within};
 pub use metrics::Metrics;
 pub use node::Node;
-pub use people::{Device, Person, Record, SendFailure, Setup, To, change_of, new_message_id};
+pub use people::{
+    Device, Person, Record, SendFailure, Setup, To, change_of, new_message_id, patiently,
+};
 pub use proxy::{
     Counts, Fate, Mode, PostgresProxy, Proxy, Pushes, RedisProxy, Role, SentinelProxy,
 };

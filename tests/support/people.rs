@@ -75,7 +75,10 @@ pub fn new_message_id() -> MessageId {
 
 /// Repeats a call until it is not refused for a while only: nodes give way to their sockets when
 /// passwords are hashed on a busy machine.
-pub(crate) async fn patiently<T>(
+///
+/// # Errors
+/// It is refused for good, or too long.
+pub async fn patiently<T>(
     mut call: impl AsyncFnMut() -> Result<T, ApiError>,
 ) -> Result<T, ApiError> {
     let deadline = Instant::now() + PATIENCE;

@@ -103,9 +103,22 @@ pub(super) fn unquoted(refusal: &str) -> &str {
     &refusal[..end]
 }
 
+/// What an account that lacks a right is to be given.
+const RIGHTS: &str = "; nodes need all keys and channels that begin with rookery:v1: \
+                      (~rookery:v1:* &rookery:v1:*), and the commands that docs/OPERATIONS.md names";
+
+/// Whether the account lacks a right.
+fn is_denied(error: &Error) -> bool {
+    error.details().starts_with("NOPERM")
+}
+
 impl From<Error> for NoEntry {
     fn from(error: Error) -> Self {
-        let why = unquoted(error.details()).to_owned();
+        let mut why = unquoted(error.details()).to_owned();
+        let is_denied = is_denied(&error);
+        if is_denied {
+            why.push_str(RIGHTS);
+        }
         match error.kind() {
             // Its text may quote the URL, and with it the password.
             ErrorKind::Config | ErrorKind::Url => Self {
@@ -116,7 +129,7 @@ impl From<Error> for NoEntry {
                 passes: *kind != ErrorKind::Auth
                     // Not Redis, or older than 6.
                     && !why.contains("unknown command")
-                    && !why.starts_with("NOPERM")
+                    && !is_denied
                     && !why.contains("DB index is out of range"),
                 why,
             },
@@ -158,6 +171,8 @@ pub(crate) async fn knock(url: &str) -> Result<(), NoEntry> {
 
 /// A channel and a key of nobody.
 const NOBODYS: &str = "rookery:v1:knock";
+/// A key that a failed trial leaves behind is gone soon.
+const TRIED_TTL_SECONDS: i64 = 5;
 
 /// Does what nodes do, once and without a trace. With an account that may not do it a node would
 /// serve: its news would go by way of the database and its users would seem offline.
@@ -165,11 +180,35 @@ async fn try_rights(client: &Client) -> Result<(), Error> {
     client.publish::<i64, _, _>(NOBODYS, "").await?;
     client.exists::<i64, _>(NOBODYS).await?;
     client.del::<i64, _>(NOBODYS).await?;
-    // fred takes a SUBSCRIBE for answered once it is written: what Redis says comes with the PING.
+    try_presence(client).await?;
+    // fred takes these for answered once they are written: what Redis says comes with the PING.
     let pipeline = client.pipeline();
     pipeline.subscribe(NOBODYS).await?;
+    pipeline.unsubscribe(NOBODYS).await?;
     pipeline.ping::<()>(None).await?;
     pipeline.last::<Value>().await.map(drop)
+}
+
+/// The commands of presence. Only a lacking right counts: other nodes may be trying on the same key,
+/// and a Redis whose memory is full takes no writes but carries news.
+async fn try_presence(client: &Client) -> Result<(), Error> {
+    let pipeline = client.pipeline();
+    pipeline.hset::<(), _, _>(NOBODYS, ("tried", 1)).await?;
+    pipeline.hgetall::<(), _>(NOBODYS).await?;
+    pipeline.hkeys::<(), _>(NOBODYS).await?;
+    pipeline.hlen::<(), _>(NOBODYS).await?;
+    pipeline.hmget::<(), _, _>(NOBODYS, "tried").await?;
+    pipeline.rename::<(), _, _>(NOBODYS, NOBODYS).await?;
+    pipeline.hdel::<(), _, _>(NOBODYS, "tried").await?;
+    let ttl = Some(Expiration::EX(TRIED_TTL_SECONDS));
+    pipeline
+        .set::<(), _, _>(NOBODYS, "", ttl, None, false)
+        .await?;
+    pipeline.get::<(), _>(NOBODYS).await?;
+    pipeline.del::<(), _>(NOBODYS).await?;
+    let answers = pipeline.try_all::<Value>().await;
+    let denied = answers.into_iter().filter_map(Result::err).find(is_denied);
+    denied.map_or(Ok(()), Err)
 }
 
 /// What a Redis says of itself.
@@ -187,7 +226,7 @@ pub(crate) async fn identity(client: &Client) -> Option<Identity> {
     let asked = client.info::<String>(Some(InfoKind::Default));
     let info = match tokio::time::timeout(IDENTITY_TIMEOUT, asked).await {
         Ok(Ok(info)) => info,
-        Ok(Err(error)) if error.details().starts_with("NOPERM") => String::new(),
+        Ok(Err(error)) if is_denied(&error) => String::new(),
         Ok(Err(_)) | Err(_) => return None,
     };
     let value_of = |name: &str| {

@@ -88,10 +88,7 @@ pub(super) async fn append(
 fn tell_once(why: &dyn Display) {
     static TOLD: Once = Once::new();
     TOLD.call_once(|| {
-        tracing::warn!(
-            "sends take longer, since append_batch cannot be called; \
-             `grant execute on function append_batch` to the user of DATABASE_URL: {why}"
-        );
+        tracing::warn!("sends take longer, since append_batch does not work: {why}");
     });
 }
 
