@@ -37,7 +37,7 @@ const PAUSE_PER_SEND: Duration = Duration::from_micros(150);
 /// Shorter pauses are left out: tokio's timers count in milliseconds. Thus a batch of six is followed
 /// at once.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
-/// What the lane may add to a send's latency. Longer pauses were not tried.
+/// What the lane may add to a send's latency.
 const PAUSE_MAX: Duration = Duration::from_millis(4);
 /// Sends that may wait behind all detours together.
 const DETOUR_QUEUE: usize = 8_192;
