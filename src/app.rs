@@ -49,6 +49,8 @@ const BUS_PATIENCE: Duration = Duration::from_secs(5);
 const START_STOP: Duration = Duration::from_secs(1);
 /// Connections to the operations port: a few who scrape and probe.
 const OPS_CONNECTIONS: usize = 64;
+/// Who does not read an answer there for so long holds no place any more.
+const OPS_UNREAD: Duration = Duration::from_secs(10);
 /// A node without a load balancer has nobody to wait for when it stops.
 const ALONE_DRAIN_WINDOW: Duration = Duration::from_millis(200);
 
@@ -129,7 +131,8 @@ impl Node {
         let status = Arc::new(NodeStatus::new(&config.node.id, config.redis.url.is_some()));
         let ops_router = ops::router(Arc::clone(&status), handle);
         let ops_listener =
-            Listener::new(ops_port.listen()?, ops_router, Places::new(OPS_CONNECTIONS));
+            Listener::new(ops_port.listen()?, ops_router, Places::new(OPS_CONNECTIONS))
+                .unread_at_most(OPS_UNREAD)?;
         tasks.spawn_vital("ops-port", ops_listener.run(tasks.clone()));
         servers::wait_for_all(config).await?;
         let (store, alone) = open_store(config, options).await?;

@@ -4,6 +4,7 @@ mod start_cases {
     mod addresses;
     mod backup;
     mod config;
+    mod ops_port;
     mod process;
     mod reload;
     mod schema;

@@ -10,6 +10,7 @@ use axum::extract::ConnectInfo;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt;
@@ -100,6 +101,17 @@ impl Listener {
             router,
             places,
         }
+    }
+
+    /// Connections that are accepted end when their answers are not read for so long: the kernel sees
+    /// to it. Not for connections that become sockets, whose readers may rest.
+    ///
+    /// # Errors
+    /// The system does not know such a limit.
+    pub fn unread_at_most(self, limit: Duration) -> std::io::Result<Self> {
+        // Accepted connections inherit it.
+        SockRef::from(&self.listener).set_tcp_user_timeout(Some(limit))?;
+        Ok(self)
     }
 
     /// Accepts until the node stops; then requests under way are finished.

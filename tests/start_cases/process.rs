@@ -1,6 +1,7 @@
 //! The program as an operator starts it: with some settings, and perhaps not for long.
 
 use std::fs::File;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Stdio;
@@ -91,6 +92,10 @@ impl Process {
     /// Its REST interface, as nobody.
     pub(crate) fn api(&self) -> Api {
         Api::new(&format!("http://{}", self.public.address()))
+    }
+
+    pub(crate) fn ops_address(&self) -> SocketAddr {
+        self.ops.address()
     }
 
     /// The status of a page of the operations port; `None` if nobody answers.
