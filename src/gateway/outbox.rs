@@ -1,7 +1,8 @@
 //! What waits to be written to one socket, bounded by count and bytes. A full outbox is a verdict
 //! about the reader, not a reason to wait: the socket is closed with a code that says "come back
-//! and resume". Only what is read from the store waits for room, since there it can. No entry of a log is ever skipped; only what is worthless late, or told again by a
-//! later frame, may be ([`Lane`]).
+//! and resume". Only what is read from the store waits for room, since there it can. No entry of a
+//! log is ever skipped; only what is worthless late, or told again by a later frame, may be
+//! ([`Lane`]).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
