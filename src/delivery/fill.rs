@@ -8,9 +8,12 @@
 mod read;
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
+use futures_util::future::{join, join_all};
 use rookery_protocol::conversation::{Conversation, Member};
 use rookery_protocol::{ConversationId, Seq, UserId};
 use tracing::Instrument;
@@ -132,49 +135,72 @@ impl Fills {
     }
 
     async fn read(&self, parts: &DeliveryParts, delivery: &Delivery, batch: Vec<Asked>) {
-        let pauses: Vec<Duration> = batch.iter().map(|asked| asked.pause).collect();
-        let alone = batch.len() == 1;
-        let requests: Vec<Request> = batch.into_iter().map(|asked| asked.request).collect();
-        let count = requests.len() as u64;
+        let requests: Vec<&Request> = batch.iter().map(|asked| &asked.request).collect();
+        let conversations = requests.len() as u64;
         let began = Instant::now();
-        let span = tracing::debug_span!(target: SPANS, "fill", conversations = count);
-        let read = read::read(parts.store.as_ref(), &requests)
-            .instrument(span)
-            .await;
-        let again = |request, pause, alone| Asked {
-            request,
-            alone,
-            pause,
-        };
-        let requests = requests.into_iter().zip(pauses);
-        match read {
-            Ok(read) => {
-                metrics::fill_seconds().record(began.elapsed());
-                let mut unread = Vec::new();
-                for (filled, (request, pause)) in read.into_iter().zip(requests) {
-                    match filled {
-                        Some(filled) => {
-                            metrics::fills_total().filled.increment(1);
-                            let key = *filled.conversation_id.as_bytes();
-                            let work = Work::Filled(Box::new(filled));
-                            delivery.put_patiently(&key, work).await;
-                        }
-                        None => unread.push(again(request, pause, false)),
-                    }
-                }
-                self.put_back(unread);
+        let span = tracing::debug_span!(target: SPANS, "fill", conversations);
+        let read = read::read(parts.store.as_ref(), &requests).instrument(span.clone());
+        let read = match caught(read).await {
+            Ok(read) => read,
+            Err(failure) => {
+                let later = self.failed(batch, &failure);
+                self.retry(parts, delivery, later);
+                return;
             }
-            Err(error) => {
-                failed(&error, count);
-                let mends = matches!(error, StoreError::Unavailable(_));
-                let requests = requests.map(|(request, pause)| again(request, pause, !mends));
-                if mends || alone {
-                    self.retry(parts, delivery, requests.collect());
-                } else {
-                    self.put_back(requests.collect());
-                }
+        };
+        let (mut whole, mut partly, mut unread) = (Vec::new(), Vec::new(), Vec::new());
+        for (read, asked) in read.into_iter().zip(batch) {
+            match read {
+                Some((filled, extra)) if extra.is_empty() => whole.push(filled),
+                Some((filled, extra)) => partly.push((filled, extra, asked)),
+                None => unread.push(asked),
             }
         }
+        self.put_back(unread);
+        // All at once: a worker whose queue is full keeps none from another worker.
+        let whole = whole.into_iter().map(|filled| hand_over(delivery, filled));
+        let extras = async {
+            self.read_extras(parts, delivery, partly).await;
+            metrics::fill_seconds().record(began.elapsed());
+        };
+        join(join_all(whole), extras.instrument(span)).await;
+    }
+
+    /// Reads what some of a batch need beyond entries, one after the other, and hands each over.
+    async fn read_extras(&self, parts: &DeliveryParts, delivery: &Delivery, partly: Vec<Partly>) {
+        let mut left = partly.into_iter();
+        while let Some((mut filled, extra, asked)) = left.next() {
+            let read = extra.read(parts.store.as_ref(), &mut filled);
+            let Err(failure) = caught(read).await else {
+                hand_over(delivery, filled).await;
+                continue;
+            };
+            let mut later = vec![asked];
+            if failure.mends() {
+                // It would be the same with the others.
+                later.extend(left.by_ref().map(|(_, _, asked)| asked));
+            }
+            failure.tell(later.len());
+            self.retry(parts, delivery, later);
+        }
+    }
+
+    /// Has what could not be read together read one by one, if that can help. Returns what is to be
+    /// tried again after a while.
+    fn failed(&self, batch: Vec<Asked>, failure: &Failure) -> Vec<Asked> {
+        failure.tell(batch.len());
+        let apart = !failure.mends();
+        let is_one = batch.len() == 1;
+        let batch = batch.into_iter().map(|asked| Asked {
+            alone: asked.alone || apart,
+            ..asked
+        });
+        let batch = batch.collect();
+        if is_one || !apart {
+            return batch;
+        }
+        self.put_back(batch);
+        Vec::new()
     }
 
     /// Puts what was not read in front of what waits.
@@ -234,14 +260,52 @@ fn take(waiting: &mut VecDeque<Asked>) -> Vec<Asked> {
     batch
 }
 
-fn failed(error: &StoreError, count: u64) {
-    metrics::fills_total().failed.increment(count);
-    if matches!(error, StoreError::Unavailable(_)) {
-        // Of thousands at once; that the database is away is told by the reconciler.
-        tracing::debug!(%error, "holes cannot be filled yet");
-    } else {
-        tracing::error!(%error, "holes cannot be filled");
+/// What was read of a conversation but for what its telling needs beyond entries.
+type Partly = (Filled, read::Extra, Asked);
+
+/// Why something could not be read.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("reading them panicked")]
+    Panicked,
+}
+
+impl Failure {
+    /// The same may succeed later.
+    fn mends(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Unavailable(_)))
     }
+
+    fn tell(&self, conversations: usize) {
+        metrics::fills_total()
+            .failed
+            .increment(conversations as u64);
+        if self.mends() {
+            // Of thousands at once; that the database is away is told by the reconciler.
+            tracing::debug!(error = %self, "holes cannot be filled yet");
+        } else {
+            tracing::error!(error = %self, "holes cannot be filled");
+        }
+    }
+}
+
+/// A panic is a failure like others: it must not end the reader, nor leave the conversations of its
+/// batch waiting for ever.
+async fn caught<T>(read: impl Future<Output = Result<T, StoreError>>) -> Result<T, Failure> {
+    match AssertUnwindSafe(read).catch_unwind().await {
+        Ok(read) => Ok(read?),
+        Err(_) => Err(Failure::Panicked),
+    }
+}
+
+/// Gives what was read to its conversation's worker.
+async fn hand_over(delivery: &Delivery, filled: Filled) {
+    metrics::fills_total().filled.increment(1);
+    let key = *filled.conversation_id.as_bytes();
+    let work = Work::Filled(Box::new(filled));
+    delivery.put_patiently(&key, work).await;
 }
 
 /// Spreads the attempts of different batches, up to half as long again.
@@ -287,5 +351,27 @@ mod tests {
         })
         .collect();
         assert_eq!(sizes, [BATCH, 2, 1, 1, 1, 1]);
+    }
+
+    #[tokio::test]
+    async fn what_panics_is_read_one_by_one_and_alone_it_is_tried_again_later() {
+        let fills = Fills::default();
+        fills.put_back((0..3).map(|n| asked(n, 1, false)).collect());
+        let read = async || {
+            let row: Result<(), StoreError> = Ok(());
+            assert!(row.is_err(), "a row that no code expects");
+            row
+        };
+        let batch = fills.next().unwrap();
+        assert_eq!(batch.len(), 3);
+        let failure = caught(read()).await.unwrap_err();
+        assert!(fills.failed(batch, &failure).is_empty());
+        for _ in 0..3 {
+            let one = fills.next().unwrap();
+            assert_eq!(one.len(), 1);
+            let failure = caught(read()).await.unwrap_err();
+            assert_eq!(fills.failed(one, &failure).len(), 1);
+        }
+        assert!(fills.lock().waiting.is_empty());
     }
 }

@@ -1,8 +1,8 @@
-//! One step of many fills: what some sockets lack of each of some conversations, in few statements.
+//! One step of many fills: what some sockets lack of each of some conversations, in few statements,
+//! and what only some of these need, in statements for each.
 
 use std::collections::HashMap;
 
-use rookery_protocol::conversation::{Conversation, Member};
 use rookery_protocol::message::SystemNotice;
 use rookery_protocol::{ConversationId, Seq, UserId, limits};
 
@@ -60,9 +60,12 @@ impl Log {
 
 /// Reads what one step of each request needs. `None`: the step was full before it came to this one.
 /// The first one always gets further.
-pub(super) async fn read(store: &dyn Store, requests: &[Request]) -> Result<Vec<Option<Filled>>> {
+pub(super) async fn read(
+    store: &dyn Store,
+    requests: &[&Request],
+) -> Result<Vec<Option<(Filled, Extra)>>> {
     let mut memberships = memberships(store, requests).await?;
-    let of = |request: &Request| {
+    let of = |request: &&Request| {
         let of_it = memberships.remove(&request.conversation_id);
         of_it.unwrap_or_default()
     };
@@ -72,21 +75,18 @@ pub(super) async fn read(store: &dyn Store, requests: &[Request]) -> Result<Vec<
         .map(|(request, of_it)| Log::new(request, of_it))
         .collect();
     entries(store, &mut logs).await?;
-    let mut read = Vec::with_capacity(requests.len());
-    for ((request, memberships), log) in requests.iter().zip(memberships).zip(logs) {
-        read.push(if log.is_untouched() {
-            None
-        } else {
-            Some(filled(store, request, memberships, log).await?)
-        });
-    }
-    Ok(read)
+    let read = requests.iter().zip(memberships).zip(logs);
+    let read = read.map(|((request, memberships), log)| {
+        let extra = Extra::of(request, &log.entries);
+        (!log.is_untouched()).then(|| (filled(request, memberships, log), extra))
+    });
+    Ok(read.collect())
 }
 
 /// Of those who lack something, by conversation.
 async fn memberships(
     store: &dyn Store,
-    requests: &[Request],
+    requests: &[&Request],
 ) -> Result<HashMap<ConversationId, Vec<Membership>>> {
     let found = if let [request] = requests {
         let users: Vec<UserId> = request.lacks.iter().map(|lack| lack.user).collect();
@@ -144,27 +144,19 @@ fn page(logs: &[Log]) -> (Vec<usize>, Vec<Stretch>) {
     stretches.unzip()
 }
 
-async fn filled(
-    store: &dyn Store,
-    request: &Request,
-    memberships: Vec<Membership>,
-    log: Log,
-) -> Result<Filled> {
-    let id = request.conversation_id;
-    let messages = log.entries.iter().filter_map(LogEntry::message);
-    let notices: Vec<SystemNotice> = messages.filter_map(SystemNotice::of).collect();
-    Ok(Filled {
-        conversation_id: id,
+fn filled(request: &Request, memberships: Vec<Membership>, log: Log) -> Filled {
+    Filled {
+        conversation_id: request.conversation_id,
         path: request.path,
         target: request.target,
         from: log.from,
         more: log.has_more(),
         memberships: memberships.into_iter().map(|m| (m.user_id, m)).collect(),
         users: request.lacks.iter().map(|lack| lack.user).collect(),
-        members: members_named(store, id, &notices).await?,
-        views: views(store, request, &notices).await?,
+        members: HashMap::new(),
+        views: HashMap::new(),
         entries: log.entries,
-    })
+    }
 }
 
 /// The lowest position among those concerned. One who does not know the conversation begins at the
@@ -182,55 +174,63 @@ fn start_of(request: &Request, memberships: &[Membership]) -> Seq {
     positions.min().unwrap_or(request.target)
 }
 
-async fn members_named(
-    store: &dyn Store,
-    id: ConversationId,
-    notices: &[SystemNotice],
-) -> Result<HashMap<UserId, Member>> {
-    let mut named = Vec::new();
-    for notice in notices {
-        match notice {
-            SystemNotice::MembersAdded { user_ids } if user_ids.len() <= limits::MEMBER_EVENTS => {
-                named.extend(user_ids);
-            }
-            SystemNotice::MemberRemoved { user_id } | SystemNotice::MemberLeft { user_id } => {
-                named.push(*user_id);
-            }
-            _ => {}
-        }
-    }
-    if named.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let members = store.members_by_id(id, &named).await?;
-    Ok(members
-        .into_iter()
-        .map(|member| (member.user_id, member))
-        .collect())
+/// Whom telling of membership changes needs beyond the entries: in few fills anybody.
+pub(super) struct Extra {
+    /// Members named by notices.
+    named: Vec<UserId>,
+    /// Those who have to be shown the conversation: who did not know it, and everybody when it
+    /// changed.
+    shown: Vec<UserId>,
 }
 
-/// Those who have to be shown the conversation: who did not know it, and everybody when it changed.
-async fn views(
-    store: &dyn Store,
-    request: &Request,
-    notices: &[SystemNotice],
-) -> Result<HashMap<UserId, Conversation>> {
-    let changed = notices.iter().any(|notice| {
-        matches!(
-            notice,
-            SystemNotice::GroupUpdated { .. } | SystemNotice::RoleChanged { .. }
-        )
-    });
-    let shown = request.lacks.iter();
-    let shown = shown.filter(|lack| changed || lack.is_new);
-    let shown: Vec<UserId> = shown.map(|lack| lack.user).collect();
-    if shown.is_empty() {
-        return Ok(HashMap::new());
+impl Extra {
+    fn of(request: &Request, entries: &[LogEntry]) -> Self {
+        let messages = entries.iter().filter_map(LogEntry::message);
+        let notices: Vec<SystemNotice> = messages.filter_map(SystemNotice::of).collect();
+        let changed = notices.iter().any(|notice| {
+            matches!(
+                notice,
+                SystemNotice::GroupUpdated { .. } | SystemNotice::RoleChanged { .. }
+            )
+        });
+        let shown = request.lacks.iter();
+        let shown = shown.filter(|lack| changed || lack.is_new);
+        Self {
+            named: notices.into_iter().flat_map(named).collect(),
+            shown: shown.map(|lack| lack.user).collect(),
+        }
     }
-    let views = store
-        .conversation_for(request.conversation_id, &shown)
-        .await?;
-    Ok(views.into_iter().collect())
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.named.is_empty() && self.shown.is_empty()
+    }
+
+    /// Adds it to what was read.
+    pub(super) async fn read(self, store: &dyn Store, filled: &mut Filled) -> Result<()> {
+        let id = filled.conversation_id;
+        if !self.named.is_empty() {
+            let members = store.members_by_id(id, &self.named).await?;
+            let members = members.into_iter();
+            filled.members = members.map(|member| (member.user_id, member)).collect();
+        }
+        if !self.shown.is_empty() {
+            let views = store.conversation_for(id, &self.shown).await?;
+            filled.views = views.into_iter().collect();
+        }
+        Ok(())
+    }
+}
+
+fn named(notice: SystemNotice) -> Vec<UserId> {
+    match notice {
+        SystemNotice::MembersAdded { user_ids } if user_ids.len() <= limits::MEMBER_EVENTS => {
+            user_ids
+        }
+        SystemNotice::MemberRemoved { user_id } | SystemNotice::MemberLeft { user_id } => {
+            vec![user_id]
+        }
+        _ => Vec::new(),
+    }
 }
 
 #[cfg(test)]
