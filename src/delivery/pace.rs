@@ -15,7 +15,9 @@ use tokio::sync::mpsc;
 use super::{Behind, Delivery, DeliveryParts, Path, Work};
 use crate::gateway::{Push, Session};
 
-/// Entries asked for at once: as many frames as there is room for at least.
+/// Conversations of a socket go on together while what they lack comes to so many entries: of these
+/// the frames fit, however large they are. One that lacks more goes on alone; a whole step of it is
+/// read, of which small messages find room, and what does not is read again.
 const ENTRIES: i64 = 64;
 
 /// Held by a fill that somebody waits for; dropped with it.
