@@ -246,10 +246,7 @@ impl Delivery {
             BreakReason::Unpublished => breaks.unpublished.increment(1),
             BreakReason::Undecodable => breaks.undecodable.increment(1),
         }
-        // Published while nobody was subscribed. For other reasons much may be on its way, or waits for
-        // the workers.
-        let lost = matches!(reason, BreakReason::Reconnected | BreakReason::CutOff);
-        self.broken.ring(lost);
+        self.broken.ring(reason);
         self.watchers.look_again();
         self.roster.doubt();
     }

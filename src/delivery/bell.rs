@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
+use crate::bus::BreakReason;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Bell {
@@ -23,8 +25,10 @@ pub(super) struct Rung {
 }
 
 impl Bell {
-    /// `lost`: what was missed will not come late.
-    pub(super) fn ring(&self, lost: bool) {
+    pub(super) fn ring(&self, reason: BreakReason) {
+        // Published while nobody was subscribed. For other reasons much may be on its way, or waits
+        // for the workers.
+        let lost = matches!(reason, BreakReason::Reconnected | BreakReason::CutOff);
         self.lost.fetch_or(lost, Ordering::SeqCst);
         self.rings.fetch_add(1, Ordering::SeqCst);
         self.rung.notify_one();
@@ -41,6 +45,31 @@ impl Bell {
         Rung {
             times: self.rings.swap(0, Ordering::SeqCst),
             lost: self.lost.swap(false, Ordering::SeqCst),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_published_while_nobody_was_subscribed_is_lost_and_that_is_told_once() {
+        let bell = Bell::default();
+        let rung = |times, lost| Rung { times, lost };
+        for reason in [BreakReason::Reconnected, BreakReason::CutOff] {
+            bell.ring(reason);
+            bell.ring(BreakReason::Canary);
+            assert_eq!(bell.take(), rung(2, true), "{reason:?}");
+            assert_eq!(bell.take(), rung(0, false));
+        }
+        for reason in [
+            BreakReason::Overflow,
+            BreakReason::Lagged,
+            BreakReason::Standstill,
+        ] {
+            bell.ring(reason);
+            assert_eq!(bell.take(), rung(1, false), "{reason:?}");
         }
     }
 }

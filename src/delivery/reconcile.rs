@@ -161,8 +161,7 @@ where
             return Ok(Looked::Found(0));
         }
         // As it is before the journal is read: what comes back meanwhile is for the next look.
-        let waits = (self.outset.bus_is_up)() && !self.lost;
-        let grace = if waits { GRACE } else { NO_GRACE };
+        let grace = grace((self.outset.bus_is_up)(), self.lost);
         let store = &self.parts.store;
         let epoch = store.epoch().await?;
         if self.outset.epoch.is_other(&epoch) {
@@ -212,5 +211,23 @@ where
         if let Err(error) = self.parts.store.prune_journal(KEEP).await {
             tracing::warn!(%error, "the journal could not be pruned; trying again later");
         }
+    }
+}
+
+/// How long to wait for what the journal tells; `lost`: what was missed does not come late.
+fn grace(bus_is_up: bool, lost: bool) -> Duration {
+    let may_come = bus_is_up && !lost;
+    if may_come { GRACE } else { NO_GRACE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_be_on_its_way_is_waited_for() {
+        assert_eq!(grace(true, false), GRACE);
+        assert_eq!(grace(true, true), Duration::ZERO, "subscribed anew");
+        assert_eq!(grace(false, false), Duration::ZERO, "the bus is away");
     }
 }
