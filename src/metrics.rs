@@ -84,7 +84,7 @@ mod tests {
             text.contains("rookery_messages_total{result=\"stored\"} 3\n"),
             "{text}"
         );
-        assert!(text.contains("rookery_fills_total{result=\"failed\"} 0\n"));
+        assert!(text.contains("rookery_auth_logins_total{result=\"limited\"} 0\n"));
         assert!(text.contains("rookery_used{resource=\"sockets\"} 3\n"));
         let started = value_of(&text, "process_start_time_seconds");
         let now = crate::clock::Clock::system().now().as_millis() as f64 / 1_000.0;
