@@ -118,6 +118,8 @@ struct Tally {
     closed: BTreeMap<u16, u64>,
     /// Sends that went out once more.
     repeated: u64,
+    /// Pairs that could not go on to the end.
+    gave_up: u64,
     problem: Option<String>,
 }
 
@@ -125,6 +127,7 @@ impl Tally {
     fn add(&mut self, other: Self) {
         self.verdict += other.verdict;
         self.repeated += other.repeated;
+        self.gave_up += other.gave_up;
         for (code, count) in other.closed {
             *self.closed.entry(code).or_default() += count;
         }
@@ -200,9 +203,6 @@ pub(crate) async fn run_with(
     }
     if let Some(pacing) = pacing {
         pacing.await??;
-    }
-    if let Some(problem) = &tally.problem {
-        eprintln!("the server refused something: {problem}");
     }
     Ok(report(&shared.plan, &measured, tally, &books, meter))
 }
@@ -298,6 +298,8 @@ fn report(plan: &Plan, measured: &Measured, tally: Tally, books: &Books, meter: 
         run.put("repeated_sends", tally.repeated as f64);
     }
     run.judge(tally.verdict);
+    run.promise("pairs that gave up", tally.gave_up);
+    run.notes.extend(tally.problem);
     run.put_closed(tally.closed);
     run
 }
@@ -393,5 +395,5 @@ async fn drive(
     tokio::time::sleep_until(schedule.start.into()).await;
     // What is missing at the end is in the oracle's books.
     let _ = tokio::time::timeout_at(schedule.give_up.into(), pair.run(&schedule)).await;
-    Ok(pair.finish().await)
+    Ok(pair.finish(&schedule).await)
 }

@@ -17,7 +17,7 @@ use crate::threshold::Threshold;
 /// Load test for Rookery. Without --target it starts PostgreSQL, Redis and two nodes by itself.
 ///
 /// Exit code 0: every promise and every threshold was kept. 1: something was lost, doubled,
-/// reordered or refused, a threshold was not kept, or --compare found something worse. 2: nothing
+/// reordered, refused or not answered, a threshold was not kept, or --compare found something worse. 2: nothing
 /// could be measured; the last line says why. 130: interrupted; what was measured is reported.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]

@@ -161,10 +161,11 @@ impl Run {
 
     pub(crate) fn judge(&mut self, verdict: Verdict) {
         self.notes.push(format!(
-            "{} sent, {} acked, {} delivered, {} unanswered",
-            verdict.sent, verdict.acked, verdict.delivered, verdict.unanswered
+            "{} sent, {} acked, {} delivered",
+            verdict.sent, verdict.acked, verdict.delivered
         ));
         for (what, count) in [
+            ("unanswered", verdict.unanswered),
             ("lost", verdict.lost),
             ("doubled", verdict.doubled),
             ("reordered", verdict.reordered),

@@ -214,6 +214,8 @@ fn redis_restarts_and_nodes_drain_under_load_and_no_promise_is_broken() {
     let [restart, drain] = [&found["runs"][0], &found["runs"][1]];
     for run in [restart, drain] {
         for promise in [
+            "unanswered",
+            "pairs that gave up",
             "lost",
             "doubled",
             "reordered",

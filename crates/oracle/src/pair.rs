@@ -37,9 +37,9 @@ pub struct Verdict {
     pub sent: u64,
     pub acked: u64,
     pub delivered: u64,
-    /// Sent, neither acknowledged nor refused at the end: an outcome that is not known.
-    pub unanswered: u64,
 
+    /// Sent, neither acknowledged nor refused at the end: a server that stopped answering.
+    pub unanswered: u64,
     /// Acknowledged, and never received.
     pub lost: u64,
     /// Received twice or more on one connection's watch, or acknowledged with two places.
@@ -58,7 +58,8 @@ impl Verdict {
     /// Whether every promise was kept.
     #[must_use]
     pub const fn is_clean(&self) -> bool {
-        self.lost == 0
+        self.unanswered == 0
+            && self.lost == 0
             && self.doubled == 0
             && self.reordered == 0
             && self.holes == 0
@@ -115,6 +116,14 @@ enum Found<'a, S> {
     /// Both acknowledged and delivered before.
     Settled,
     NeverSent,
+}
+
+/// A message that is not settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open<S> {
+    pub stamp: S,
+    pub acked: bool,
+    pub delivered: bool,
 }
 
 /// A conversation under watch.
@@ -205,6 +214,16 @@ impl<S: Copy> Conversation<S> {
         open.map(|(_, counter)| counter).collect()
     }
 
+    /// All messages that are neither refused nor both acknowledged and delivered.
+    pub fn open(&self) -> impl Iterator<Item = Open<S>> {
+        let slots = self.flows.iter().flat_map(|flow| &flow.slots);
+        slots.filter(|slot| !slot.settled()).map(|slot| Open {
+            stamp: slot.stamp,
+            acked: slot.acked.is_some(),
+            delivered: slot.delivered.is_some(),
+        })
+    }
+
     /// The highest place at which this side received something: its cursor.
     #[must_use]
     pub fn cursor(&self, side: Side) -> i64 {
@@ -285,18 +304,15 @@ impl<S: Copy> Conversation<S> {
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         let mut verdict = self.verdict;
-        for slot in self
-            .flows
-            .iter()
-            .flat_map(|flow| &flow.slots)
-            .filter(|slot| !slot.settled())
-        {
-            verdict.lost += u64::from(slot.acked.is_some());
-            verdict.unanswered += u64::from(slot.acked.is_none() && slot.delivered.is_none());
+        let mut unseen = 0;
+        for message in self.open() {
+            verdict.lost += u64::from(message.acked);
+            verdict.unanswered += u64::from(!message.acked);
+            unseen += u64::from(!message.acked && !message.delivered);
         }
-        // Sends without an answer may have taken places of their own.
+        // Sends that nobody has seen may have taken places of their own.
         let entries = u64::try_from(self.highest - self.base).unwrap_or(0);
-        verdict.holes += entries.saturating_sub(self.placed + verdict.unanswered);
+        verdict.holes += entries.saturating_sub(self.placed + unseen);
         verdict
     }
 

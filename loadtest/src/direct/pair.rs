@@ -2,6 +2,7 @@
 //! next sends in one write.
 
 mod back;
+mod end;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -123,8 +124,9 @@ impl Pair {
             *self.tally.closed.entry(code).or_default() += 1;
             self.is_away(side, code);
             if !self.shared.plan.returns || !CloseCode::reconnects(code) {
-                self.tally.problem = Some(error.to_string());
-                return;
+                self.tally.problem = Some(format!("a pair gave up: {error}"));
+                self.tally.gave_up = 1;
+                return self.miss(schedule).await;
             }
             self.come_back(side).await;
         }
@@ -370,7 +372,8 @@ impl Pair {
     }
 
     /// Says good-bye, and hands over the books.
-    pub(super) async fn finish(self) -> Tally {
+    pub(super) async fn finish(mut self, schedule: &Schedule) -> Tally {
+        self.close_books(schedule);
         let [a, b] = self.ends;
         tokio::join!(a.socket.close(), b.socket.close());
         Tally {

@@ -151,7 +151,7 @@ fn a_repeated_send_is_harmless() {
 }
 
 #[test]
-fn a_send_without_an_answer_is_no_verdict() {
+fn a_send_without_an_answer_turns_it_red_and_is_no_hole() {
     let mut conversation = Conversation::new(0);
     conversation.sent(Side::A, ());
     let counter = conversation.sent(Side::A, ());
@@ -163,7 +163,36 @@ fn a_send_without_an_answer_is_no_verdict() {
         (1, 0),
         "it may have taken the place before"
     );
-    assert!(verdict.is_clean());
+    assert!(!verdict.is_clean());
+}
+
+#[test]
+fn a_message_that_arrives_without_an_acknowledgement_turns_it_red() {
+    let mut conversation = Conversation::new(0);
+    let counter = conversation.sent(Side::A, ());
+    conversation.delivered(Side::A, counter, 1);
+    let verdict = conversation.verdict();
+    assert_eq!((verdict.unanswered, verdict.holes), (1, 0));
+    assert!(!verdict.is_clean());
+}
+
+#[test]
+fn what_is_open_is_told_with_its_stamps() {
+    let mut conversation = Conversation::new(0);
+    for stamp in 0..4 {
+        conversation.sent(Side::A, stamp);
+    }
+    conversation.acked(Side::A, 0, 1);
+    conversation.acked(Side::A, 1, 2);
+    conversation.delivered(Side::A, 1, 2);
+    conversation.refused(Side::A, 3);
+    let open: Vec<_> = conversation.open().collect();
+    let of = |stamp, acked| Open {
+        stamp,
+        acked,
+        delivered: false,
+    };
+    assert_eq!(open, [of(0, true), of(2, false)]);
 }
 
 #[test]

@@ -1,0 +1,195 @@
+//! The program against a node that somebody else started: a real one, with SQLite and no Redis. That
+//! needs the `rookery` binary beside it, which `cargo test --workspace` builds.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rookery_client::Api;
+use rookery_protocol::rest::{Login, Register};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, ChildStderr, Command};
+
+const LOADTEST: &str = env!("CARGO_BIN_EXE_rookery-loadtest");
+/// A cold start, on a machine that compiles meanwhile.
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
+
+/// Killed when dropped.
+struct Node {
+    child: Child,
+    url: String,
+    _folder: TempDir,
+}
+
+impl Node {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let [listen, ops] = [free_address(), free_address()];
+        let program = Path::new(LOADTEST).with_file_name("rookery");
+        let child = Command::new(&program)
+            .arg("serve")
+            .env_remove("DATABASE_URL")
+            .env_remove("REDIS_URL")
+            .env("LISTEN_ADDR", &listen)
+            .env("OPS_ADDR", &ops)
+            .env("DATA_DIR", folder.path())
+            .env("ROOKERY_RATES_ENABLED", "false")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        let readyz = format!("http://{ops}/readyz");
+        let begun = Instant::now();
+        while !reqwest::get(&readyz)
+            .await
+            .is_ok_and(|answer| answer.status().is_success())
+        {
+            assert!(begun.elapsed() < STARTS_WITHIN, "the node is not ready");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Self {
+            child,
+            url: format!("http://{listen}"),
+            _folder: folder,
+        }
+    }
+
+    async fn signal(&self, signal: &str) {
+        let pid = self.child.id().expect("a node that runs").to_string();
+        let kill = Command::new("kill").args(["-s", signal, &pid]).status();
+        assert!(kill.await.unwrap().success());
+    }
+}
+
+fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+/// The load test, and the lines that it writes to stderr.
+struct UnderWay {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+    words: String,
+}
+
+impl UnderWay {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(LOADTEST)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        Self {
+            child,
+            stderr,
+            words: String::new(),
+        }
+    }
+
+    /// Waits for a line that begins like this.
+    async fn says(&mut self, begin: &str) {
+        loop {
+            let mut line = String::new();
+            let read = self.stderr.read_line(&mut line).await.unwrap();
+            assert!(read > 0, "{begin:?} was never said: {}", self.words);
+            self.words.push_str(&line);
+            if line.starts_with(begin) {
+                return;
+            }
+        }
+    }
+
+    /// How it ended, and all that it said.
+    async fn end(mut self) -> (Option<i32>, String) {
+        self.stderr.read_to_string(&mut self.words).await.unwrap();
+        let Output { status, stdout, .. } = self.child.wait_with_output().await.unwrap();
+        self.words.push_str(&String::from_utf8_lossy(&stdout));
+        (status.code(), self.words)
+    }
+}
+
+fn read(path: &Path) -> Value {
+    let text = std::fs::read(path).expect("a file that can be read");
+    serde_json::from_slice(&text).expect("a file of JSON")
+}
+
+/// Four people in two pairs, who write for six seconds.
+fn few<'a>(target: &'a str, report: &'a Path) -> Vec<&'a str> {
+    let report = report.to_str().unwrap();
+    let line = "direct --users 4 --rate 40 --warmup 0 --seconds 6 --target";
+    line.split(' ')
+        .chain([target, "--report", report])
+        .collect()
+}
+
+#[tokio::test]
+async fn a_node_that_stops_answering_breaks_a_promise_and_shows_in_the_latencies() {
+    let (node, folder) = (Node::start().await, tempfile::tempdir().unwrap());
+    let report = folder.path().join("report.json");
+    let mut run = UnderWay::start(&few(&node.url, &report));
+    run.says("measuring").await;
+    node.signal("STOP").await;
+    let (code, words) = run.end().await;
+    assert_eq!(code, Some(1), "{words}");
+    let run = &read(&report)["runs"][0];
+    let unanswered = run["oracle"]["unanswered"].as_u64().unwrap();
+    assert!(unanswered > 0, "{words}");
+    for latency in ["ack", "deliver"] {
+        let found = &run["latencies"][latency];
+        // What was sent last waited for ten seconds.
+        assert!(found["max_ms"].as_f64().unwrap() >= 10_000.0, "{words}");
+        assert!(found["count"].as_u64().unwrap() >= unanswered, "{words}");
+    }
+}
+
+#[tokio::test]
+async fn a_pair_that_is_sent_away_for_good_breaks_a_promise() {
+    let (node, folder) = (Node::start().await, tempfile::tempdir().unwrap());
+    let report = folder.path().join("report.json");
+    let mut run = UnderWay::start(&few(&node.url, &report));
+    run.says("measuring").await;
+    log_somebody_out(&node.url).await;
+    let (code, words) = run.end().await;
+    assert_eq!(code, Some(1), "{words}");
+    let run = &read(&report)["runs"][0];
+    assert_eq!(run["oracle"]["pairs that gave up"], 1, "{words}");
+    assert!(
+        words.contains("a pair gave up: closed with 4001"),
+        "{words}"
+    );
+    assert!(run["oracle"]["unanswered"].as_u64().unwrap() > 0, "{words}");
+}
+
+/// Ends all sessions of one of the load test's people.
+async fn log_somebody_out(url: &str) {
+    let api = Api::new(url);
+    let observer = Register {
+        username: "observer".to_owned(),
+        email: "observer@example.org".to_owned(),
+        password: "who looks for people".to_owned(),
+        full_name: None,
+        device_name: None,
+    };
+    let observer = api.register(&observer).await.unwrap();
+    let observer = api.with_token(&observer.access_token);
+    let found = observer.search_users("load-").await.unwrap();
+    let username = found.items[0].username.clone();
+    let login = Login {
+        password: format!("{username} is not a person"),
+        login: username,
+        device_name: None,
+    };
+    let tokens = api.login(&login).await.unwrap();
+    let api = api.with_token(&tokens.access_token);
+    api.logout_all().await.unwrap();
+}
