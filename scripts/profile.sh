@@ -60,9 +60,10 @@ if [[ ! -x $tools/inferno-flamegraph ]]; then
 fi
 
 say "building a release that can tell who allocates"
-cargo build --release --locked -p rookery -p rookery-loadtest --features rookery/profiling
-# A later build without the feature must not change it meanwhile.
-cp "$target/release/rookery" "$out/rookery"
+# In a folder of its own: what is in target/release is not to be built with the feature.
+cargo build --release --locked -p rookery -p rookery-loadtest --features rookery/profiling \
+    --target-dir "$target/profiling"
+built=$(cd "$target/profiling/release" && pwd)
 # It comes with the allocator's source, as a template of which only the version is missing.
 jeprof=$out/jeprof
 template=$(cargo metadata --format-version 1 --locked |
@@ -90,14 +91,14 @@ under_load() {
     local name=$1 log=$out/load-$1.log
     shift
     # Longer than the look takes: it is stopped behind it.
-    "$target/release/rookery-loadtest" direct --rookery "$out/rookery" --nodes 1 --workers 1 \
+    "$built/rookery-loadtest" direct --rookery "$built/rookery" --nodes 1 --workers 1 \
         --users "$users" --warmup 5 --seconds $((seconds + 600)) "$@" >"$log" 2>&1 &
     load=$!
     until grep -q '^measuring: ' "$log"; do
         kill -0 "$load" 2>/dev/null || fail "the load test ended early: $(tail -n 5 "$log")"
         sleep 0.5
     done
-    node=$(pgrep -f "^$out/rookery serve" | head -n 1) || fail "the node is gone: see $log."
+    node=$(pgrep -f "^$built/rookery serve" | head -n 1) || fail "the node is gone: see $log."
     say "$name: $(tail -n 1 "$log")"
 }
 
@@ -127,8 +128,8 @@ last=$(find "$out" -name 'heap.*.heap' | sort -V | tail -n 1)
 # Without the addresses that jeprof puts behind names.
 collapse() { perl "$jeprof" --collapsed "$@" 2>>"$out/jeprof.log" | sed -E 's/<[0-9a-f]{16}>|\[inline\]//g'; }
 : >"$out/jeprof.log"
-collapse --alloc_space ${first:+"--base=$first"} "$out/rookery" "$last" >"$out/allocations.folded"
-collapse --inuse_space "$out/rookery" "$last" >"$out/live.folded"
+collapse --alloc_space ${first:+"--base=$first"} "$built/rookery" "$last" >"$out/allocations.folded"
+collapse --inuse_space "$built/rookery" "$last" >"$out/live.folded"
 [[ -s $out/allocations.folded ]] || fail "jeprof made nothing of it: see $out/jeprof.log."
 flame "Rookery: one node, direct messages, bytes allocated" bytes "$out/allocations"
 flame "Rookery: one node, direct messages, bytes in use" bytes "$out/live"

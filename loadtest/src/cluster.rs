@@ -96,6 +96,8 @@ impl Cluster {
         kind: &Kind,
         common: &Common,
     ) -> anyhow::Result<Run> {
+        // What ended between runs is no part of this one.
+        self.meter.ended();
         self.under_way = Some(UnderWay {
             name: name.to_owned(),
             kind: kind.name(),
@@ -105,6 +107,7 @@ impl Cluster {
         if let Some(under_way) = self.under_way.take() {
             run.samples = under_way.sampler.finish();
         }
+        run.notes.extend(self.meter.ended());
         name.clone_into(&mut run.name);
         kind.name().clone_into(&mut run.kind);
         Ok(run)
@@ -116,6 +119,7 @@ impl Cluster {
         let mut run = Run::new(&under_way.name, under_way.kind);
         run.about = "cut short: only what was sampled meanwhile".to_owned();
         run.samples = under_way.sampler.finish();
+        run.notes = self.meter.ended();
         Some(run)
     }
 

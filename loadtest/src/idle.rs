@@ -13,10 +13,11 @@ use rookery_client::Socket;
 use tokio::task::JoinSet;
 
 use crate::dialect::Dialect;
-use crate::meter::{GATEWAY, Meter};
+use crate::meter::Meter;
 use crate::population::Person;
 use crate::progress;
 use crate::report::Run;
+use crate::steady::{Steady, put_growth};
 
 /// Connections that are opened at a time.
 const CONNECTING: usize = 64;
@@ -61,38 +62,29 @@ pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Run> {
     meter
         .gauges
         .set(move || vec![("connects", opened.load(Relaxed))]);
+    let mut notes = Vec::new();
     crowd.grow(plan, 0..first).await?;
-    progress::wait(SETTLE, "settling").await;
-    let (first_cores, _) = watch(plan, meter).await;
-    // After the watch: an allocator takes some ten seconds to give back what a burst of connects took,
-    // and what it still has would hide the memory of those that come next.
-    let first_resident_bytes = meter.resident(GATEWAY);
+    let (first_cores, _, first_resident_bytes) = watch(plan, meter, &mut notes).await;
 
     let (cpu_before, begun) = (meter.cpu(), Instant::now());
     crowd.grow(plan, first..count).await?;
     let connecting = begun.elapsed().as_secs_f64();
     let added = (count - first) as f64;
     let cpu_us_per_connect = meter.cpu().micros_per(&cpu_before, added);
-    progress::wait(SETTLE, "settling").await;
 
-    let (cores, idle_seconds) = watch(plan, meter).await;
-    let resident_bytes = meter.resident(GATEWAY);
+    let (cores, idle_seconds, resident_bytes) = watch(plan, meter, &mut notes).await;
     let mut run = Run::new("idle", "idle");
     run.about = format!(
         "{count} connections, {} conversations each",
         plan.conversations_each
     );
     run.seconds = idle_seconds;
-    let grown = resident_bytes.saturating_sub(first_resident_bytes) as f64;
-    run.put("kib_per_connection", grown / added / 1_024.0);
+    run.notes = notes;
+    put_growth(&mut run, [first_resident_bytes, resident_bytes], added);
     run.put("resident_mib", resident_bytes as f64 / 1_048_576.0);
     run.put("connects_per_s", added / connecting);
     run.put_roles("cpu_us_per_connect", cpu_us_per_connect);
-    let each = cores.iter().map(|(role, cores)| {
-        let first = first_cores.get(role).copied().unwrap_or_default();
-        (role.clone(), (cores - first) * 1_000_000.0 / added)
-    });
-    run.put_roles("cpu_us_per_connection_s", each);
+    put_idle_cpu(&mut run, [&first_cores, &cores], added);
     run.put_roles("cores", cores.clone());
     run.memory_by_connections = vec![(first, first_resident_bytes), (count, resident_bytes)];
     for (code, count) in crowd.closed() {
@@ -102,12 +94,36 @@ pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Run> {
     Ok(run)
 }
 
-/// Cores that each role used while nothing happened, and for how many seconds that was.
-async fn watch(plan: &Plan, meter: &Meter) -> (BTreeMap<String, f64>, f64) {
+/// What each of so many connections adds to the CPU that a role uses while nothing happens. A role
+/// that used less with them than without has no such metric: what they cost is lost in the rest.
+fn put_idle_cpu(run: &mut Run, [first, all]: [&BTreeMap<String, f64>; 2], added: f64) {
+    for (role, cores) in all {
+        let more = cores - first.get(role).copied().unwrap_or_default();
+        let name = format!("cpu_us_per_connection_s.{role}");
+        match more >= 0.0 {
+            true => run.put(&name, more * 1_000_000.0 / added),
+            false => run.notes.push(format!(
+                "{name} was not measured: with these connections {role} used less than before"
+            )),
+        }
+    }
+}
+
+/// Cores that each role used while nothing happened, for how many seconds that was, and the nodes'
+/// resident bytes at its end: only then have the heartbeats used what they use, and is put away what
+/// a burst of connects took.
+async fn watch(
+    plan: &Plan,
+    meter: &Meter,
+    notes: &mut Vec<String>,
+) -> (BTreeMap<String, f64>, f64, u64) {
+    let mut memory = Steady::new(meter, plan.people.len());
+    memory.watch(SETTLE, "settling").await;
     let (before, begun) = (meter.cpu(), Instant::now());
-    progress::wait(plan.watch, "idle").await;
+    memory.watch(plan.watch, "idle").await;
+    let resident = memory.settled(notes).await;
     let seconds = begun.elapsed().as_secs_f64();
-    (meter.cpu().cores(&before, seconds), seconds)
+    (meter.cpu().cores(&before, seconds), seconds, resident)
 }
 
 impl Crowd {
@@ -163,4 +179,35 @@ async fn hold(mut socket: Socket, dialect: Dialect, closed: Closed) {
         .unwrap_or_else(PoisonError::into_inner)
         .entry(code)
         .or_default() += 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_never_cost_less_than_nothing() {
+        let cores = |gateway, redis| {
+            let cores = [("gateway".to_owned(), gateway), ("redis".to_owned(), redis)];
+            BTreeMap::from(cores)
+        };
+        let mut run = Run::new("idle", "idle");
+        put_idle_cpu(
+            &mut run,
+            [&cores(0.5, 0.25), &cores(1.0, 0.125)],
+            1_000_000.0,
+        );
+        let metrics: Vec<_> = run.metrics.into_iter().collect();
+        assert_eq!(
+            metrics,
+            [("cpu_us_per_connection_s.gateway".to_owned(), 0.5)]
+        );
+        let [note] = &run.notes[..] else {
+            panic!("{:?}", run.notes)
+        };
+        assert!(
+            note.starts_with("cpu_us_per_connection_s.redis was not measured"),
+            "{note}"
+        );
+    }
 }

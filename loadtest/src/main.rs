@@ -6,7 +6,8 @@
 //! - `direct`, `group`, `idle`, `storm`, `history`, `presence`, `mixed`, `drain`, `redis_restart`: the
 //!   kinds of runs. `wire`: frames, with as little work as possible; `pace`: when something is due.
 //! - `rookery_oracle::pair`: what was acknowledged must arrive once and in order.
-//! - `meter`, `sampler`: CPU and memory by role; `latency`; `report`, `threshold`: what was found.
+//! - `meter`, `sampler`: CPU and memory by role; `steady`: memory that has settled; `latency`; `report`,
+//!   `threshold`: what was found.
 
 mod bench;
 mod cluster;
@@ -34,6 +35,7 @@ mod scenario;
 mod schedule;
 mod source;
 mod spawn;
+mod steady;
 mod storm;
 mod threshold;
 mod wire;

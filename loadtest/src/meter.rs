@@ -2,23 +2,26 @@
 //!
 //! A role is a set of processes with all their descendants, since PostgreSQL is a family.
 
+mod cpu;
+mod process;
+
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, ensure};
 
 use crate::sampler::Gauges;
-
-/// Ticks a second in `/proc/<pid>/stat`: 100 on every Linux that ordinary distributions ship.
-const TICKS_PER_SECOND: u64 = 100;
-/// Page size of `/proc/<pid>/statm`, which is asked only where `smaps_rollup` may not be read.
-const PAGE_BYTES: u64 = 4_096;
+pub(crate) use cpu::CpuTimes;
+use cpu::Ledger;
+use process::Process;
 
 /// The role of this process.
 pub(crate) const GENERATOR: &str = "generator";
 /// The role of the nodes.
 pub(crate) const GATEWAY: &str = "gateway";
+/// The role of a Redis of one's own.
+pub(crate) const REDIS: &str = "redis";
 
 /// A set of processes under a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,31 +46,59 @@ impl std::str::FromStr for Role {
     }
 }
 
+impl Role {
+    /// Its processes and their descendants, and those that are its own for another reason; of this
+    /// process only itself, since it may have started all the others.
+    fn members<'a>(
+        &self,
+        all: &'a [Process],
+        is_known: impl Fn(&Process) -> bool,
+    ) -> Vec<&'a Process> {
+        let mut pids = HashSet::new();
+        let known = all.iter().filter(|process| is_known(process));
+        let mut next: Vec<u32> = known.map(|process| process.pid).collect();
+        next.extend(&self.pids);
+        while let Some(pid) = next.pop() {
+            if pids.insert(pid) && pid != std::process::id() {
+                let children = all.iter().filter(|process| process.parent == pid);
+                next.extend(children.map(|process| process.pid));
+            }
+        }
+        let of_role = |process: &&Process| pids.contains(&process.pid);
+        all.iter().filter(of_role).collect()
+    }
+}
+
+/// Watches roles. Clones watch the same ones.
 #[derive(Clone, Debug)]
 pub(crate) struct Meter {
-    roles: Vec<Role>,
+    watched: Arc<Mutex<Watched>>,
     /// What the scenario counts, for whoever samples.
     pub gauges: Gauges,
 }
 
-/// CPU time of each role since its processes began.
-#[derive(Clone, Debug)]
-pub(crate) struct CpuTimes(BTreeMap<String, Duration>);
+#[derive(Debug)]
+struct Watched {
+    roles: Vec<Role>,
+    /// What each role has used, in the order of the roles.
+    ledgers: Vec<Ledger>,
+    /// Processes that ended, in words.
+    ended: Vec<String>,
+}
 
-impl CpuTimes {
-    /// Microseconds that each role used since `earlier` for each of so many parts.
-    pub(crate) fn micros_per(&self, earlier: &Self, parts: f64) -> BTreeMap<String, f64> {
-        let share = |(name, now): (&String, &Duration)| {
-            let before = earlier.0.get(name).copied().unwrap_or_default();
-            let used = now.saturating_sub(before).as_secs_f64();
-            (name.clone(), used * 1_000_000.0 / parts)
-        };
-        self.0.iter().map(share).collect()
-    }
-
-    /// Cores that each role used since `earlier`.
-    pub(crate) fn cores(&self, earlier: &Self, seconds: f64) -> BTreeMap<String, f64> {
-        self.micros_per(earlier, seconds * 1_000_000.0)
+impl Watched {
+    fn look(&mut self) -> Vec<Process> {
+        let all = process::all();
+        for (role, ledger) in self.roles.iter_mut().zip(&mut self.ledgers) {
+            ledger.look(role, &all, process::threads);
+            for pid in ledger.ended() {
+                // Whoever gets its id is somebody else.
+                role.pids.retain(|known| *known != pid);
+                self.ended
+                    .push(format!("a process of {} ended meanwhile: {pid}", role.name));
+            }
+        }
+        all
     }
 }
 
@@ -90,148 +121,93 @@ impl Meter {
             name: GENERATOR.to_owned(),
             pids: vec![std::process::id()],
         });
-        Ok(Self {
+        let mut watched = Watched {
+            ledgers: vec![Ledger::default(); roles.len()],
             roles,
+            ended: Vec::new(),
+        };
+        watched.look();
+        Ok(Self {
+            watched: Arc::new(Mutex::new(watched)),
             gauges: Gauges::default(),
         })
     }
 
-    pub(crate) fn has(&self, role: &str) -> bool {
-        self.roles.iter().any(|known| known.name == role)
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// CPU time so far. A process that ended counts no more, unless its parent counts for it.
+    pub(crate) fn has(&self, role: &str) -> bool {
+        self.watched().roles.iter().any(|known| known.name == role)
+    }
+
+    /// These processes are the role's from now on, beside those that it has.
+    pub(crate) fn adopt(&self, role: &str, pids: &[u32]) {
+        let mut watched = self.watched();
+        for known in watched.roles.iter_mut().filter(|known| known.name == role) {
+            known.pids.extend(pids);
+        }
+    }
+
+    /// Processes of roles, not their descendants, that have ended since this was asked last, in words.
+    pub(crate) fn ended(&self) -> Vec<String> {
+        let mut watched = self.watched();
+        watched.look();
+        std::mem::take(&mut watched.ended)
+    }
+
+    /// CPU time since the roles are watched. What a process used counts on when it has ended, up to
+    /// the last look at it; whoever samples looks every second.
     pub(crate) fn cpu(&self) -> CpuTimes {
-        let all = processes();
-        let ticks = |role: &Role| -> u64 {
-            let members = members(role, &all);
-            let mine = all.iter().filter(|process| members.contains(&process.pid));
-            // What a root waited for is nobody else's; this process's children are other roles.
-            let waited = |process: &Process| match role.pids.contains(&process.pid) {
-                true if process.pid != std::process::id() => process.waited_ticks,
-                _ => 0,
-            };
-            mine.map(|process| process.ticks + waited(process)).sum()
+        let mut watched = self.watched();
+        watched.look();
+        cpu::times(&watched.roles, &watched.ledgers)
+    }
+
+    /// The processes of each role.
+    fn members(&self) -> BTreeMap<String, Vec<u32>> {
+        let all = process::all();
+        let watched = self.watched();
+        let of = |(role, ledger): (&Role, &Ledger)| {
+            let members = role.members(&all, |process| ledger.knows(process));
+            let pids = members.into_iter().map(|process| process.pid);
+            (role.name.clone(), pids.collect())
         };
-        let time = |role: &Role| Duration::from_millis(ticks(role) * 1_000 / TICKS_PER_SECOND);
-        CpuTimes(
-            self.roles
-                .iter()
-                .map(|role| (role.name.clone(), time(role)))
-                .collect(),
-        )
+        watched.roles.iter().zip(&watched.ledgers).map(of).collect()
     }
 
     /// Memory in bytes by role, cheap enough for every second: what is each process's own, and once
     /// what the one that shares most shares.
     pub(crate) fn memory_at_a_glance(&self) -> BTreeMap<String, u64> {
-        let all = processes();
-        let of = |role: &Role| {
-            let pages = members(role, &all).into_iter().filter_map(pages);
-            let sum = pages.fold((0, 0), |(own, shared), (resident, theirs)| {
+        let of = |pids: Vec<u32>| {
+            let shares = pids.into_iter().filter_map(process::shares);
+            let sum = shares.fold((0, 0), |(own, shared), (resident, theirs)| {
                 (own + resident.saturating_sub(theirs), theirs.max(shared))
             });
-            (sum.0 + sum.1) * PAGE_BYTES
+            sum.0 + sum.1
         };
-        let roles = self.roles.iter();
-        roles.map(|role| (role.name.clone(), of(role))).collect()
+        let roles = self.members().into_iter();
+        roles.map(|(role, pids)| (role, of(pids))).collect()
     }
 
-    /// Resident memory in bytes, of the role's own processes; shared pages count in each.
+    /// Resident memory in bytes, descendants included; shared pages count in each.
     pub(crate) fn resident(&self, role: &str) -> u64 {
-        let role = self.roles.iter().find(|known| known.name == role);
-        role.map_or(0, |role| {
-            role.pids.iter().map(|pid| memory(*pid, "Rss:")).sum()
-        })
+        let pids = self.members().remove(role).unwrap_or_default();
+        pids.into_iter()
+            .map(|pid| process::memory(pid, "Rss:"))
+            .sum()
     }
 
     /// Memory in bytes by role, descendants included, shared pages divided among their users.
     pub(crate) fn memory(&self) -> BTreeMap<String, u64> {
-        let all = processes();
-        let of = |role: &Role| {
-            members(role, &all)
-                .into_iter()
-                .map(|pid| memory(pid, "Pss:"))
+        let of = |pids: Vec<u32>| {
+            pids.into_iter()
+                .map(|pid| process::memory(pid, "Pss:"))
                 .sum()
         };
-        self.roles
-            .iter()
-            .map(|role| (role.name.clone(), of(role)))
-            .collect()
+        let roles = self.members().into_iter();
+        roles.map(|(role, pids)| (role, of(pids))).collect()
     }
-}
-
-#[derive(Debug)]
-struct Process {
-    pid: u32,
-    parent: u32,
-    ticks: u64,
-    /// Of children that ended and were waited for.
-    waited_ticks: u64,
-}
-
-impl Process {
-    fn read(pid: u32) -> Option<Self> {
-        Self::parse(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
-    }
-
-    /// The fields after the name, which may itself have spaces and parentheses (proc(5)).
-    fn parse(pid: u32, stat: &str) -> Option<Self> {
-        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-        let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
-        Some(Self {
-            pid,
-            parent: u32::try_from(number(1)?).ok()?,
-            ticks: number(11)? + number(12)?,
-            waited_ticks: number(13)? + number(14)?,
-        })
-    }
-}
-
-fn processes() -> Vec<Process> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter_map(Process::read).collect()
-}
-
-/// The role's processes and their descendants; of this process only itself, since it may have
-/// started all the others.
-fn members(role: &Role, all: &[Process]) -> HashSet<u32> {
-    let mut members = HashSet::new();
-    let mut next = role.pids.clone();
-    while let Some(pid) = next.pop() {
-        if members.insert(pid) && pid != std::process::id() {
-            next.extend(
-                all.iter()
-                    .filter(|process| process.parent == pid)
-                    .map(|p| p.pid),
-            );
-        }
-    }
-    members
-}
-
-fn memory(pid: u32, field: &str) -> u64 {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let line = rollup.lines().find_map(|line| line.strip_prefix(field));
-    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
-    kib.map(|kib| kib * 1_024)
-        .or_else(|| resident_pages(pid))
-        .unwrap_or(0)
-}
-
-fn resident_pages(pid: u32) -> Option<u64> {
-    pages(pid).map(|(resident, _)| resident * PAGE_BYTES)
-}
-
-/// Resident pages of a process, and those among them that it may share.
-fn pages(pid: u32) -> Option<(u64, u64)> {
-    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let mut fields = statm.split_whitespace().skip(1);
-    let mut next = || fields.next()?.parse().ok();
-    Some((next()?, next()?))
 }
 
 /// How many files this process may have open, if Linux says so.
@@ -245,6 +221,9 @@ pub(crate) fn open_files_limit() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Child, Command, Stdio};
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
@@ -263,21 +242,11 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_parentheses_is_no_obstacle() {
-        let stat = "42 (a (b) c) S 7 42 42 0 -1 4194304 1 2 0 0 11 12 13 14 20 0 1 0 99 0 0";
-        let process = Process::parse(42, stat).unwrap();
-        assert_eq!(
-            (process.parent, process.ticks, process.waited_ticks),
-            (7, 23, 27)
-        );
-    }
-
-    #[test]
     fn this_process_costs_something_and_a_missing_one_is_an_error() {
         let meter = Meter::new(Vec::new()).unwrap();
         assert!(meter.resident(GENERATOR) > 100_000);
         let before = meter.cpu();
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         while meter.cpu().micros_per(&before, 1.0)[GENERATOR] < 30_000.0 {
             assert!(
                 started.elapsed() < Duration::from_secs(30),
@@ -285,5 +254,89 @@ mod tests {
             );
         }
         assert!(Meter::new(vec!["gateway=4194305".parse().unwrap()]).is_err());
+    }
+
+    #[test]
+    fn cpu_time_is_known_to_less_than_a_tick() {
+        let meter = Meter::new(Vec::new()).unwrap();
+        let before = meter.cpu();
+        let started = Instant::now();
+        loop {
+            let used = meter.cpu().micros_per(&before, 1.0)[GENERATOR];
+            if used > 0.0 && used % 1_000.0 != 0.0 {
+                break;
+            }
+            assert!(started.elapsed() < Duration::from_secs(30), "{used} us");
+        }
+    }
+
+    /// A shell, which does not outlive its test.
+    struct Shell(Child);
+
+    impl Shell {
+        fn kill(&mut self) {
+            // Fails only when it has ended.
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    impl Drop for Shell {
+        fn drop(&mut self) {
+            self.kill();
+        }
+    }
+
+    /// A shell that runs this, and a meter that watches it under this name.
+    fn watched(role: &str, script: &str) -> (Shell, Meter) {
+        let mut shell = Command::new("sh");
+        let shell = shell.args(["-c", script]).stdin(Stdio::piped());
+        let shell = Shell(shell.spawn().unwrap());
+        let pids = vec![shell.0.id()];
+        let name = role.to_owned();
+        (shell, Meter::new(vec![Role { name, pids }]).unwrap())
+    }
+
+    fn wait_until(mut is_so: impl FnMut() -> bool) {
+        let started = Instant::now();
+        while !is_so() {
+            assert!(started.elapsed() < Duration::from_secs(60), "it never is");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    #[test]
+    fn a_role_keeps_what_a_killed_process_used_and_tells_of_its_end() {
+        let (mut busy, meter) = watched(GATEWAY, "while :; do :; done");
+        let before = meter.cpu();
+        let used = || meter.cpu().micros_per(&before, 1.0)[GATEWAY];
+        wait_until(|| used() > 100_000.0);
+        assert!(meter.ended().is_empty());
+        let last = used();
+        busy.kill();
+        assert!(used() >= last);
+        let ended = format!("a process of gateway ended meanwhile: {}", busy.0.id());
+        assert_eq!(meter.ended(), [ended]);
+        assert_eq!(meter.resident(GATEWAY), 0);
+
+        let (new, _) = watched("other", "while :; do :; done");
+        meter.adopt(GATEWAY, &[new.0.id()]);
+        wait_until(|| used() > last + 100_000.0);
+        assert!(meter.resident(GATEWAY) > 0);
+    }
+
+    #[test]
+    fn memory_and_cpu_of_descendants_are_the_roles() {
+        let script = "sh -c 'while :; do :; done' & read -r never; kill $!; wait";
+        let (mut shell, meter) = watched(GATEWAY, script);
+        let before = meter.cpu();
+        let used = || meter.cpu().micros_per(&before, 1.0)[GATEWAY];
+        wait_until(|| used() > 50_000.0);
+        let alone = process::memory(shell.0.id(), "Rss:");
+        assert!(meter.resident(GATEWAY) > alone, "its child has some too");
+        let last = used();
+        drop(shell.0.stdin.take());
+        wait_until(|| shell.0.try_wait().unwrap().is_some());
+        assert!(used() >= last);
     }
 }

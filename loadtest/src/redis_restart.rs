@@ -9,7 +9,7 @@ use futures_util::future::try_join_all;
 use tokio::sync::oneshot;
 
 use crate::direct::{self, Witness};
-use crate::meter::Meter;
+use crate::meter::{Meter, REDIS};
 use crate::options::rate;
 use crate::progress;
 use crate::report::Run;
@@ -79,7 +79,9 @@ pub(crate) async fn run(
     let restart = async {
         // Ends without a word when the pairs could not connect: their error is the one that counts.
         match begun.await {
-            Ok(schedule) => restart(schedule, rig, options, &witness).await.map(Some),
+            Ok(schedule) => restart(schedule, rig, options, (&witness, meter))
+                .await
+                .map(Some),
             Err(_) => Ok(None),
         }
     };
@@ -114,7 +116,7 @@ async fn restart(
     schedule: Schedule,
     rig: &mut Rig,
     options: &RedisRestartOptions,
-    witness: &Witness,
+    (witness, meter): (&Witness, &Meter),
 ) -> anyhow::Result<Found> {
     tokio::time::sleep_until((schedule.measure_from + BEFORE).into()).await;
     let nodes = rig.ops();
@@ -125,7 +127,7 @@ async fn restart(
     tokio::time::sleep(Duration::from_secs(options.down)).await;
     // Counts from the start of the process: it answers some milliseconds later.
     let back_at = Instant::now();
-    rig.start_redis().await?;
+    meter.adopt(REDIS, &rig.start_redis().await?);
     progress::say("Redis is back, empty");
     let mut resubscribed = None;
     let after = loop {

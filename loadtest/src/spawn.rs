@@ -16,7 +16,7 @@ use anyhow::{Context, bail};
 use tempfile::TempDir;
 
 use crate::dialect::Dialect;
-use crate::meter::{GATEWAY, Role};
+use crate::meter::{GATEWAY, REDIS, Role};
 use crate::peer::Peer;
 use crate::population::bulk::{Bulk, Tables};
 use node::Node;
@@ -108,7 +108,7 @@ impl Rig {
                 nodes.iter().map(|node| node.server.pid()).collect(),
             ),
             role("postgres", vec![postgres.server.pid()]),
-            role("redis", redis.pids()),
+            role(REDIS, redis.pids()),
         ];
         Ok(Self {
             targets: nodes.iter().map(|node| node.url.clone()).collect(),
@@ -134,12 +134,13 @@ impl Rig {
         self.redis.kill();
     }
 
-    /// Starts Redis again, empty; returns once it answers.
+    /// Starts Redis again, empty; returns its processes once it answers.
     ///
     /// # Errors
     /// It does not start.
-    pub(crate) async fn start_redis(&mut self) -> anyhow::Result<()> {
-        self.redis.run().await
+    pub(crate) async fn start_redis(&mut self) -> anyhow::Result<Vec<u32>> {
+        self.redis.run().await?;
+        Ok(self.redis.pids())
     }
 
     /// Asks the node of this target to end in order.

@@ -18,6 +18,7 @@ use crate::population::Person;
 use crate::progress::{self, Line};
 use crate::report::Run;
 use crate::source;
+use crate::steady::{Steady, put_growth};
 
 /// Until what is left of the connections is put away.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -54,7 +55,11 @@ pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Run> {
     meter
         .gauges
         .set(move || vec![("ready", counted.ready.load(Relaxed))]);
-    let fresh = meter.resident(GATEWAY);
+    let mut notes = Vec::new();
+    let fresh = match meter.has(GATEWAY) {
+        true => Steady::new(meter, count).settled(&mut notes).await,
+        false => 0,
+    };
     let (cpu, begun) = (meter.cpu(), Instant::now());
     let mut held = JoinSet::new();
     let mut latencies = Latencies::new()?;
@@ -94,6 +99,7 @@ pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Run> {
         plan.at_once
     );
     run.seconds = seconds;
+    run.notes = notes;
     run.put_latency("connect", latencies.quantiles());
     run.put("ready_seconds", seconds);
     run.put("connects_per_s", ready as f64 / seconds);
@@ -115,8 +121,7 @@ fn memory(run: &mut Run, ready: u64, [fresh, peak, after]: [u64; 3]) {
         run.put(&format!("{name}_mib"), bytes as f64 / 1_048_576.0);
     }
     run.put("memory_ratio_after", after as f64 / fresh as f64);
-    let grown = peak.saturating_sub(fresh) as f64;
-    run.put("kib_per_connection", grown / ready as f64 / 1_024.0);
+    put_growth(run, [fresh, peak], ready as f64);
 }
 
 /// A socket that is ready, and how long that took from the first attempt.
