@@ -7,6 +7,7 @@ use anyhow::{Context, bail, ensure};
 
 use crate::dialect::Dialect;
 use crate::direct::Load;
+use crate::disk::Disk;
 use crate::meter::{GATEWAY, Meter};
 use crate::options::{Common, DirectOptions, GroupOptions, IdleOptions, Kind, MixedOptions};
 use crate::peer::Peer;
@@ -84,6 +85,11 @@ impl Cluster {
             is_harmed: false,
             rig,
         })
+    }
+
+    /// Where the data are of a database of its own.
+    pub(crate) fn disk(&self) -> Option<&Disk> {
+        self.rig.as_ref().map(|rig| &rig.disk)
     }
 
     /// Runs one run, and samples meanwhile.

@@ -4,6 +4,7 @@
 //! acknowledged *and* delivered. At a rate, messages are due at fixed times whatever the server
 //! does, and their latency counts from when they were due (no coordinated omission).
 
+mod bottleneck;
 mod pacer;
 mod pair;
 mod witness;
@@ -23,7 +24,7 @@ use tokio::task::LocalSet;
 
 use crate::dialect::Dialect;
 use crate::latency::Latencies;
-use crate::meter::{CpuTimes, Meter};
+use crate::meter::{CpuTimes, GENERATOR, Meter};
 use crate::population::{Couple, Person};
 use crate::progress;
 use crate::report::Run;
@@ -94,6 +95,8 @@ impl Shared {
 struct Books {
     to_ack: Latencies,
     to_delivery: Latencies,
+    /// From when a message was due to when it was written.
+    late: Latencies,
 }
 
 impl Books {
@@ -101,12 +104,14 @@ impl Books {
         Ok(Self {
             to_ack: Latencies::new()?,
             to_delivery: Latencies::new()?,
+            late: Latencies::new()?,
         })
     }
 
     fn add(&mut self, other: &Self) {
         self.to_ack.add(&other.to_ack);
         self.to_delivery.add(&other.to_delivery);
+        self.late.add(&other.late);
     }
 }
 
@@ -287,11 +292,15 @@ fn report(plan: &Plan, measured: &Measured, tally: Tally, books: &Books, meter: 
     let [before, after] = &measured.cpu;
     let messages = measured.counts.delivered.max(1) as f64;
     run.put_roles("cpu_us_per_message", after.micros_per(before, messages));
-    run.put_roles("cores", after.cores(before, measured.seconds));
+    let cores = after.cores(before, measured.seconds);
+    let own_cores = cores.get(GENERATOR).copied().unwrap_or_default();
+    run.put_roles("cores", cores);
     let mib = |(role, bytes)| (role, bytes as f64 / 1_048_576.0);
     run.put_roles("memory_mib", meter.memory().into_iter().map(mib));
     run.put_latency("ack", books.to_ack.quantiles());
     run.put_latency("deliver", books.to_delivery.quantiles());
+    let threads = plan.threads.min(plan.couples.len());
+    bottleneck::put(&mut run, &books.late.quantiles(), own_cores, threads);
     if plan.witness.is_some() {
         let unsettled = tally.verdict.refused + tally.verdict.unanswered;
         run.put("failed_sends", unsettled as f64);

@@ -6,13 +6,15 @@ use std::process::Command;
 use rookery_protocol::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::disk::Disk;
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Machine {
     /// RFC 3339, UTC.
     pub date: String,
     /// Of the load test, which is released with the server.
     pub version: String,
-    /// Of the folder that the load test was called in; "+" if that has changes of its own.
+    /// That the load test was built from.
     pub commit: String,
     pub cores: usize,
     pub cpu: String,
@@ -21,6 +23,9 @@ pub(crate) struct Machine {
     /// As installed here; a cluster elsewhere may have others.
     pub postgres: String,
     pub redis: String,
+    /// Of a database of the load test's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Disk>,
 }
 
 impl Machine {
@@ -33,7 +38,7 @@ impl Machine {
         Self {
             date: Timestamp::from_millis(millis).to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            commit: commit(),
+            commit: env!("LOADTEST_COMMIT").to_owned(),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             cpu: field("/proc/cpuinfo", "model name"),
             memory_gib: field("/proc/meminfo", "MemTotal")
@@ -43,13 +48,15 @@ impl Machine {
             kernel: kernel(),
             postgres: said(&["psql", "--version"]),
             redis: said(&["redis-server", "--version"]),
+            disk: None,
         }
     }
 
     /// In a sentence.
     pub(crate) fn text(&self) -> String {
+        let disk = self.disk.as_ref().map(|disk| format!("; {disk}"));
         format!(
-            "{}, Rookery {} at {}, {} cores of {}, {} GiB, Linux {}; {}; {}",
+            "{}, Rookery {} at {}, {} cores of {}, {} GiB, Linux {}; {}; {}{}",
             self.date,
             self.version,
             self.commit,
@@ -59,6 +66,7 @@ impl Machine {
             self.kernel,
             self.postgres,
             self.redis,
+            disk.unwrap_or_default(),
         )
     }
 }
@@ -69,16 +77,8 @@ fn kernel() -> String {
     text.trim().split('-').next().unwrap_or_default().to_owned()
 }
 
-fn commit() -> String {
-    let hash = said(&["git", "rev-parse", "--short=12", "HEAD"]);
-    match said(&["git", "status", "--porcelain", "--untracked-files=no"]).as_str() {
-        UNKNOWN => hash,
-        _ => format!("{hash}+"),
-    }
-}
-
 /// What a program says that is not there, or has nothing to say.
-const UNKNOWN: &str = "unknown";
+pub(crate) const UNKNOWN: &str = "unknown";
 
 /// The first line that a program writes.
 pub(crate) fn said(command: &[&str]) -> String {
@@ -112,6 +112,10 @@ mod tests {
         let machine = Machine::here();
         assert!(machine.cores > 0 && machine.memory_gib > 0.0);
         assert!(machine.date.ends_with('Z'), "{}", machine.date);
+        // Not that of the folder that it is called in.
+        let source = env!("CARGO_MANIFEST_DIR");
+        let head = ["git", "-C", source, "rev-parse", "--short=12", "HEAD"];
+        assert_eq!(machine.commit, said(&head));
         assert_eq!(said(&["no-such-program-anywhere"]), UNKNOWN);
     }
 }

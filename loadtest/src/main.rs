@@ -14,6 +14,7 @@ mod cluster;
 mod compare;
 mod dialect;
 mod direct;
+mod disk;
 mod drain;
 mod group;
 mod history;

@@ -2,6 +2,8 @@
 //! a program `start` that runs one node of it: where everything is stands in its environment, see
 //! `loadtest/peers/README.md`.
 
+mod libraries;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
@@ -28,6 +30,11 @@ struct File {
     installed: PathBuf,
     /// A command that says the version of what it runs on.
     version: Vec<String>,
+    /// Libraries whose versions count too, and the folder that they are installed in.
+    #[serde(default)]
+    libraries: Vec<String>,
+    #[serde(default)]
+    packages: PathBuf,
 }
 
 #[derive(Clone, Debug)]
@@ -40,6 +47,8 @@ pub(crate) struct Peer {
     pub schema: PathBuf,
     pub start: PathBuf,
     version: Vec<String>,
+    libraries: Vec<String>,
+    packages: PathBuf,
     installed: PathBuf,
 }
 
@@ -90,14 +99,22 @@ impl Peer {
             schema: folder.join(file.schema),
             start: folder.join(START),
             version,
+            libraries: file.libraries,
+            packages: folder.join(file.packages),
             installed: program(file.installed),
         })
     }
 
-    /// What it runs on, as that says.
+    /// What it runs on, as that says, and its libraries as they are installed.
     pub(crate) fn version(&self) -> String {
         let command: Vec<&str> = self.version.iter().map(String::as_str).collect();
-        machine::said(&command)
+        let mut all = machine::said(&command);
+        for library in &self.libraries {
+            let version = libraries::version(&self.packages, library);
+            let version = version.as_deref().unwrap_or(machine::UNKNOWN);
+            all = format!("{all}, {library} {version}");
+        }
+        all
     }
 
     /// Whether it could be started.

@@ -16,6 +16,7 @@ use anyhow::{Context, bail};
 use tempfile::TempDir;
 
 use crate::dialect::Dialect;
+use crate::disk::Disk;
 use crate::meter::{GATEWAY, REDIS, Role};
 use crate::peer::Peer;
 use crate::population::bulk::{Bulk, Tables};
@@ -54,6 +55,8 @@ pub(crate) struct Rig {
     pub targets: Vec<String>,
     pub roles: Vec<Role>,
     pub bulk: Bulk,
+    /// Where PostgreSQL's data are.
+    pub disk: Disk,
     // What is running, in the order in which it is stopped.
     nodes: Vec<Node>,
     redis: Redis,
@@ -81,6 +84,10 @@ impl Rig {
             options.nodes,
             program.display()
         );
+        let disk = Disk::of(folder.path())?;
+        if disk.is_memory() {
+            eprintln!("{disk}: set TMPDIR to a folder on a disk");
+        }
         let postgres = postgres::start(folder.path()).await?;
         let redis = Redis::start(folder.path()).await?;
         let bulk = Bulk {
@@ -114,6 +121,7 @@ impl Rig {
             targets: nodes.iter().map(|node| node.url.clone()).collect(),
             roles,
             bulk,
+            disk,
             nodes,
             redis,
             _postgres: postgres.server,

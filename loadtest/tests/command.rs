@@ -169,6 +169,8 @@ fn a_scenario_leaves_a_report_and_thresholds_set_the_exit_code() {
 
     let found = read(&report);
     assert_eq!(found["scenario"], "tiny");
+    let disk = &found["machine"]["disk"];
+    assert!(disk["fsync_ms"].as_f64().unwrap() > 0.0, "{disk}");
     assert_eq!(found["runs"].as_array().unwrap().len(), 3, "{words}");
     // The log of the second run, with a hundred more in it.
     assert_eq!(found["runs"][2]["metrics"]["page_failed"], 0.0);
@@ -228,6 +230,13 @@ fn redis_restarts_and_nodes_drain_under_load_and_no_promise_is_broken() {
     }
     let metric = |run: &Value, name: &str| run["metrics"][name].as_f64().expect("a metric");
     assert_eq!(metric(restart, "sockets"), 80.0);
+    assert!(metric(restart, "send_late_p99_ms") > 0.0, "{restart}");
+    // Of the one that came back.
+    assert!(metric(restart, "memory_mib.redis") > 0.0, "{restart}");
+    for (run, role) in [(restart, "redis"), (drain, "gateway")] {
+        let ended = format!("a process of {role} ended meanwhile");
+        assert!(run["notes"].to_string().contains(&ended), "{run}");
+    }
     assert!(metric(restart, "channels") >= 80.0, "{restart}");
     assert!(metric(restart, "repaired_ms") >= metric(restart, "resubscribed_ms"));
     // All of the window at the least: they are not thrown out at once.

@@ -59,6 +59,8 @@ pub(super) struct Pair {
     ends: [End; 2],
     watch: Conversation<Stamp>,
     due: Option<Due>,
+    /// When the messages were due that are to be written, if they count.
+    unwritten: Vec<Instant>,
     /// Whose message is due next.
     turn: Side,
     books: Rc<RefCell<Books>>,
@@ -110,6 +112,7 @@ impl Pair {
             conversation,
             conversation_text: conversation.to_string(),
             due,
+            unwritten: Vec::new(),
             turn: Side::A,
             books,
             tally: Tally::default(),
@@ -202,6 +205,10 @@ impl Pair {
                 end.socket.flush().await.map_err(|error| (side, error))?;
             }
         }
+        let mut books = self.books.borrow_mut();
+        for due in self.unwritten.drain(..) {
+            books.late.record(due.elapsed());
+        }
         Ok(())
     }
 
@@ -214,6 +221,9 @@ impl Pair {
         let side = self.turn;
         if self.shared.plan.both_ways {
             self.turn = side.other();
+        }
+        if schedule.measures(due) {
+            self.unwritten.push(due);
         }
         self.send(side, due, schedule).await
     }
