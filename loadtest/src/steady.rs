@@ -22,6 +22,7 @@ const BYTES_PER_CONNECTION: u64 = 256;
 pub(crate) struct Steady<'a> {
     meter: &'a Meter,
     tolerance: u64,
+    patience: Duration,
     begun: Instant,
     /// When, since it began, and resident bytes.
     seen: Vec<(Duration, u64)>,
@@ -33,6 +34,7 @@ impl<'a> Steady<'a> {
         Self {
             meter,
             tolerance: (connections as u64 * BYTES_PER_CONNECTION).max(LEAST_BYTES),
+            patience: PATIENCE,
             begun: Instant::now(),
             seen: vec![(Duration::ZERO, meter.resident(GATEWAY))],
         }
@@ -51,11 +53,11 @@ impl<'a> Steady<'a> {
 
     /// Resident bytes, once they have been flat for a while. If they never are, the run says so.
     pub(crate) async fn settled(&mut self, notes: &mut Vec<String>) -> u64 {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + self.patience;
         if !self.is_flat() {
             progress::say(&format!(
                 "waiting until memory is flat: {} s at most",
-                PATIENCE.as_secs()
+                self.patience.as_secs()
             ));
         }
         while !self.is_flat() && Instant::now() < end {
@@ -146,6 +148,24 @@ mod tests {
         let grows = || seen((0..20).map(|second| second * 1_000));
         assert!(is_flat(&grows(), 12_000));
         assert!(!is_flat(&grows(), 11_999), "a slope is not flat");
+    }
+
+    #[tokio::test]
+    async fn memory_that_never_was_flat_is_noted_once() {
+        let meter = Meter::new(Vec::new()).unwrap();
+        let mut memory = Steady::new(&meter, 1);
+        memory.patience = Duration::ZERO;
+        let mut notes = Vec::new();
+        memory.settled(&mut notes).await;
+        memory.settled(&mut notes).await;
+        let [note] = &notes[..] else {
+            panic!("{notes:?}")
+        };
+        assert!(note.contains("was not flat for 12 s"), "{note}");
+        memory.seen.push((FLAT, 0));
+        notes.clear();
+        memory.settled(&mut notes).await;
+        assert!(notes.is_empty(), "{notes:?}");
     }
 
     #[test]
