@@ -172,7 +172,7 @@ impl Work<'_> {
             "this run is about a cluster of {nodes} nodes of its own: leave out --target"
         );
         let fits = |cluster: &Cluster| cluster.nodes == nodes && !cluster.is_harmed;
-        if !cluster.as_ref().is_some_and(fits) {
+        if self.planned.fresh || !cluster.as_ref().is_some_and(fits) {
             // The old one first: its processes would be measured along.
             *cluster = None;
             *cluster = Some(Cluster::start(common, nodes, self.whose.peer()).await?);

@@ -44,7 +44,7 @@ mod wire;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use clap::Parser;
 
 use bench::Ending;
@@ -83,7 +83,7 @@ fn main() -> ExitCode {
 
 async fn act(cli: Cli) -> anyhow::Result<u8> {
     if let Some(files) = &cli.compare {
-        return reports(files);
+        return reports(files, cli.tolerance);
     }
     let scenario = match cli.action {
         Some(Action::Run { scenario }) => Scenario::load(&scenario)?,
@@ -111,12 +111,16 @@ fn code(report: &Report, ending: Ending) -> u8 {
     }
 }
 
-fn reports(files: &[PathBuf]) -> anyhow::Result<u8> {
+fn reports(files: &[PathBuf], tolerance_percent: f64) -> anyhow::Result<u8> {
     let [before, after] = files else {
         bail!("--compare takes two reports")
     };
-    let (table, worse) = diff::text(&Report::read(before)?, &Report::read(after)?);
-    print!("{table}");
-    println!("\n{worse} worse");
-    Ok(if worse == 0 { 0 } else { NOT_GOOD })
+    let (before, after) = (Report::read(before)?, Report::read(after)?);
+    let found = diff::compare(&before, &after, tolerance_percent);
+    println!("{}\n{} worse", found.text, found.worse);
+    ensure!(
+        found.judged > 0,
+        "nothing to compare: the two reports have no judged metric of the same run in common"
+    );
+    Ok(if found.worse == 0 { 0 } else { NOT_GOOD })
 }

@@ -11,6 +11,7 @@ use crate::history;
 use crate::meter::Role;
 use crate::redis_restart::RedisRestartOptions;
 use crate::report::Run;
+use crate::report::diff::TOLERANCE_PERCENT;
 use crate::spawn::SpawnOptions;
 use crate::threshold::Threshold;
 
@@ -18,7 +19,7 @@ use crate::threshold::Threshold;
 ///
 /// Exit code 0: every promise and every threshold was kept. 1: something was lost, doubled,
 /// reordered, refused or not answered, a threshold was not kept, or --compare found something worse. 2: nothing
-/// could be measured; the last line says why. 130: interrupted; what was measured is reported.
+/// could be measured or compared; the last line says why. 130: interrupted; what was measured is reported.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 pub(crate) struct Cli {
@@ -27,6 +28,9 @@ pub(crate) struct Cli {
     /// Compare two reports instead of measuring
     #[arg(long, num_args = 2, value_names = ["A.json", "B.json"])]
     pub compare: Option<Vec<PathBuf>>,
+    /// With --compare: by how many percent a figure may become worse
+    #[arg(long, value_name = "PERCENT", default_value_t = TOLERANCE_PERCENT, value_parser = percent)]
+    pub tolerance: f64,
     #[command(subcommand)]
     pub action: Option<Action>,
 }
@@ -161,6 +165,13 @@ impl Kind {
         }
         kind
     }
+}
+
+/// A tolerance as an option.
+fn percent(text: &str) -> Result<f64, String> {
+    let percent = text.trim_end_matches('%').trim().parse::<f64>().ok();
+    let percent = percent.filter(|percent| (0.0..=1_000.0).contains(percent));
+    percent.ok_or_else(|| "not a tolerance: a number of percent from 0 to 1000".to_owned())
 }
 
 /// A rate as an option that may be nothing.
@@ -387,6 +398,8 @@ mod tests {
             "x direct --rate 0",
             "x direct --threshold nonsense",
             "x --compare a",
+            "x --compare a b --tolerance -1",
+            "x --compare a b --tolerance nan",
         ] {
             assert!(Cli::try_parse_from(bad.split(' ')).is_err(), "{bad}");
         }

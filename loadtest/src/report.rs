@@ -199,14 +199,16 @@ impl Report {
 
     /// Whether every promise was kept. What peers broke is in the comparison: they never promised.
     pub(crate) fn is_clean(&self) -> bool {
-        let ours = |run: &&Run| match (&run.compared, self.servers.first()) {
+        let mut ours = self.runs.iter().filter(|run| self.is_ours(run));
+        ours.all(|run| run.broken.is_empty())
+    }
+
+    /// Whether a run of it is Rookery's, and not a peer's.
+    fn is_ours(&self, run: &Run) -> bool {
+        match (&run.compared, self.servers.first()) {
             (Some(compared), Some(rookery)) => compared.server == rookery.name,
             _ => true,
-        };
-        self.runs
-            .iter()
-            .filter(ours)
-            .all(|run| run.broken.is_empty())
+        }
     }
 
     /// One more reason why it is not complete.

@@ -66,6 +66,8 @@ pub(crate) struct Planned {
     pub kind: Kind,
     /// Nodes of one's own cluster, where they matter.
     pub nodes: Option<u8>,
+    /// On a cluster that nothing was done to before.
+    pub fresh: bool,
     pub growth: Option<Growth>,
     /// An earlier run, half of whose messages a second are this one's rate.
     pub half_of: Option<String>,
@@ -111,6 +113,7 @@ impl Scenario {
                 name: kind.name().to_owned(),
                 kind,
                 nodes: None,
+                fresh: false,
                 growth: None,
                 half_of: None,
             }],
@@ -187,6 +190,11 @@ fn planned(mut run: Table) -> anyhow::Result<Planned> {
         Some(Value::Integer(nodes @ 1..=16)) => Some(u8::try_from(nodes)?),
         Some(_) => bail!("nodes is a number from 1 to 16"),
     };
+    let fresh = match run.remove("fresh") {
+        None => false,
+        Some(Value::Boolean(fresh)) => fresh,
+        Some(_) => bail!("fresh is true or false"),
+    };
     let line = Line::try_parse_from(arguments(&kind, run)?);
     // The first line says what is wrong; the others are about a command line.
     let line = line.map_err(|error| {
@@ -197,6 +205,7 @@ fn planned(mut run: Table) -> anyhow::Result<Planned> {
         name,
         kind: line.kind,
         nodes,
+        fresh,
         growth,
         half_of,
     })
@@ -263,7 +272,7 @@ mod tests {
     #[test]
     fn files_take_the_options_of_the_command_line() {
         let text = "about = 'x'\nthresholds = ['a.b<=1']\n[[run]]\nkind = 'direct'\nname = 'a'\n\
-                    users = 10\nrate = 2.5\nboth_ways = true\nmarks = false\nnodes = 3";
+                    users = 10\nrate = 2.5\nboth_ways = true\nmarks = false\nnodes = 3\nfresh = true";
         let scenario = Scenario::parse("x", text).unwrap();
         let Kind::Direct { direct, rate } = &scenario.runs[0].kind else {
             panic!("{scenario:?}")
@@ -271,6 +280,7 @@ mod tests {
         assert_eq!((direct.users, *rate), (10, Some(2.5)));
         assert!(direct.both_ways && !direct.marks);
         assert_eq!(scenario.runs[0].nodes, Some(3));
+        assert!(scenario.runs[0].fresh);
     }
 
     #[test]
@@ -294,6 +304,7 @@ mod tests {
             ("kind = 'direct'\nusers = 1", "users"),
             ("kind = 'direct'\nname = 'A.b'", "is no name"),
             ("kind = 'direct'\nnodes = 0", "nodes is a number"),
+            ("kind = 'direct'\nfresh = 1", "fresh is true or false"),
             ("kind = 'direct'\nseries = 'users'", "belong together"),
             (
                 "kind = 'direct'\nseries = 'users'\nx = 1\nmetric = ['a', 1]",

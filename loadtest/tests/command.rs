@@ -32,6 +32,14 @@ messages = 300
 conversations = 2
 rate = 10
 seconds = 1
+[[run]]
+kind = 'history'
+name = 'anew'
+fresh = true
+messages = 300
+conversations = 2
+rate = 10
+seconds = 1
 ";
 
 /// Lasts longer than any test waits.
@@ -171,10 +179,11 @@ fn a_scenario_leaves_a_report_and_thresholds_set_the_exit_code() {
     assert_eq!(found["scenario"], "tiny");
     let disk = &found["machine"]["disk"];
     assert!(disk["fsync_ms"].as_f64().unwrap() > 0.0, "{disk}");
-    assert_eq!(found["runs"].as_array().unwrap().len(), 3, "{words}");
+    assert_eq!(found["runs"].as_array().unwrap().len(), 4, "{words}");
     // The log of the second run, with a hundred more in it.
     assert_eq!(found["runs"][2]["metrics"]["page_failed"], 0.0);
     assert!(words.contains("messages: 100 of 100"), "{words}");
+    assert!(words.contains("messages: 300 of 300"), "{words}");
     let kept: Vec<_> = found["checks"]
         .as_array()
         .unwrap()
@@ -196,6 +205,19 @@ fn a_scenario_leaves_a_report_and_thresholds_set_the_exit_code() {
     let same = loadtest(&["--compare", path, path]);
     assert_eq!(same.status.code(), Some(0), "{}", text(&same.stdout));
     assert!(text(&same.stdout).contains("0 worse"));
+    let changed = folder.path().join("changed.json");
+    let compared_with = |change: fn(&mut Value)| {
+        let mut report = read(&report);
+        change(&mut report);
+        std::fs::write(&changed, report.to_string()).unwrap();
+        let output = loadtest(&["--compare", path, changed.to_str().unwrap()]);
+        (output.status.code(), text(&output.stderr))
+    };
+    let (code, words) = compared_with(|report| report["problem"] = "it ended".into());
+    assert_eq!(code, Some(1), "{words}");
+    let (code, words) = compared_with(|report| report["runs"] = Value::Array(Vec::new()));
+    assert_eq!(code, Some(2), "{words}");
+    assert!(words.contains("nothing to compare"), "{words}");
 }
 
 #[test]
