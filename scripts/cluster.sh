@@ -6,6 +6,8 @@
 #   HTTP_PORT             where nginx listens (8080, or the next free port)
 #   ROOKERY_CLUSTER_DIR   the folder for data and logs (data/cluster)
 #   ROOKERY_BIN           run this binary instead of building one
+#
+# Variables that begin with ROOKERY_ reach the nodes: ROOKERY_RATES_ENABLED=false for load tests.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -229,6 +231,20 @@ wait_for nginx in_use "$http_port"
 
 # --- What runs ---------------------------------------------------------------------------------
 
+# A call of the load test that knows where the nodes are and whose CPU counts.
+load_line() {
+    # With rates, a node registers 20 people a minute for one address, and each may send 20 messages a second.
+    local users=20 pids_of_nodes=
+    if [[ ${ROOKERY_RATES_ENABLED:-true} == false ]]; then users=200; fi
+    local line="rookery-loadtest direct --users $users --rate 100"
+    for ((n = 0; n < nodes; n++)); do
+        line+=" --target http://127.0.0.1:${listen_ports[n]}"
+        pids_of_nodes+=",${pids[node-$((n + 1))]}"
+    done
+    line+=" --pids gateway=${pids_of_nodes#,} postgres=${pids[postgres]} redis=${pids[redis]} nginx=${pids[nginx]}"
+    printf '%s' "$line"
+}
+
 row() { printf '  %-10s %-24s %-24s %-8s %s\n' "$@"; }
 say "" "The cluster is ready: http://127.0.0.1:$http_port" ""
 row "" ADDRESS OPERATIONS PID LOG
@@ -247,6 +263,10 @@ Try next:
   kill ${pids[node-$nodes]}          a node drains first, as in a rolling update
   redis-cli -p $redis_port flushall
   psql -h 127.0.0.1 -p $postgres_port -U rookery rookery
+
+Load it and see what each role costs; for more than 20 people start with ROOKERY_RATES_ENABLED=false
+(loadtest/README.md, "A cluster that runs already"):
+  $(load_line)
 
 A node that ends comes back after 5 s. Ctrl-C stops everything; the data stays in $dir.
 END
