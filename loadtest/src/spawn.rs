@@ -40,6 +40,10 @@ pub(crate) struct SpawnOptions {
     /// Worker threads of each node: one, where two nodes share two cores with everything else
     #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub workers: u16,
+    /// Files of 16 MiB that PostgreSQL's write-ahead log has to reuse from the start; to make one holds
+    /// up every commit, which a database that has run for a day does no more
+    #[arg(long, global = true, env = "ROOKERY_LOADTEST_WAL_FILES", default_value_t = 64, value_parser = clap::value_parser!(u16).range(..=256))]
+    pub wal_files: u16,
     /// A variable of the nodes' environment, such as ROOKERY_FANOUT_DIRECT_MAX=4
     #[arg(long = "set", global = true, value_name = "NAME=VALUE", value_parser = variable)]
     pub extra: Vec<(String, String)>,
@@ -88,7 +92,7 @@ impl Rig {
         if disk.is_memory() {
             eprintln!("{disk}: set TMPDIR to a folder on a disk");
         }
-        let postgres = postgres::start(folder.path()).await?;
+        let postgres = postgres::start(folder.path(), options.wal_files).await?;
         let redis = Redis::start(folder.path()).await?;
         let bulk = Bulk {
             psql: postgres.psql,

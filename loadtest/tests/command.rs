@@ -87,8 +87,15 @@ installed = 'no-such-program-anywhere'
 version = ['true']
 ";
 
+/// The program; nothing is measured here, so that files made beforehand would be for nothing.
+fn command() -> Command {
+    let mut command = Command::new(LOADTEST);
+    command.env("ROOKERY_LOADTEST_WAL_FILES", "0");
+    command
+}
+
 fn loadtest(arguments: &[&str]) -> Output {
-    let started = Command::new(LOADTEST).args(arguments).output();
+    let started = command().args(arguments).output();
     started.expect("the program starts")
 }
 
@@ -315,7 +322,7 @@ fn what_was_measured_before_an_interruption_is_kept() {
     let scenario = folder.path().join("long.toml");
     std::fs::write(&scenario, LONG).unwrap();
     let report = folder.path().join("report.json");
-    let mut child = Command::new(LOADTEST)
+    let mut child = command()
         .args([
             "run".as_ref(),
             scenario.as_os_str(),

@@ -33,12 +33,12 @@ const BATCH_MAX: usize = 128;
 /// The lane rests so long for each send of a batch that it stored. What a commit costs beside its
 /// sends is the same for one as for a hundred, here, in PostgreSQL and in Redis
 /// (`docs/decisions/0014-the-lane-pauses.md`).
-const PAUSE_PER_SEND: Duration = Duration::from_micros(150);
-/// Shorter pauses are left out: tokio's timers count in milliseconds. Thus a batch of six is followed
+const PAUSE_PER_SEND: Duration = Duration::from_micros(80);
+/// Shorter pauses are left out: tokio's timers count in milliseconds. Thus a batch of twelve is followed
 /// at once.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// What the lane may add to a send's latency.
-const PAUSE_MAX: Duration = Duration::from_millis(4);
+const PAUSE_MAX: Duration = Duration::from_millis(2);
 /// Sends that may wait behind all detours together.
 const DETOUR_QUEUE: usize = 8_192;
 /// Detours under way at once; each holds a database connection while it waits for a lock.
@@ -346,8 +346,8 @@ mod tests {
 
     #[test]
     fn only_large_batches_are_rested_after() {
-        assert_eq!([0, 1, 6].map(pause_after), [None; 3]);
-        assert_eq!(pause_after(7), Some(Duration::from_micros(1_050)));
+        assert_eq!([0, 1, 12].map(pause_after), [None; 3]);
+        assert_eq!(pause_after(13), Some(Duration::from_micros(1_040)));
         assert_eq!(pause_after(BATCH_MAX), Some(PAUSE_MAX));
     }
 }

@@ -28,7 +28,7 @@ const NAP: Duration = Duration::from_millis(50);
 
 /// Shortest sleep: at high rates several messages are handed out after one. Their latency contains
 /// what they are late by, and the servers have what waking for each would cost.
-const STEP: Duration = Duration::from_micros(250);
+const STEP: Duration = Duration::from_micros(500);
 
 /// A thread of its own: tokio's timers count in milliseconds, too coarse for latencies of one.
 #[derive(Debug)]

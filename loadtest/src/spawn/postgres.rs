@@ -17,6 +17,10 @@ const PACKAGE: &str = "postgresql";
 /// The system user that Debian's package makes; PostgreSQL refuses to run as root.
 const OWNER: &str = "postgres";
 
+const WAL_FILE_MB: u16 = 16;
+/// PostgreSQL's default, 80 MB.
+const WAL_FILES_MIN: u16 = 5;
+
 pub(super) struct Postgres {
     pub(super) server: Server,
     pub(super) url: String,
@@ -25,7 +29,9 @@ pub(super) struct Postgres {
     pub(super) data: PathBuf,
 }
 
-pub(super) async fn start(folder: &Path) -> anyhow::Result<Postgres> {
+/// Starts one whose write-ahead log has so many files of 16 MiB to reuse, as one that has run for a day:
+/// making a file holds up every commit for 20 to 30 ms, at 15,000 messages a second once a second.
+pub(super) async fn start(folder: &Path, wal_files: u16) -> anyhow::Result<Postgres> {
     let folders = debian_folders();
     let psql = program("psql", &folders, PACKAGE)?;
     let folder = folder.join("postgres");
@@ -65,6 +71,7 @@ pub(super) async fn start(folder: &Path) -> anyhow::Result<Postgres> {
         // Fits a test machine; everything else is PostgreSQL's default.
         "shared_buffers=256MB".to_owned(),
         "max_wal_size=4GB".to_owned(),
+        format!("min_wal_size={}MB", WAL_FILE_MB * wal_files.max(WAL_FILES_MIN)),
     ];
     command.extend(
         settings
@@ -81,6 +88,9 @@ pub(super) async fn start(folder: &Path) -> anyhow::Result<Postgres> {
         url.clone().into(),
     ];
     server.ready(async || run(&probe).await.is_ok()).await?;
+    if wal_files > 0 {
+        run(&fill_wal(&psql, &url, wal_files)).await?;
+    }
     Ok(Postgres {
         server,
         url,
@@ -88,6 +98,17 @@ pub(super) async fn start(folder: &Path) -> anyhow::Result<Postgres> {
         // Its own one lets nobody else in.
         data: folder,
     })
+}
+
+/// Begins so many files of the write-ahead log, which the checkpoint after it leaves for reuse.
+fn fill_wal(psql: &Path, url: &str, files: u16) -> Vec<OsString> {
+    let begin = format!(
+        "select pg_logical_emit_message(true, '', ''), pg_switch_wal() from generate_series(1, {files})"
+    );
+    let arguments = ["-qtAc", &begin, "-c", "checkpoint", url];
+    std::iter::once(psql.into())
+        .chain(arguments.map(OsString::from))
+        .collect()
 }
 
 /// What a command begins with, to run as somebody who may run PostgreSQL; gives them the folder.
