@@ -1,18 +1,16 @@
 //! Runs the runs of a scenario one after the other, against one cluster or several, and keeps what
 //! was found however that ends.
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 
+use crate::check;
 use crate::cluster::Cluster;
+use crate::interrupt::Interrupt;
 use crate::machine::Machine;
-use crate::meter;
 use crate::options::{Common, Kind};
 use crate::peer::Peer;
 use crate::report::{Compared, Report, Run, SCHEMA};
 use crate::scenario::{Planned, Scenario};
-
-/// Files that a run needs besides its sockets.
-const SPARE_FILES: u64 = 200;
 
 /// How a scenario ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +24,11 @@ pub(crate) enum Ending {
 /// Runs a scenario, prints its report and writes it where the options say.
 ///
 /// # Errors
-/// The report cannot be written. What a run failed for is in the report, and on stderr.
+/// Not all of it can be done, or the report cannot be written. What a run failed for is in the report,
+/// and on stderr.
 pub(crate) async fn run(scenario: &Scenario, common: &Common) -> anyhow::Result<(Report, Ending)> {
+    let names = scenario.runs.iter().map(|run| run.name.clone());
+    check::before(scenario, common, &names.collect::<Vec<_>>())?;
     let mut report = begin(scenario);
     let ending = all(&mut report, scenario, common, Whose::Rookery).await?;
     conclude(&mut report, scenario, common)?;
@@ -71,10 +72,11 @@ pub(crate) fn begin(scenario: &Scenario) -> Report {
     }
 }
 
-/// Adds all runs of a scenario to a report, as far as they get.
+/// Adds all runs of a scenario to a report, as far as they get, and writes it after each where the
+/// options say: however this program ends, what was measured before is there.
 ///
 /// # Errors
-/// None: what a run failed for is in the report.
+/// It cannot be interrupted. What a run failed for is in the report.
 pub(crate) async fn all(
     report: &mut Report,
     scenario: &Scenario,
@@ -82,6 +84,7 @@ pub(crate) async fn all(
     whose: Whose<'_>,
 ) -> anyhow::Result<Ending> {
     let mut cluster = None;
+    let mut interrupt = Interrupt::new()?;
     let total = scenario.runs.len();
     for (index, planned) in scenario.runs.iter().enumerate() {
         let name = whose.run(&planned.name);
@@ -96,17 +99,17 @@ pub(crate) async fn all(
         };
         let run = tokio::select! {
             run = work.run(common, &mut cluster) => Some(run),
-            signal = tokio::signal::ctrl_c() => {
-                signal?;
-                None
-            }
+            () = interrupt.comes() => None,
         };
         report.targets = cluster.as_ref().map_or(0, |cluster| cluster.targets.len());
         let disk = cluster.as_ref().and_then(Cluster::disk);
         report.machine.disk = disk.cloned().or(report.machine.disk.take());
         let (ending, problem) = match run {
             Some(Ok(run)) => {
-                report.runs.push(work.signed(run));
+                report.runs.push(work.signed(run, common));
+                if index + 1 < total {
+                    keep(report, common);
+                }
                 continue;
             }
             Some(Err(error)) => (Ending::Failed, format!("{name}: {error:#}")),
@@ -114,10 +117,23 @@ pub(crate) async fn all(
         };
         report.add_problem(problem);
         let torso = cluster.as_mut().and_then(Cluster::torso);
-        report.runs.extend(torso.map(|run| work.signed(run)));
+        report
+            .runs
+            .extend(torso.map(|run| work.signed(run, common)));
         return Ok(ending);
     }
     Ok(Ending::Complete)
+}
+
+/// Writes what there is so far.
+fn keep(report: &Report, common: &Common) {
+    let Some(path) = &common.report else { return };
+    let mut so_far = report.clone();
+    so_far.add_problem(format!("ended after {} runs", report.runs.len()));
+    if let Err(error) = so_far.write(path) {
+        // The next attempt may succeed, and what is measured is still here.
+        eprintln!("rookery-loadtest: {error:#}");
+    }
 }
 
 /// Judges a report by its thresholds, prints it, and writes it where the options say.
@@ -158,19 +174,9 @@ struct Work<'a> {
 impl Work<'_> {
     /// Runs it; starts a cluster where there is none that fits.
     async fn run(&self, common: &Common, cluster: &mut Option<Cluster>) -> anyhow::Result<Run> {
-        enough_files(self.kind.sockets())?;
-        if let Some(harm) = self.kind.does_harm() {
-            ensure!(
-                common.target.is_empty(),
-                "{} {harm}, and may do so only to servers of its own: leave out --target",
-                self.kind.name()
-            );
-        }
-        let nodes = self.planned.nodes.unwrap_or(common.spawn.nodes);
-        ensure!(
-            self.planned.nodes.is_none() || common.target.is_empty(),
-            "this run is about a cluster of {nodes} nodes of its own: leave out --target"
-        );
+        // Targets are as many as they are.
+        let wanted = self.planned.nodes.filter(|_| common.target.is_empty());
+        let nodes = wanted.unwrap_or(common.spawn.nodes);
         let fits = |cluster: &Cluster| cluster.nodes == nodes && !cluster.is_harmed;
         if self.planned.fresh || !cluster.as_ref().is_some_and(fits) {
             // The old one first: its processes would be measured along.
@@ -182,7 +188,15 @@ impl Work<'_> {
     }
 
     /// The run with what it was about.
-    fn signed(&self, mut run: Run) -> Run {
+    fn signed(&self, mut run: Run, common: &Common) -> Run {
+        let targets = common.target.len();
+        if let Some(nodes) = self.planned.nodes
+            && targets > 0
+            && usize::from(nodes) != targets
+        {
+            run.notes
+                .push(format!("meant for {nodes} nodes, and driven on {targets}"));
+        }
         run.growth.clone_from(&self.planned.growth);
         if let Whose::Compared(server, _) = self.whose {
             run.compared = Some(Compared {
@@ -192,18 +206,4 @@ impl Work<'_> {
         }
         run
     }
-}
-
-/// Each connection is an open file here.
-fn enough_files(sockets: u32) -> anyhow::Result<()> {
-    let sockets = u64::from(sockets);
-    let Some(limit) = meter::open_files_limit() else {
-        return Ok(());
-    };
-    ensure!(
-        sockets + SPARE_FILES <= limit,
-        "{sockets} connections need {} open files, and {limit} are allowed: see `ulimit -n`",
-        sockets + SPARE_FILES,
-    );
-    Ok(())
 }

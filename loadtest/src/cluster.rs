@@ -8,7 +8,7 @@ use anyhow::{Context, bail, ensure};
 use crate::dialect::Dialect;
 use crate::direct::Load;
 use crate::disk::Disk;
-use crate::meter::{GATEWAY, Meter};
+use crate::meter::Meter;
 use crate::options::{Common, DirectOptions, GroupOptions, IdleOptions, Kind, MixedOptions};
 use crate::peer::Peer;
 use crate::population::Population;
@@ -139,8 +139,6 @@ impl Cluster {
             Kind::Idle(options) => self.idle(options).await,
             Kind::Group(options) => self.group(options).await,
             Kind::History(options) => {
-                let seconds = Duration::from_secs(options.seconds);
-                self.population.outlives(seconds)?;
                 let library = self
                     .population
                     .library(options.messages, options.conversations);
@@ -148,8 +146,6 @@ impl Cluster {
                 history::run(&self.targets, &library, options, &self.meter).await
             }
             Kind::Presence(options) => {
-                self.population
-                    .outlives(Duration::from_secs(options.seconds))?;
                 let members = options.watchers as usize + 1;
                 let circles = self.population.circles(options.groups as usize, members);
                 let circles = circles.await?;
@@ -192,10 +188,6 @@ impl Cluster {
     }
 
     async fn idle(&mut self, options: &IdleOptions) -> anyhow::Result<Run> {
-        let hint = "idle needs the nodes' process ids, for instance --pids gateway=12,13";
-        ensure!(self.meter.has(GATEWAY), hint);
-        self.population
-            .outlives(Duration::from_secs(options.watch))?;
         let (count, each) = (options.connections as usize, options.conversations as usize);
         let plan = idle::Plan {
             targets: self.targets.clone(),
@@ -208,8 +200,6 @@ impl Cluster {
     }
 
     async fn group(&mut self, options: &GroupOptions) -> anyhow::Result<Run> {
-        let run = Duration::from_secs(options.warmup + options.seconds);
-        self.population.outlives(run)?;
         let (count, members) = (options.groups as usize, options.members as usize);
         let plan = group::Plan {
             targets: self.targets.clone(),
@@ -259,7 +249,6 @@ impl Cluster {
         rate: Option<f64>,
         common: &Common,
     ) -> anyhow::Result<direct::Plan> {
-        self.population.outlives(options.whole_run())?;
         let load = match rate {
             None => Load::Window {
                 messages: options.window as usize,

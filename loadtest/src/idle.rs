@@ -13,7 +13,7 @@ use rookery_client::Socket;
 use tokio::task::JoinSet;
 
 use crate::dialect::Dialect;
-use crate::meter::Meter;
+use crate::meter::{GATEWAY, Meter};
 use crate::population::Person;
 use crate::progress;
 use crate::report::Run;
@@ -25,6 +25,10 @@ const CONNECTING: usize = 64;
 const SETTLE: Duration = Duration::from_secs(5);
 /// The first look is at this share of the connections.
 const FIRST_SHARE: usize = 5;
+
+/// Said of targets whose processes are not known.
+const NO_PROCESSES: &str = "memory and CPU of the nodes were not measured: that takes their process \
+                            ids, for instance --pids gateway=12,13";
 
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -80,17 +84,22 @@ pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Run> {
     );
     run.seconds = idle_seconds;
     run.notes = notes;
-    put_growth(&mut run, [first_resident_bytes, resident_bytes], added);
-    run.put("resident_mib", resident_bytes as f64 / 1_048_576.0);
+    match meter.has(GATEWAY) {
+        true => {
+            put_growth(&mut run, [first_resident_bytes, resident_bytes], added);
+            run.put("resident_mib", resident_bytes as f64 / 1_048_576.0);
+            run.memory_by_connections =
+                vec![(first, first_resident_bytes), (count, resident_bytes)];
+        }
+        false => run.notes.push(NO_PROCESSES.to_owned()),
+    }
     run.put("connects_per_s", added / connecting);
     run.put_roles("cpu_us_per_connect", cpu_us_per_connect);
     put_idle_cpu(&mut run, [&first_cores, &cores], added);
     run.put_roles("cores", cores.clone());
-    run.memory_by_connections = vec![(first, first_resident_bytes), (count, resident_bytes)];
-    for (code, count) in crowd.closed() {
-        let closed = format!("{count} idle sockets closed with {code}");
-        run.broken.push(closed);
-    }
+    let closed = crowd.closed();
+    run.promise("idle sockets closed", closed.values().sum());
+    run.put_closed(closed);
     Ok(run)
 }
 
@@ -121,7 +130,10 @@ async fn watch(
     memory.watch(SETTLE, "settling").await;
     let (before, begun) = (meter.cpu(), Instant::now());
     memory.watch(plan.watch, "idle").await;
-    let resident = memory.settled(notes).await;
+    let resident = match meter.has(GATEWAY) {
+        true => memory.settled(notes).await,
+        false => 0,
+    };
     let seconds = begun.elapsed().as_secs_f64();
     (meter.cpu().cores(&before, seconds), seconds, resident)
 }

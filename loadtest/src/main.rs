@@ -1,6 +1,7 @@
 //! `rookery-loadtest`: drives nodes hard, and checks that they keep their promises meanwhile.
 //!
-//! - `options`: the command line; `scenario`: files that name runs; `bench`: runs them in order.
+//! - `options`: the command line; `scenario`: files that name runs; `bench`: runs them in order;
+//!   `check`: what is known before; `interrupt`: who ends it early.
 //! - `cluster`: what is driven; `spawn`: one of one's own; `population`: the people, their tokens and
 //!   conversations. `compare`, `peer`, `dialect`: other servers, through the same runs.
 //! - `direct`, `group`, `idle`, `storm`, `history`, `presence`, `mixed`, `drain`, `redis_restart`: the
@@ -10,6 +11,7 @@
 //!   `threshold`: what was found.
 
 mod bench;
+mod check;
 mod cluster;
 mod compare;
 mod dialect;
@@ -19,6 +21,7 @@ mod drain;
 mod group;
 mod history;
 mod idle;
+mod interrupt;
 mod latency;
 mod machine;
 mod meter;
@@ -84,6 +87,9 @@ fn main() -> ExitCode {
 async fn act(cli: Cli) -> anyhow::Result<u8> {
     if let Some(files) = &cli.compare {
         return reports(files, cli.tolerance);
+    }
+    if let Some(path) = &cli.common.report {
+        Report::can_be_written(path)?;
     }
     let scenario = match cli.action {
         Some(Action::Run { scenario }) => Scenario::load(&scenario)?,

@@ -6,7 +6,6 @@ mod cpu;
 mod process;
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, ensure};
@@ -208,15 +207,6 @@ impl Meter {
         let roles = self.members().into_iter();
         roles.map(|(role, pids)| (role, of(pids))).collect()
     }
-}
-
-/// How many files this process may have open, if Linux says so.
-pub(crate) fn open_files_limit() -> Option<u64> {
-    let limits = fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]

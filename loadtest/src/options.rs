@@ -152,6 +152,19 @@ impl Kind {
         }
     }
 
+    /// How long its people need their tokens.
+    pub(crate) const fn lasts(&self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Direct { direct, .. } | Self::Mixed { direct, .. } => direct.whole_run(),
+            Self::Idle(idle) => idle.watch,
+            Self::Group(group) => group.warmup + group.seconds,
+            Self::History(history) => history.seconds,
+            Self::Presence(presence) => presence.seconds,
+            // Tokens are for the connect; the other two are for servers of one's own.
+            Self::Storm(_) | Self::Drain(_) | Self::RedisRestart(_) => 0,
+        })
+    }
+
     /// The same at half of the rate that an earlier run reached, where it is to have that.
     pub(crate) fn at_half_of(&self, earlier: Option<&str>, runs: &[Run]) -> Self {
         let mut kind = self.clone();
@@ -238,8 +251,8 @@ pub(crate) struct DirectOptions {
 }
 
 impl DirectOptions {
-    pub(crate) fn whole_run(&self) -> Duration {
-        Duration::from_secs(self.seconds + self.warmup)
+    pub(crate) const fn whole_run(&self) -> u64 {
+        self.seconds + self.warmup
     }
 }
 

@@ -17,6 +17,7 @@ use rookery_protocol::rest::{Login, Register};
 use rookery_protocol::{ConversationId, ErrorCode, UserId};
 
 use crate::progress::Line;
+pub(crate) use bulk::has_room;
 use bulk::{Bulk, Tables};
 pub(crate) use library::Library;
 use library::Shelf;
@@ -24,7 +25,7 @@ use library::Shelf;
 /// Calls under way at once: enough for two cores of hashing, too few to trouble a server.
 const CALLS: usize = 8;
 /// How often a server that is too busy to register somebody is asked again, and when.
-const ATTEMPTS: u32 = 20;
+const ATTEMPTS: u32 = 60;
 const LATER: Duration = Duration::from_secs(1);
 /// A token older than this is refreshed before a run; it lives for 15 minutes.
 const FRESH: Duration = Duration::from_secs(4 * 60);
@@ -88,19 +89,6 @@ impl Population {
             people: Vec::new(),
             shelf: None,
         })
-    }
-
-    /// Whether tokens end before a run of this length does.
-    ///
-    /// # Errors
-    /// Says so.
-    pub(crate) fn outlives(&self, run: Duration) -> anyhow::Result<()> {
-        ensure!(
-            self.bulk.is_some() || run <= LONGEST_RUN,
-            "tokens of registered users live 15 minutes: a run may take {} s at most",
-            LONGEST_RUN.as_secs(),
-        );
-        Ok(())
     }
 
     /// This many people, made if there are fewer, with fresh tokens.

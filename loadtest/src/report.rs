@@ -8,7 +8,7 @@ mod page;
 pub(crate) mod table;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use rookery_oracle::pair::Verdict;
@@ -254,19 +254,48 @@ impl Report {
     pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
         let mut json = serde_json::to_string_pretty(self)?;
         json.push('\n');
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)
-                .with_context(|| format!("making {}", folder.display()))?;
-        }
         for (path, text) in [
             (path.to_owned(), json),
             (path.with_extension("html"), page::page(self)),
             (path.with_extension("md"), markdown::text(self)),
         ] {
-            std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+            replace(&path, &text)?;
         }
         Ok(())
     }
+
+    /// Tries whether it could be written there, and leaves what is there as it is.
+    ///
+    /// # Errors
+    /// It could not.
+    pub(crate) fn can_be_written(path: &Path) -> anyhow::Result<()> {
+        let shown = path.display();
+        ensure!(
+            !path.is_dir(),
+            "{shown} is a folder: name a file for the report"
+        );
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("making {}", folder.display()))?;
+        }
+        let beside = beside(path);
+        std::fs::write(&beside, "").with_context(|| format!("writing {shown}"))?;
+        std::fs::remove_file(&beside).with_context(|| format!("writing {shown}"))
+    }
+}
+
+/// Where a file is written until it is whole.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    path.with_file_name(name)
+}
+
+/// Writes a file; whoever reads it meanwhile has the old one, or the whole new one.
+fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
+    let beside = beside(path);
+    let written = std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, path));
+    written.with_context(|| format!("writing {}", path.display()))
 }
 
 #[cfg(test)]
@@ -315,7 +344,10 @@ pub(crate) mod tests {
     fn a_report_comes_back_from_its_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("report.json");
+        Report::can_be_written(&path).unwrap();
+        assert!(!path.exists());
         sample().write(&path).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
         let read = Report::read(&path).unwrap();
         assert_eq!(read.runs[0].metrics, sample().runs[0].metrics);
         assert_eq!(read.runs[0].samples, sample().runs[0].samples);

@@ -9,6 +9,7 @@ use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::report::Run;
+use crate::report::table::number;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Threshold {
@@ -48,6 +49,28 @@ pub(crate) struct Check {
     /// None: it was not measured, which is not good enough either.
     pub value: Option<f64>,
     pub kept: bool,
+    /// Metrics that it is about and that were not measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
+}
+
+impl Check {
+    /// How it was kept, in a word or two.
+    pub(crate) fn word(&self) -> &'static str {
+        match (self.kept, self.missing.is_empty()) {
+            (true, _) => "within",
+            (false, true) => "OVER",
+            (false, false) => "NOT MEASURED",
+        }
+    }
+
+    /// What was measured, or what is missing.
+    pub(crate) fn found(&self) -> String {
+        match (self.missing.is_empty(), self.value) {
+            (true, Some(value)) => number(value),
+            _ => format!("there is no {}", self.missing.join(", no ")),
+        }
+    }
 }
 
 impl FromStr for Threshold {
@@ -99,7 +122,11 @@ impl Threshold {
             true => value <= bound,
             false => value >= bound,
         };
+        let metrics = std::iter::once(&self.left).chain(&self.times);
+        let missing = metrics.filter(|metric| metric.of(runs).is_none());
+        let missing = missing.map(|metric| format!("{}.{}", metric.run, metric.name));
         Check {
+            missing: missing.collect(),
             threshold: self.to_string(),
             value,
             kept: value
@@ -150,6 +177,13 @@ mod tests {
         ] {
             let check = text.parse::<Threshold>().unwrap().check(&runs);
             assert_eq!((check.value, check.kept), (value, kept), "{text}");
+            let is_missing = text.contains("unheard_of") || text.starts_with("other");
+            assert_eq!(check.word() == "NOT MEASURED", is_missing, "{text}");
+            assert_eq!(
+                check.found().starts_with("there is no"),
+                is_missing,
+                "{text}"
+            );
         }
         for bad in [
             "",

@@ -2,6 +2,8 @@
 //! cluster. That needs the `rookery` binary beside it, which `cargo test --workspace` builds, and
 //! Debian's `postgresql` and `redis-server`.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -160,10 +162,63 @@ fn mistakes_are_named_and_nothing_is_measured() {
             "there is no /no/such/rookery",
         ),
     ] {
-        let output = loadtest(&arguments);
-        let words = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {words}");
-        assert!(words.contains(wanted), "{arguments:?}: {words}");
+        fails(&arguments, wanted);
+    }
+}
+
+/// It cannot be done, and this is why.
+fn fails(arguments: &[&str], wanted: &str) -> String {
+    let output = loadtest(arguments);
+    let words = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {words}");
+    assert!(words.contains(wanted), "{arguments:?}: {words}");
+    words
+}
+
+#[test]
+fn what_cannot_be_done_is_said_before_the_first_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let second = |name: &str, run: &str| {
+        let text = format!("about = 'x'\n[[run]]\nkind = 'storm'\n[[run]]\n{run}");
+        file(name, &text)
+    };
+    let many = second("many.toml", "kind = 'idle'\nconnections = 100000000");
+    let harmful = second("harmful.toml", "kind = 'drain'");
+    let slow = second("slow.toml", "kind = 'direct'\nseconds = 600");
+    let under_a_file = format!("{many}/report.json");
+    let down = "http://127.0.0.1:1";
+    for (arguments, wanted) in [
+        (
+            vec!["direct", "--target", "https://127.0.0.1:1"],
+            "https://127.0.0.1:1: this program speaks no TLS",
+        ),
+        (vec!["direct", "--target", "127.0.0.1:1"], "is no URL"),
+        (
+            vec!["direct", "--target", down, "--threshold", "rate.x<=1"],
+            "there is no rate, there are direct",
+        ),
+        // The second run is what cannot be done: known before the first.
+        (vec!["run", &many, "--target", down], "open files"),
+        (
+            vec!["run", &harmful, "--target", down],
+            "ends a node, and may do so only to servers of its own",
+        ),
+        (
+            vec!["run", &slow, "--target", down],
+            "a run may take 600 s at most",
+        ),
+        (
+            vec!["direct", "--target", down, "--report", &under_a_file],
+            "making ",
+        ),
+    ] {
+        let words = fails(&arguments, wanted);
+        assert!(!words.contains("(1 of"), "a run has begun: {words}");
     }
 }
 
@@ -318,6 +373,12 @@ fn a_peer_that_is_not_installed_is_named_and_the_others_are_measured() {
 
 #[test]
 fn what_was_measured_before_an_interruption_is_kept() {
+    for signal in ["INT", "TERM", "KILL"] {
+        interrupted_by(signal);
+    }
+}
+
+fn interrupted_by(signal: &str) {
     let folder = tempfile::tempdir().unwrap();
     let scenario = folder.path().join("long.toml");
     std::fs::write(&scenario, LONG).unwrap();
@@ -342,22 +403,32 @@ fn what_was_measured_before_an_interruption_is_kept() {
     let pid = child.id().to_string();
     assert!(
         Command::new("kill")
-            .args(["-s", "INT", &pid])
+            .args(["-s", signal, &pid])
             .status()
             .unwrap()
             .success()
     );
     let last = lines.last();
-    assert_eq!(child.wait().unwrap().code(), Some(130), "{last:?}");
+    // Who is killed writes nothing more: the first run is in the report already.
+    let (code, problem, wanted) = match signal {
+        "KILL" => (None, "ended after 1 runs", &["presence"][..]),
+        _ => (
+            Some(130),
+            "interrupted during direct",
+            &["presence", "direct"][..],
+        ),
+    };
+    let ended = child.wait().expect("a child of this process");
+    assert_eq!(ended.code(), code, "{signal}: {last:?}");
     let found = read(&report);
-    assert_eq!(found["problem"], "interrupted during direct");
+    assert_eq!(found["problem"], problem);
     let names: Vec<_> = found["runs"]
         .as_array()
         .unwrap()
         .iter()
         .map(|run| &run["name"])
         .collect();
-    assert_eq!(names, ["presence", "direct"]);
+    assert_eq!(names, wanted);
     assert!(
         found["runs"][0]["latencies"]["seen"]["count"]
             .as_u64()

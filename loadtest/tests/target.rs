@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
-use rookery_client::Api;
+use rookery_client::{Api, ApiError};
 use rookery_protocol::rest::{Login, Register};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -123,20 +123,19 @@ fn read(path: &Path) -> Value {
     serde_json::from_slice(&text).expect("a file of JSON")
 }
 
-/// Four people in two pairs, who write for six seconds.
-fn few<'a>(target: &'a str, report: &'a Path) -> Vec<&'a str> {
-    let report = report.to_str().unwrap();
-    let line = "direct --users 4 --rate 40 --warmup 0 --seconds 6 --target";
-    line.split(' ')
-        .chain([target, "--report", report])
-        .collect()
+/// Four people in two pairs, who write for so long.
+fn few<'a>(target: &'a str, report: &'a Path, seconds: &'a str) -> Vec<&'a str> {
+    let line = "direct --users 4 --rate 40 --warmup 0";
+    let report = ["--target", target, "--report", report.to_str().unwrap()];
+    let words = [line, seconds].into_iter().flat_map(|line| line.split(' '));
+    words.chain(report).collect()
 }
 
 #[tokio::test]
 async fn a_node_that_stops_answering_breaks_a_promise_and_shows_in_the_latencies() {
     let (node, folder) = (Node::start().await, tempfile::tempdir().unwrap());
     let report = folder.path().join("report.json");
-    let mut run = UnderWay::start(&few(&node.url, &report));
+    let mut run = UnderWay::start(&few(&node.url, &report, "--seconds 6"));
     run.says("measuring").await;
     node.signal("STOP").await;
     let (code, words) = run.end().await;
@@ -156,9 +155,10 @@ async fn a_node_that_stops_answering_breaks_a_promise_and_shows_in_the_latencies
 async fn a_pair_that_is_sent_away_for_good_breaks_a_promise() {
     let (node, folder) = (Node::start().await, tempfile::tempdir().unwrap());
     let report = folder.path().join("report.json");
-    let mut run = UnderWay::start(&few(&node.url, &report));
+    let observer = observer(&node.url).await;
+    let mut run = UnderWay::start(&few(&node.url, &report, "--seconds 45"));
     run.says("measuring").await;
-    log_somebody_out(&node.url).await;
+    log_somebody_out(&observer).await;
     let (code, words) = run.end().await;
     assert_eq!(code, Some(1), "{words}");
     let run = &read(&report)["runs"][0];
@@ -170,9 +170,37 @@ async fn a_pair_that_is_sent_away_for_good_breaks_a_promise() {
     assert!(run["oracle"]["unanswered"].as_u64().unwrap() > 0, "{words}");
 }
 
-/// Ends all sessions of one of the load test's people.
-async fn log_somebody_out(url: &str) {
-    let api = Api::new(url);
+#[tokio::test]
+async fn what_a_system_allows_is_used_and_a_run_for_other_nodes_is_driven_all_the_same() {
+    let (node, folder) = (Node::start().await, tempfile::tempdir().unwrap());
+    let scenario = folder.path().join("idle.toml");
+    let text = "about = 'x'\n[[run]]\nkind = 'idle'\nnodes = 3\nconnections = 2\n\
+                conversations = 0\nwatch = 1\n";
+    std::fs::write(&scenario, text).unwrap();
+    let report = folder.path().join("report.json");
+    // Fewer open files than the load test keeps for itself, until it asks for more.
+    let line = "ulimit -Sn 100; exec \"$0\" run \"$1\" --target \"$2\" --report \"$3\" \
+                --threshold 'idle.resident_mib<=100'";
+    let output = Command::new("/bin/sh")
+        .args(["-c", line, LOADTEST])
+        .args([scenario.as_os_str(), node.url.as_ref(), report.as_os_str()])
+        .output();
+    let output = output.await.unwrap();
+    let words = [output.stderr, output.stdout].map(|words| String::from_utf8(words).unwrap());
+    let words = words.concat();
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    // Nobody said which processes the nodes are.
+    let missing = "NOT MEASURED idle.resident_mib<=100 (there is no idle.resident_mib)";
+    assert!(words.contains(missing), "{words}");
+    let run = &read(&report)["runs"][0];
+    assert_eq!(run["oracle"]["idle sockets closed"], 0, "{words}");
+    for note in ["meant for 3 nodes, and driven on 1", "--pids gateway=12,13"] {
+        assert!(words.contains(note), "{words}");
+    }
+}
+
+/// Somebody who may search.
+async fn observer(url: &str) -> Api {
     let observer = Register {
         username: "observer".to_owned(),
         email: "observer@example.org".to_owned(),
@@ -180,8 +208,13 @@ async fn log_somebody_out(url: &str) {
         full_name: None,
         device_name: None,
     };
-    let observer = api.register(&observer).await.unwrap();
-    let observer = api.with_token(&observer.access_token);
+    let api = Api::new(url);
+    let tokens = patiently(async || api.register(&observer).await).await;
+    api.with_token(&tokens.access_token)
+}
+
+/// Ends all sessions of one of the load test's people.
+async fn log_somebody_out(observer: &Api) {
     let found = observer.search_users("load-").await.unwrap();
     let username = found.items[0].username.clone();
     let login = Login {
@@ -189,7 +222,18 @@ async fn log_somebody_out(url: &str) {
         login: username,
         device_name: None,
     };
-    let tokens = api.login(&login).await.unwrap();
-    let api = api.with_token(&tokens.access_token);
+    let tokens = patiently(async || observer.login(&login).await).await;
+    let api = observer.with_token(&tokens.access_token);
     api.logout_all().await.unwrap();
+}
+
+/// Passwords wait for a busy machine, and a node says so.
+async fn patiently<T>(call: impl AsyncFn() -> Result<T, ApiError>) -> T {
+    let begun = Instant::now();
+    loop {
+        match call().await {
+            Ok(answer) => return answer,
+            Err(error) => assert!(begun.elapsed() < STARTS_WITHIN, "{error}"),
+        }
+    }
 }

@@ -19,6 +19,7 @@ use tokio::process::Command;
 use uuid::Uuid;
 
 use super::Person;
+pub(crate) use log::has_room;
 
 /// How long made tokens live: longer than any run.
 const TOKEN_SECONDS: i64 = 24 * 3_600;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::table::{grouped, number};
+use super::table::grouped;
 use super::{Report, compare};
 
 /// Writing to a string cannot fail.
@@ -15,11 +15,12 @@ pub(super) fn text(report: &Report) -> String {
         let _ = writeln!(out, "\n| bound | measured | |\n|---|---|---|");
     }
     for check in &report.checks {
-        let value = check
-            .value
-            .map_or_else(|| "not measured".to_owned(), number);
-        let word = if check.kept { "within" } else { "**over**" };
-        let _ = writeln!(out, "| `{}` | {value} | {word} |", check.threshold);
+        let word = match check.kept {
+            true => check.word().to_owned(),
+            false => format!("**{}**", check.word().to_lowercase()),
+        };
+        let found = check.found();
+        let _ = writeln!(out, "| `{}` | {found} | {word} |", check.threshold);
     }
     for table in compare::tables(report) {
         let _ = writeln!(out, "\n## Compared: {}\n\n{}\n", table.title, table.about);
@@ -37,11 +38,14 @@ pub(super) fn text(report: &Report) -> String {
         );
         let _ = writeln!(out, "\n| | |\n|---|---|");
         for (name, q) in &run.latencies {
-            let _ = writeln!(
-                out,
-                "| {name}, ms | p50 {:.2}, p90 {:.2}, p99 {:.2}, p99.9 {:.2}, max {:.1} |",
-                q.p50_ms, q.p90_ms, q.p99_ms, q.p999_ms, q.max_ms
-            );
+            let _ = match q.count {
+                0 => writeln!(out, "| {name}, ms | – |"),
+                _ => writeln!(
+                    out,
+                    "| {name}, ms | p50 {:.2}, p90 {:.2}, p99 {:.2}, p99.9 {:.2}, max {:.1} |",
+                    q.p50_ms, q.p90_ms, q.p99_ms, q.p999_ms, q.max_ms
+                ),
+            };
         }
         for (name, value) in grouped(run) {
             let _ = writeln!(out, "| {name} | {value} |");

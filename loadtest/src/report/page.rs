@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::chart::{Chart, Scale, escape, svg};
-use super::table::{grouped, number};
+use super::table::grouped;
 use super::{Report, Run, compare};
 use crate::sampler::Sample;
 
@@ -68,15 +68,9 @@ fn bounds(out: &mut String, report: &Report) {
     }
     out.push_str("<h2>Bounds</h2><table><tr><th>bound<th>measured<th></tr>\n");
     for check in &report.checks {
-        let value = check
-            .value
-            .map_or_else(|| "not measured".to_owned(), number);
-        let (class, word) = if check.kept {
-            ("good", "within")
-        } else {
-            ("bad", "over")
-        };
-        let bound = escape(&check.threshold);
+        let class = if check.kept { "good" } else { "bad" };
+        let word = check.word().to_lowercase();
+        let [bound, value] = [&check.threshold, &check.found()].map(|text| escape(text));
         let _ = writeln!(
             out,
             "<tr><td>{bound}<td>{value}<td class=\"{class}\">{word}</tr>"
@@ -173,6 +167,15 @@ fn section(out: &mut String, run: &Run) {
         out.push_str("<table><tr><th>ms<th>p50<th>p90<th>p99<th>p99.9<th>max<th>count</tr>\n");
     }
     for (name, q) in &run.latencies {
+        if q.count == 0 {
+            let _ = writeln!(
+                out,
+                "<tr><td>{}{}<td>0</tr>",
+                escape(name),
+                "<td>–".repeat(5)
+            );
+            continue;
+        }
         let _ = writeln!(
             out,
             "<tr><td>{}<td>{:.2}<td>{:.2}<td>{:.2}<td>{:.2}<td>{:.1}<td>{}</tr>",

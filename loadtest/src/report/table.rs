@@ -22,11 +22,13 @@ pub(crate) fn text(report: &Report) -> String {
         compared(&mut out, &table);
     }
     for check in &report.checks {
-        let value = check
-            .value
-            .map_or_else(|| "not measured".to_owned(), number);
-        let word = if check.kept { "within" } else { "OVER" };
-        line!(out, "{word} {} ({value})", check.threshold);
+        line!(
+            out,
+            "{} {} ({})",
+            check.word(),
+            check.threshold,
+            check.found()
+        );
     }
     if let Some(problem) = &report.problem {
         line!(out, "INCOMPLETE: {problem}");
@@ -79,7 +81,11 @@ fn row(out: &mut String, name: &str, value: &str) {
     line!(out, "  {name:<28}{value}");
 }
 
-fn quantiles(q: &Quantiles) -> String {
+/// In milliseconds; of nothing there are none.
+pub(super) fn quantiles(q: &Quantiles) -> String {
+    if q.count == 0 {
+        return "–".to_owned();
+    }
     format!(
         "p50 {:.2}  p90 {:.2}  p99 {:.2}  p99.9 {:.2}  max {:.1}  of {}",
         q.p50_ms, q.p90_ms, q.p99_ms, q.p999_ms, q.max_ms, q.count
@@ -155,6 +161,11 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_histogram_of_nothing_has_no_quantiles() {
+        assert_eq!(quantiles(&Quantiles::default()), "–");
     }
 
     #[test]

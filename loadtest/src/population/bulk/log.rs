@@ -64,7 +64,10 @@ impl Bulk {
 }
 
 /// Whether the disk of this folder has room for so many entries.
-fn has_room(folder: &Path, entries: u32) -> anyhow::Result<()> {
+///
+/// # Errors
+/// How much is missing.
+pub(crate) fn has_room(folder: &Path, entries: u32) -> anyhow::Result<()> {
     let found = rustix::fs::statvfs(folder);
     let found = found.with_context(|| format!("asking how full {} is", folder.display()))?;
     let free = found.f_bavail.saturating_mul(found.f_frsize);
