@@ -1,6 +1,7 @@
 //! How a server is spoken to: in Rookery's own protocol, or in that of a peer that it is compared
 //! with. Whatever differs between them on a socket stands here; the workload is the same for all.
 
+mod packed;
 mod socketio;
 mod xmpp;
 
@@ -201,7 +202,8 @@ impl Dialect {
     /// The place of the message that a frame delivers, found without parsing.
     pub(crate) fn delivered(self, frame: &[u8]) -> Option<i64> {
         match self {
-            Self::Rookery(_) => seq_of(frame, b"{\"type\":\"message.new\""),
+            Self::Rookery(Format::Json) => seq_of(frame, b"{\"type\":\"message.new\""),
+            Self::Rookery(Format::MsgPack) => packed::seq_of(frame, "message.new"),
             Self::SocketIo => socketio::delivered(frame),
             Self::Xmpp => xmpp::delivered(frame),
         }
@@ -210,7 +212,8 @@ impl Dialect {
     /// The place of the message that a frame acknowledges, found without parsing.
     pub(crate) fn acked(self, frame: &[u8]) -> Option<i64> {
         match self {
-            Self::Rookery(_) => seq_of(frame, b"{\"type\":\"message.ack\""),
+            Self::Rookery(Format::Json) => seq_of(frame, b"{\"type\":\"message.ack\""),
+            Self::Rookery(Format::MsgPack) => packed::seq_of(frame, "message.ack"),
             Self::SocketIo => socketio::acked(frame),
             Self::Xmpp => xmpp::delivered(frame),
         }

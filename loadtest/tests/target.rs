@@ -199,6 +199,25 @@ async fn what_a_system_allows_is_used_and_a_run_for_other_nodes_is_driven_all_th
     }
 }
 
+#[tokio::test]
+async fn a_group_that_speaks_messagepack_is_read_too() {
+    let (node, folder) = (Node::start().await, tempfile::tempdir().unwrap());
+    let report = folder.path().join("report.json");
+    let line = "group --members 3 --warmup 0 --seconds 1 --format msgpack";
+    let rest = ["--target", &node.url, "--report", report.to_str().unwrap()];
+    let arguments: Vec<&str> = line.split(' ').chain(rest).collect();
+    let (code, words) = UnderWay::start(&arguments).end().await;
+    assert_eq!(code, Some(0), "{words}");
+    let run = &read(&report)["runs"][0];
+    assert!(
+        run["metrics"]["deliveries_per_s"].as_f64().unwrap() > 0.0,
+        "{words}"
+    );
+    for promise in ["unanswered", "refused", "messages that nobody wrote"] {
+        assert_eq!(run["oracle"][promise], 0, "{words}");
+    }
+}
+
 /// Somebody who may search.
 async fn observer(url: &str) -> Api {
     let observer = Register {

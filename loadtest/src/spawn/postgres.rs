@@ -71,7 +71,10 @@ pub(super) async fn start(folder: &Path, wal_files: u16) -> anyhow::Result<Postg
         // Fits a test machine; everything else is PostgreSQL's default.
         "shared_buffers=256MB".to_owned(),
         "max_wal_size=4GB".to_owned(),
-        format!("min_wal_size={}MB", WAL_FILE_MB * wal_files.max(WAL_FILES_MIN)),
+        format!(
+            "min_wal_size={}MB",
+            WAL_FILE_MB * wal_files.max(WAL_FILES_MIN)
+        ),
     ];
     command.extend(
         settings
