@@ -1,12 +1,22 @@
 #!/usr/bin/env bash
 # Installs what the load test compares Rookery with: Node.js and npm packages, Python packages in a
-# virtual environment under target/, ejabberd. Names of peers as arguments: only those.
+# virtual environment under target/, ejabberd. Names of peers as arguments: only those. One that cannot be
+# installed does not hold up the others; exit code 3 says that some are missing, and which is written.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 peers=("$@")
 if [[ ${#peers[@]} -eq 0 ]]; then
     for file in loadtest/peers/*/peer.toml; do peers+=("$(basename "$(dirname "$file")")"); done
+fi
+
+if [[ ${#peers[@]} -gt 1 ]]; then
+    missing=()
+    # Each in a shell of its own: a failure ends only that one.
+    for peer in "${peers[@]}"; do scripts/install-peers.sh "$peer" || missing+=("$peer"); done
+    if [[ ${#missing[@]} -eq 0 ]]; then exit 0; fi
+    echo "not installed: ${missing[*]}" >&2
+    exit 3
 fi
 
 have() { command -v "$1" >/dev/null; }

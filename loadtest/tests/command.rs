@@ -372,6 +372,39 @@ fn a_peer_that_is_not_installed_is_named_and_the_others_are_measured() {
 }
 
 #[test]
+fn a_peer_that_cannot_be_installed_holds_up_no_other() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let program = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    let script = include_str!("../../scripts/install-peers.sh");
+    program("scripts/install-peers.sh", script);
+    for peer in ["ws", "socketio"] {
+        program(&format!("loadtest/peers/{peer}/package-lock.json"), "{}");
+    }
+    // npm that brings what socketio needs, and fails for ws.
+    program("bin/node", "#!/bin/sh\n");
+    let npm = "#!/bin/sh\ncase $3 in *ws) exit 1 ;; esac\nmkdir \"$3/node_modules\"\n";
+    program("bin/npm", npm);
+    let path = std::env::var("PATH").unwrap();
+    let output = Command::new(folder.path().join("scripts/install-peers.sh"))
+        .args(["ws", "socketio"])
+        .env("PATH", format!("{}/bin:{path}", folder.path().display()))
+        .output()
+        .unwrap();
+    let words = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{words}");
+    assert!(words.contains("not installed: ws\n"), "{words}");
+    let installed = "loadtest/peers/socketio/node_modules/.package-lock.json";
+    assert!(folder.path().join(installed).is_file(), "{words}");
+}
+
+#[test]
 fn what_was_measured_before_an_interruption_is_kept() {
     for signal in ["INT", "TERM", "KILL"] {
         interrupted_by(signal);
