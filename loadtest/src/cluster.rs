@@ -19,6 +19,8 @@ use crate::{direct, drain, group, history, idle, mixed, presence, redis_restart,
 
 /// People beside the pairs of a mixed day, for each sort of thing that they do.
 const COMPANY: usize = 100;
+/// Members of each group of those who come back.
+const GROUP: usize = 10;
 /// Registered with a password, which takes the server its time.
 const ACCOUNTS: usize = 20;
 /// Messages and conversations of the one who reads.
@@ -111,7 +113,7 @@ impl Cluster {
         });
         let mut run = self.run(kind, common).await?;
         if let Some(under_way) = self.under_way.take() {
-            run.samples = under_way.sampler.finish();
+            (run.samples, run.measured_from_s) = under_way.sampler.finish();
         }
         run.notes.extend(self.meter.ended());
         name.clone_into(&mut run.name);
@@ -124,7 +126,7 @@ impl Cluster {
         let under_way = self.under_way.take()?;
         let mut run = Run::new(&under_way.name, under_way.kind);
         run.about = "cut short: only what was sampled meanwhile".to_owned();
-        run.samples = under_way.sampler.finish();
+        (run.samples, run.measured_from_s) = under_way.sampler.finish();
         run.notes = self.meter.ended();
         Some(run)
     }
@@ -180,7 +182,7 @@ impl Cluster {
                 redis_restart::run(plan, own(&mut self.rig)?, options, &self.meter).await
             }
             Kind::Mixed { direct, mixed } => {
-                let company = self.company(mixed).await?;
+                let company = self.company(direct.users, mixed).await?;
                 let plan = self.direct_plan(direct, Some(mixed.rate), common).await?;
                 mixed::run(plan, &company, mixed, &self.meter).await
             }
@@ -223,17 +225,26 @@ impl Cluster {
         direct::run(plan, &self.meter).await
     }
 
-    /// Those beside the pairs, as many as their rates need.
-    async fn company(&mut self, options: &MixedOptions) -> anyhow::Result<mixed::Company> {
+    /// Those beside the pairs, as many as their rates need, and nobody twice.
+    async fn company(
+        &mut self,
+        users: u32,
+        options: &MixedOptions,
+    ) -> anyhow::Result<mixed::Company> {
         let people = |rate: f64| if rate > 0.0 { COMPANY } else { 0 };
+        let (watched, typing) = (people(options.presence), people(options.typing));
+        // In groups, so that there are conversations to ask about.
+        let returning = people(options.reconnects) / GROUP;
+        let after_pairs = users as usize;
+        let after_watched = after_pairs + watched * 2;
+        let after_typing = after_watched + typing * 2;
+        let population = &mut self.population;
+        let returning = population.circles_after(after_typing, returning, GROUP);
+        let returning = returning.await?.into_iter();
         Ok(mixed::Company {
-            circles: self.population.circles(people(options.presence), 2).await?,
-            typists: self.population.circles(people(options.typing), 2).await?,
-            returning: self
-                .population
-                .people(people(options.reconnects))
-                .await?
-                .to_vec(),
+            circles: population.circles_after(after_pairs, watched, 2).await?,
+            typists: population.circles_after(after_watched, typing, 2).await?,
+            returning: returning.flat_map(|circle| circle.people).collect(),
             library: self.population.library(LIBRARY.0, LIBRARY.1).await?,
             accounts: self
                 .population

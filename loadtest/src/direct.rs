@@ -251,6 +251,7 @@ async fn measure(shared: &Shared, schedule: &Schedule, meter: &Meter) -> Measure
     };
     progress::until(schedule.measure_from, "warm-up", &shared.counters).await;
     let (from, before, cpu_before) = look();
+    meter.gauges.measures();
     progress::until(schedule.measure_to, "measuring", &shared.counters).await;
     let (to, after, cpu_after) = look();
     Measured {

@@ -61,10 +61,11 @@ pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Run> {
         let (messages, deliveries) = counts(&counted);
         vec![("messages", messages), ("deliveries", deliveries)]
     });
-    progress::wait(plan.warmup, "warm-up").await;
+    progress::gauges(plan.warmup, "warm-up", &meter.gauges).await;
+    meter.gauges.measures();
     boards.iter().for_each(|board| lock(board).measuring = true);
     let (before, cpu_before, begun) = (counts(&boards), meter.cpu(), Instant::now());
-    progress::wait(plan.measure, "measuring").await;
+    progress::gauges(plan.measure, "measuring", &meter.gauges).await;
     let (after, cpu, seconds) = (counts(&boards), meter.cpu(), begun.elapsed().as_secs_f64());
     drain(&boards).await;
 

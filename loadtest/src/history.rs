@@ -17,6 +17,7 @@ use crate::meter::Meter;
 use crate::options::HistoryOptions;
 use crate::pace::{Outcome, Pace, WARM_UP};
 use crate::population::Library;
+use crate::progress;
 use crate::report::Run;
 use crate::source;
 
@@ -48,17 +49,24 @@ pub(crate) async fn run(
         .context("reading the conversation list")?;
     reader.sync(0).await.context("a sync")?;
 
-    let uncounted = Arc::default();
-    let warm_up = reader.read(options.rate, WARM_UP, &uncounted).await?;
-    let [page_before, list_before, sync_before] = warm_up;
     let answered: Arc<AtomicU64> = Arc::default();
     let counted = Arc::clone(&answered);
     meter
         .gauges
         .set(move || vec![("answers", counted.load(Relaxed))]);
+    let (warm_up, ()) = tokio::join!(
+        reader.read(options.rate, WARM_UP, &answered),
+        progress::gauges(WARM_UP, "warm-up", &meter.gauges),
+    );
+    let [page_before, list_before, sync_before] = warm_up?;
+    meter.gauges.measures();
     let (cpu, begun) = (meter.cpu(), Instant::now());
     let time = Duration::from_secs(options.seconds);
-    let [page, list, sync] = reader.read(options.rate, time, &answered).await?;
+    let (read, ()) = tokio::join!(
+        reader.read(options.rate, time, &answered),
+        progress::gauges(time, "measuring", &meter.gauges),
+    );
+    let [page, list, sync] = read?;
     let seconds = begun.elapsed().as_secs_f64();
     let mut run = Run::new("history", "history");
     run.about = format!(

@@ -23,7 +23,8 @@ use crate::schedule::Schedule;
 /// No answer within this is none.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Who is there beside the pairs. What has no rate has nobody.
+/// Who is there beside the pairs, and nobody twice: who comes back was away. What has no rate has
+/// nobody.
 pub(crate) struct Company {
     pub targets: Vec<String>,
     pub circles: Vec<Circle>,
@@ -56,7 +57,8 @@ pub(crate) async fn run(
         };
         let schedule: Schedule = schedule;
         let pace = |rate: f64| {
-            (rate > 0.0).then(|| Pace::between(rate, schedule.measure_from, schedule.measure_to))
+            let pace = || Pace::between(rate, schedule.start, schedule.measure_to);
+            (rate > 0.0).then(|| pace().counting_from(schedule.measure_from))
         };
         let (seen, typed, back, page, list, login) = tokio::try_join!(
             maybe(pace(options.presence), async |pace| presence

@@ -312,7 +312,7 @@ pub(crate) struct PresenceOptions {
     /// Groups, each with one person whose presence changes
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub groups: u32,
-    /// Who watch that person, on another node
+    /// Who watch that person, on the next target
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub watchers: u32,
     /// Changes a second over all groups, at fixed times

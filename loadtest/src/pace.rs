@@ -59,6 +59,8 @@ pub(crate) struct Pace {
     pub per_second: f64,
     pub from: Instant,
     pub to: Instant,
+    /// What was due before is a warm-up.
+    pub counts_from: Instant,
     /// Grows with each answer.
     pub answered: Arc<AtomicU64>,
 }
@@ -75,7 +77,16 @@ impl Pace {
             per_second,
             from,
             to,
+            counts_from: from,
             answered: Arc::default(),
+        }
+    }
+
+    /// The same, but what is due before then is not in the latencies; its failures count.
+    pub(crate) fn counting_from(self, counts_from: Instant) -> Self {
+        Self {
+            counts_from,
+            ..self
         }
     }
 
@@ -129,7 +140,9 @@ impl Pace {
                 },
                 Some((at, result)) = under_way.next() => match result {
                     Ok(()) => {
-                        outcome.latencies.record(at.elapsed());
+                        if at >= self.counts_from {
+                            outcome.latencies.record(at.elapsed());
+                        }
                         self.answered.fetch_add(1, Relaxed);
                     }
                     Err(error) => {
@@ -170,5 +183,21 @@ mod tests {
         assert_eq!(run.latencies["page"].count, 19);
         assert_eq!(run.metrics["page_failed"], 1.0);
         assert_eq!(run.notes, ["page: the last one"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_due_in_the_warm_up_is_done_and_not_in_the_latencies() {
+        let from = Instant::now();
+        let [counts_from, to] = [100, 200].map(|ms| from + Duration::from_millis(ms));
+        let pace = Pace::between(100.0, from, to).counting_from(counts_from);
+        let outcome = pace.run(async |number| match number {
+            0 => anyhow::bail!("the first"),
+            _ => Ok(()),
+        });
+        let mut run = Run::new("x", "x");
+        outcome.await.unwrap().put_loose(&mut run, "page");
+        assert_eq!(run.latencies["page"].count, 10);
+        assert_eq!(pace.answered.load(Relaxed), 19);
+        assert_eq!(run.metrics["page_failed"], 1.0);
     }
 }

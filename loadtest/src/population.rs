@@ -178,7 +178,20 @@ impl Population {
         count: usize,
         members: usize,
     ) -> anyhow::Result<Vec<Circle>> {
-        let people = self.people(count * members).await?.to_vec();
+        self.circles_after(0, count, members).await
+    }
+
+    /// The same, of people after the first so many, who have something else to do.
+    ///
+    /// # Errors
+    /// As [`Population::people`].
+    pub(crate) async fn circles_after(
+        &mut self,
+        others: usize,
+        count: usize,
+        members: usize,
+    ) -> anyhow::Result<Vec<Circle>> {
+        let people = self.people(others + count * members).await?[others..].to_vec();
         let groups: Vec<Vec<&Person>> = people
             .chunks(members)
             .map(|group| group.iter().collect())

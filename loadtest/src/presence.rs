@@ -17,7 +17,7 @@ use crate::meter::Meter;
 use crate::options::PresenceOptions;
 use crate::pace::{Outcome, Pace, WARM_UP};
 use crate::population::{Circle, Person};
-use crate::progress::Line;
+use crate::progress::{self, Line};
 use crate::report::Run;
 use crate::source;
 
@@ -37,20 +37,32 @@ pub(crate) async fn run(
     meter: &Meter,
 ) -> anyhow::Result<Run> {
     let stage = Stage::connect(Signal::Presence, targets, circles).await?;
-    let warm_up = stage.run(&Pace::new(options.rate, WARM_UP)).await?;
-    let pace = Pace::new(options.rate, Duration::from_secs(options.seconds));
-    let answered = Arc::clone(&pace.answered);
-    meter
-        .gauges
-        .set(move || vec![("changes", answered.load(Relaxed))]);
+    let measuring = Duration::from_secs(options.seconds);
+    let warming_up = Pace::new(options.rate, WARM_UP);
+    show(meter, &warming_up);
+    let (warm_up, ()) = tokio::join!(
+        stage.run(&warming_up),
+        progress::gauges(WARM_UP, "warm-up", &meter.gauges),
+    );
+    let warm_up = warm_up?;
+    let pace = Pace::new(options.rate, measuring);
+    show(meter, &pace);
+    meter.gauges.measures();
     let (cpu, begun) = (meter.cpu(), std::time::Instant::now());
-    let seen = stage.run(&pace).await?.after(warm_up);
+    let (seen, ()) = tokio::join!(
+        stage.run(&pace),
+        progress::gauges(measuring, "measuring", &meter.gauges),
+    );
+    let seen = seen?.after(warm_up);
     let seconds = begun.elapsed().as_secs_f64();
     let used = meter.cpu();
     let mut run = Run::new("presence", "presence");
     run.about = format!(
-        "{} changes a second of {} people with {} watchers each on another node",
-        options.rate, options.groups, options.watchers
+        "{} changes a second of {} people with {} watchers each on {}",
+        options.rate,
+        options.groups,
+        options.watchers,
+        place(targets.len())
     );
     run.seconds = seconds;
     seen.put(&mut run, "seen");
@@ -58,6 +70,22 @@ pub(crate) async fn run(
     run.put_roles("cpu_us_per_sighting", used.micros_per(&cpu, sightings));
     run.put_roles("cores", used.cores(&cpu, seconds));
     Ok(run)
+}
+
+/// Counts the changes of a pace.
+fn show(meter: &Meter, pace: &Pace) {
+    let answered = Arc::clone(&pace.answered);
+    meter
+        .gauges
+        .set(move || vec![("changes", answered.load(Relaxed))]);
+}
+
+/// Where those who watch are.
+fn place(targets: usize) -> &'static str {
+    match targets {
+        1 => "the same target",
+        _ => "another target",
+    }
 }
 
 /// What changes and is seen.
@@ -87,7 +115,8 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Connects everybody: the first of each circle to one node, those who watch them to the next.
+    /// Connects everybody: the first of each circle to one target, those who watch them to the next;
+    /// with one target all are on it.
     ///
     /// # Errors
     /// No connection, or a refused subscription.
@@ -227,5 +256,16 @@ async fn watch(signal: Signal, mut socket: Socket, of: UserId, seen: mpsc::Sende
         if seen.send(state).await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn with_one_target_nobody_is_elsewhere() {
+        assert_eq!(place(1), "the same target");
+        assert_eq!(place(2), "another target");
     }
 }

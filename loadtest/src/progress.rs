@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use crate::sampler::Gauges;
 use crate::schedule::{Counters, Counts};
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -58,6 +59,28 @@ pub(crate) async fn until(then: Instant, what: &str, counters: &[Counters]) {
     end_line();
 }
 
+/// Shows each second how fast a run's counters grow, for so long.
+pub(crate) async fn gauges(time: Duration, what: &str, gauges: &Gauges) {
+    let then = Instant::now() + time;
+    let (mut before, mut at) = (gauges.read(), Instant::now());
+    while at < then {
+        tokio::time::sleep_until(then.min(at + EVERY).into()).await;
+        let (now, elapsed) = (gauges.read(), at.elapsed().as_secs_f64());
+        at = Instant::now();
+        let left = then.saturating_duration_since(at).as_secs_f64();
+        let rates = crate::sampler::rates(&before, &now, elapsed);
+        let rates = rates
+            .iter()
+            .map(|(name, rate)| format!("{rate:.0} {name}/s, "));
+        write(&format!(
+            "{what}: {}{left:.0} s left",
+            rates.collect::<String>()
+        ));
+        before = now;
+    }
+    end_line();
+}
+
 /// Waits and says what for.
 pub(crate) async fn wait(time: Duration, what: &str) {
     write(&format!("{what}: {} s", time.as_secs()));
@@ -71,6 +94,11 @@ pub(crate) fn say(text: &str) {
     end_line();
 }
 
+/// A line that the next one replaces at a terminal, until [`end_line`].
+pub(crate) fn show(text: &str) {
+    write(text);
+}
+
 fn write(text: &str) {
     let mut stderr = std::io::stderr().lock();
     // A closed stderr must not end a measurement.
@@ -81,7 +109,7 @@ fn write(text: &str) {
     let _ = stderr.flush();
 }
 
-fn end_line() {
+pub(crate) fn end_line() {
     if std::io::stderr().is_terminal() {
         eprintln!();
     }

@@ -32,6 +32,9 @@ pub(crate) struct Run {
     pub about: String,
     /// The measured time, without warm-up and drain.
     pub seconds: f64,
+    /// Seconds from the begin of the run, preparations included, until it measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured_from_s: Option<f64>,
     /// Everything that can be compared, by name. What belongs to a role ends with it, and the unit
     /// ends the name before.
     pub metrics: BTreeMap<String, f64>,

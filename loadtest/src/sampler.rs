@@ -21,7 +21,10 @@ type Read = Box<dyn Fn() -> Counted + Send>;
 
 /// Where a scenario says what it counts.
 #[derive(Clone, Default)]
-pub(crate) struct Gauges(Arc<Mutex<Option<Read>>>);
+pub(crate) struct Gauges {
+    read: Arc<Mutex<Option<Read>>>,
+    measures_from: Arc<Mutex<Option<Instant>>>,
+}
 
 impl std::fmt::Debug for Gauges {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -32,16 +35,36 @@ impl std::fmt::Debug for Gauges {
 impl Gauges {
     /// From now on these are sampled.
     pub(crate) fn set(&self, read: impl Fn() -> Counted + Send + 'static) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(read));
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(read));
+    }
+
+    /// What was prepared and warmed up is over: from now on it counts.
+    pub(crate) fn measures(&self) {
+        let now = Some(Instant::now());
+        *self
+            .measures_from
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    fn measures_from(&self) -> Option<Instant> {
+        *self
+            .measures_from
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Those of the scenario before are of no interest any more.
     fn clear(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self
+            .measures_from
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    fn read(&self) -> Counted {
-        let gauges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn read(&self) -> Counted {
+        let gauges = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         gauges.as_ref().map_or_else(Vec::new, |read| read())
     }
 }
@@ -61,6 +84,8 @@ pub(crate) struct Sample {
 
 /// Samples until it is finished.
 pub(crate) struct Sampler {
+    begun: Instant,
+    gauges: Gauges,
     stop: SyncSender<()>,
     thread: JoinHandle<Vec<Sample>>,
 }
@@ -69,8 +94,8 @@ impl Sampler {
     pub(crate) fn start(meter: Meter) -> Self {
         let (stop, stopped) = sync_channel(1);
         meter.gauges.clear();
+        let (begun, gauges) = (Instant::now(), meter.gauges.clone());
         let thread = std::thread::spawn(move || {
-            let begun = Instant::now();
             let (mut at, mut cpu, mut counted) = (begun, meter.cpu(), meter.gauges.read());
             let mut samples = Vec::new();
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(EVERY) {
@@ -87,18 +112,26 @@ impl Sampler {
             }
             samples
         });
-        Self { stop, thread }
+        Self {
+            begun,
+            gauges,
+            stop,
+            thread,
+        }
     }
 
-    pub(crate) fn finish(self) -> Vec<Sample> {
+    /// The samples, and how many seconds after the first of them the run began to count.
+    pub(crate) fn finish(self) -> (Vec<Sample>, Option<f64>) {
         // Fails only when the thread has ended already.
         let _ = self.stop.try_send(());
-        self.thread.join().unwrap_or_default()
+        let from = self.gauges.measures_from();
+        let from = from.map(|from| from.saturating_duration_since(self.begun).as_secs_f64());
+        (self.thread.join().unwrap_or_default(), from)
     }
 }
 
 /// A counter that is new began at nothing.
-fn rates(before: &Counted, now: &Counted, seconds: f64) -> BTreeMap<String, f64> {
+pub(crate) fn rates(before: &Counted, now: &Counted, seconds: f64) -> BTreeMap<String, f64> {
     let rate = |&(name, now): &(&'static str, u64)| {
         let known = before.iter().find(|(known, _)| *known == name);
         let before = known.map_or(0, |(_, count)| *count);

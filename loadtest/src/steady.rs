@@ -42,13 +42,18 @@ impl<'a> Steady<'a> {
 
     /// Looks on for so long.
     pub(crate) async fn watch(&mut self, time: Duration, what: &str) {
-        progress::say(&format!("{what}: {} s", time.as_secs()));
         let end = Instant::now() + time;
         while let left = end.saturating_duration_since(Instant::now())
             && !left.is_zero()
         {
             self.look(left).await;
+            let mib = self.seen.last().map_or(0, |(_, bytes)| *bytes) as f64 / 1_048_576.0;
+            progress::show(&format!(
+                "{what}: nodes have {mib:.1} MiB, {:.0} s left",
+                end.saturating_duration_since(Instant::now()).as_secs_f64()
+            ));
         }
+        progress::end_line();
     }
 
     /// Resident bytes, once they have been flat for a while. If they never are, the run says so.

@@ -72,13 +72,32 @@ impl Axis {
     }
 }
 
+/// The time of a run, which all its charts over time have in common.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Time {
+    pub end: f64,
+    /// What was measured; before it there are preparations and the warm-up, after it the drain.
+    pub measured: Option<(f64, f64)>,
+}
+
 /// The chart as a figure; nothing if there is nothing to draw.
 pub(super) fn svg(chart: &Chart) -> String {
+    draw(chart, None)
+}
+
+/// The same over all of a run, with what was not measured in grey.
+pub(super) fn svg_over_time(chart: &Chart, time: Time) -> String {
+    draw(chart, Some(time))
+}
+
+fn draw(chart: &Chart, time: Option<Time>) -> String {
     let points = || chart.lines.iter().flat_map(|(_, points)| points.iter());
     if points().next().is_none() {
         return String::new();
     }
-    let x = Axis::of(chart.x_scale, points().map(|point| point.0), false);
+    let ends = time.map_or(Vec::new(), |time| vec![0.0, time.end]);
+    let x = points().map(|point| point.0).chain(ends);
+    let x = Axis::of(chart.x_scale, x, false);
     let y = Axis::of(Scale::Linear, points().map(|point| point.1), true);
     let mut out = String::new();
     // Writing to a string cannot fail.
@@ -89,6 +108,11 @@ pub(super) fn svg(chart: &Chart) -> String {
         escape(&chart.y_name),
         escape(&chart.title),
     );
+    if let Some((from, to)) = time.and_then(|time| time.measured) {
+        for (from, to) in [(0.0, x.place(from)), (x.place(to), 1.0)] {
+            shade(&mut out, from, to);
+        }
+    }
     axes(&mut out, &x, &y);
     for (index, (_, points)) in chart.lines.iter().enumerate() {
         let colour = index % COLOURS;
@@ -136,6 +160,20 @@ fn left(place: f64) -> f64 {
 
 fn top(place: f64) -> f64 {
     TOP + (1.0 - place) * (HEIGHT - TOP - BOTTOM)
+}
+
+/// A part of the chart, from one place to another.
+fn shade(out: &mut String, from: f64, to: f64) {
+    let (from, to) = (from.clamp(0.0, 1.0), to.clamp(0.0, 1.0));
+    if to > from {
+        let _ = write!(
+            out,
+            r#"<rect class="rest" x="{:.1}" y="{TOP}" width="{:.1}" height="{}"/>"#,
+            left(from),
+            left(to) - left(from),
+            HEIGHT - TOP - BOTTOM,
+        );
+    }
 }
 
 fn axes(out: &mut String, x: &Axis, y: &Axis) {
@@ -200,6 +238,28 @@ mod tests {
         );
         chart.lines.clear();
         assert_eq!(super::svg(&chart), "");
+    }
+
+    #[test]
+    fn charts_of_a_run_have_one_axis_and_grey_is_what_was_not_measured() {
+        let chart = Chart {
+            title: String::new(),
+            x_name: String::new(),
+            y_name: String::new(),
+            x_scale: Scale::Linear,
+            lines: vec![("late".into(), vec![(5.0, 1.0), (10.0, 1.0)])],
+        };
+        let time = Time {
+            end: 20.0,
+            measured: Some((5.0, 15.0)),
+        };
+        let svg = svg_over_time(&chart, time);
+        let wanted = format!("points=\"{:.1},", left(0.25));
+        assert!(svg.contains(&wanted), "5 s are a quarter of 20 in\n{svg}");
+        for x in [left(0.0), left(0.75)] {
+            let wanted = format!(r#"<rect class="rest" x="{x:.1}""#);
+            assert!(svg.contains(&wanted), "{wanted} is missing in\n{svg}");
+        }
     }
 
     #[test]

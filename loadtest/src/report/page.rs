@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::chart::{Chart, Scale, escape, svg};
-use super::table::grouped;
+use super::chart::{Chart, Scale, Time, escape, svg, svg_over_time};
+use super::table::{grouped, number};
 use super::{Report, Run, compare};
 use crate::sampler::Sample;
 
@@ -20,7 +20,7 @@ td{font-variant-numeric:tabular-nums}.bad{color:var(--bad);font-weight:600}.good
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(340px,1fr));gap:16px}
 figure{margin:0;padding:12px;background:var(--card);border-radius:8px}
 figcaption{font-weight:600;display:flex;justify-content:space-between}figcaption span{font-weight:400;color:var(--soft)}
-svg{width:100%;height:auto}svg text{font-size:14px;fill:var(--soft)}svg line{stroke:var(--line)}
+svg{width:100%;height:auto}svg text{font-size:14px;fill:var(--soft)}svg line{stroke:var(--line)}svg .rest{fill:var(--line);opacity:.45}
 polyline{fill:none;stroke-width:1.8;stroke-linejoin:round}figure ul{list-style:none;margin:0;padding:0;display:flex;flex-wrap:wrap;gap:2px 14px}
 figure li::before{content:'';display:inline-block;width:12px;height:3px;margin-right:5px;vertical-align:middle;background:currentColor}
 .l0{stroke:var(--c0)}.l1{stroke:var(--c1)}.l2{stroke:var(--c2)}.l3{stroke:var(--c3)}.l4{stroke:var(--c4)}.l5{stroke:var(--c5)}
@@ -100,10 +100,19 @@ pub(crate) fn series(report: &Report) -> BTreeMap<(String, String), Series> {
     all
 }
 
-/// How much more a unit costs at the end of a series than at its start, if that is too much.
-pub(crate) fn grows(points: &[(f64, f64)]) -> Option<f64> {
-    let (first, last) = (points.first()?.1, points.last()?.1);
-    (first > 0.0 && last / first > GROWTH_ALLOWED).then_some(last / first)
+/// What to say of a series in which a unit costs too much more at the end than at the start, or of
+/// which that is not known.
+fn grows(points: &[(f64, f64)]) -> Option<String> {
+    let (Some((_, first)), Some((_, last))) = (points.first(), points.last()) else {
+        return None;
+    };
+    match points.len() {
+        1 => Some("one point says nothing about growth".to_owned()),
+        _ if *first <= 0.0 && *last > 0.0 => {
+            Some(format!("begins at 0 and ends at {}", number(*last)))
+        }
+        _ => (last / first > GROWTH_ALLOWED).then(|| format!("grows {:.1} times", last / first)),
+    }
 }
 
 fn growth(out: &mut String, report: &Report) {
@@ -124,7 +133,7 @@ fn growth(out: &mut String, report: &Report) {
             lines: vec![(metric, points)],
         }));
         let _ = match flag {
-            Some(times) => writeln!(out, "<p class=\"bad\">grows {times:.1} times</p></div>"),
+            Some(words) => writeln!(out, "<p class=\"bad\">{words}</p></div>"),
             None => writeln!(out, "<p class=\"good\">flat</p></div>"),
         };
     }
@@ -204,20 +213,45 @@ fn section(out: &mut String, run: &Run) {
         let _ = writeln!(out, "<tr><td>oracle<td>{}</tr>", escape(&counts.join(", ")));
     }
     out.push_str("</table>\n<div class=\"charts\">\n");
-    for chart in charts(run) {
+    let time = time(run);
+    for chart in over_time(run) {
+        out.push_str(&svg_over_time(&chart, time));
+    }
+    for chart in others(run) {
         out.push_str(&svg(&chart));
     }
     out.push_str("</div>\n");
+    if time.measured.is_some() {
+        out.push_str(
+            "<p>Grey: preparations and warm-up before, and what was awaited after the measured time.</p>\n",
+        );
+    }
 }
 
-fn charts(run: &Run) -> Vec<Chart> {
-    let over_time = |title: &str, unit: &str, lines| Chart {
+/// From the begin of its preparations to its last sample or latency.
+fn time(run: &Run) -> Time {
+    let from = run.measured_from_s;
+    let seconds = run.latencies.values().map(|found| found.over_time.len());
+    let last = from.unwrap_or_default() + seconds.max().unwrap_or_default() as f64;
+    let samples = run.samples.iter().map(|sample| sample.at_s);
+    Time {
+        end: samples.fold(last, f64::max),
+        measured: from.map(|from| (from, from + run.seconds)),
+    }
+}
+
+fn chart(title: &str, unit: &str, lines: Vec<(String, Vec<(f64, f64)>)>) -> Chart {
+    Chart {
         title: title.to_owned(),
         x_name: "seconds".to_owned(),
         y_name: unit.to_owned(),
         x_scale: Scale::Linear,
         lines,
-    };
+    }
+}
+
+/// Charts that have the time of the run in common.
+fn over_time(run: &Run) -> Vec<Chart> {
     let rates = by_name(&run.samples, |sample| &sample.rates, |rate| *rate);
     let cpu = by_name(&run.samples, |sample| &sample.cpu_cores, |cores| *cores);
     let memory = by_name(
@@ -225,43 +259,48 @@ fn charts(run: &Run) -> Vec<Chart> {
         |sample| &sample.memory_bytes,
         |bytes| *bytes as f64 / 1_048_576.0,
     );
+    let from = run.measured_from_s.unwrap_or_default();
     let mut percentiles = Vec::new();
-    let mut curves = Vec::new();
     for (name, found) in &run.latencies {
         let seconds = found.over_time.iter().filter(|second| second.count > 0);
         let line = |of: fn(&crate::latency::Second) -> f64| {
-            let point = |second: &crate::latency::Second| (second.at_s as f64, of(second));
+            // In the middle of its second.
+            let point =
+                |second: &crate::latency::Second| (from + second.at_s as f64 + 0.5, of(second));
             seconds.clone().map(point).collect()
         };
         percentiles.push((format!("{name} p50"), line(|second| second.p50_ms)));
         percentiles.push((format!("{name} p99"), line(|second| second.p99_ms)));
-        curves.push((name.clone(), tail(&found.curve)));
     }
+    vec![
+        chart("Throughput", "a second", rates),
+        chart("Latency over time", "ms", percentiles),
+        chart("CPU by role", "cores", cpu),
+        chart("Memory by role", "MiB", memory),
+    ]
+}
+
+fn others(run: &Run) -> Vec<Chart> {
+    let curves = run.latencies.iter();
+    let curves = curves.map(|(name, found)| (name.clone(), tail(&found.curve)));
     let distribution = Chart {
         title: "Distribution".to_owned(),
         x_name: "one in … is slower".to_owned(),
         y_name: "ms".to_owned(),
         x_scale: Scale::Log,
-        lines: curves,
+        lines: curves.collect(),
     };
     let per_connection = run
         .memory_by_connections
         .iter()
         .map(|(count, bytes)| (*count as f64, *bytes as f64 / 1_048_576.0));
-    let mut connections = over_time(
+    let mut connections = chart(
         "Memory by connections",
         "MiB",
         vec![("all nodes".to_owned(), per_connection.collect())],
     );
     connections.x_name = "connections".to_owned();
-    vec![
-        over_time("Throughput", "a second", rates),
-        over_time("Latency over time", "ms", percentiles),
-        distribution,
-        over_time("CPU by role", "cores", cpu),
-        over_time("Memory by role", "MiB", memory),
-        connections,
-    ]
+    vec![distribution, connections]
 }
 
 /// A distribution as it is read from the slow end: one in so many takes this long, or longer.
@@ -338,5 +377,26 @@ mod tests {
         assert!(page.contains("grows 2.2 times"), "{page}");
         assert!(page.contains(">flat</p>"), "memory does not grow: {page}");
         assert_eq!(grows(&[(1.0, 20.0), (2.0, 21.0)]), None);
+        assert_eq!(grows(&[(1.0, 0.0), (2.0, 0.0)]), None);
+        let from_nothing = grows(&[(1.0, 0.0), (2.0, 21.0)]).unwrap();
+        assert_eq!(from_nothing, "begins at 0 and ends at 21.0");
+        assert!(grows(&[(1.0, 20.0)]).unwrap().contains("one point"));
+    }
+
+    #[test]
+    fn latencies_stand_where_they_were_measured() {
+        let mut report = sample();
+        let run = &mut report.runs[0];
+        run.measured_from_s = Some(7.0);
+        let charts = over_time(run);
+        let latency = charts
+            .iter()
+            .find(|chart| chart.title == "Latency over time");
+        assert_eq!(latency.unwrap().lines[0].1[0].0, 7.5);
+        let wanted = Time {
+            end: 8.0,
+            measured: Some((7.0, 17.0)),
+        };
+        assert_eq!(time(run), wanted);
     }
 }
