@@ -91,6 +91,7 @@ async fn act(cli: Cli) -> anyhow::Result<u8> {
     if let Some(path) = &cli.common.report {
         Report::can_be_written(path)?;
     }
+    source::choose(&cli.common.source)?;
     let scenario = match cli.action {
         Some(Action::Run { scenario }) => Scenario::load(&scenario)?,
         Some(Action::Kind(kind)) => Scenario::single(kind),

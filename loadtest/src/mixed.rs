@@ -19,6 +19,7 @@ use crate::population::{Circle, Library, Person};
 use crate::presence::{Signal, Stage};
 use crate::report::Run;
 use crate::schedule::Schedule;
+use crate::source;
 
 /// No answer within this is none.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -116,7 +117,11 @@ async fn come_back(company: &Company, number: usize) -> anyhow::Result<()> {
     let url = &company.targets[number % company.targets.len()];
     let person = &company.returning[number % company.returning.len()];
     let visit = async {
-        let mut socket = Socket::connect(url, &Connect::resuming(&person.token)).await?;
+        let how = Connect {
+            source: source::of(url, number % company.returning.len()),
+            ..Connect::resuming(&person.token)
+        };
+        let mut socket = Socket::connect(url, &how).await?;
         socket.ready().await?;
         socket.send(&ClientCommand::Sync(Sync::default())).await?;
         loop {

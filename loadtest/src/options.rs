@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -210,6 +211,10 @@ pub(crate) struct Common {
     /// With targets: process ids by role, for CPU and memory: gateway=12,13 postgres=14 redis=15
     #[arg(long, value_name = "ROLE=PID,…", num_args = 1.., global = true)]
     pub pids: Vec<Role>,
+    /// An address of this machine that sockets come from, in turns with others; it has some 28,000
+    /// ports for each target
+    #[arg(long, value_name = "IP", global = true)]
+    pub source: Vec<IpAddr>,
     #[command(flatten)]
     pub spawn: SpawnOptions,
     #[arg(long, value_enum, default_value = "json", global = true)]

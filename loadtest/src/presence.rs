@@ -39,14 +39,14 @@ pub(crate) async fn run(
     let stage = Stage::connect(Signal::Presence, targets, circles).await?;
     let measuring = Duration::from_secs(options.seconds);
     let warming_up = Pace::new(options.rate, WARM_UP);
-    show(meter, &warming_up);
+    show(meter, &[&warming_up]);
     let (warm_up, ()) = tokio::join!(
         stage.run(&warming_up),
         progress::gauges(WARM_UP, "warm-up", &meter.gauges),
     );
     let warm_up = warm_up?;
     let pace = Pace::new(options.rate, measuring);
-    show(meter, &pace);
+    show(meter, &[&warming_up, &pace]);
     meter.gauges.measures();
     let (cpu, begun) = (meter.cpu(), std::time::Instant::now());
     let (seen, ()) = tokio::join!(
@@ -72,12 +72,16 @@ pub(crate) async fn run(
     Ok(run)
 }
 
-/// Counts the changes of a pace.
-fn show(meter: &Meter, pace: &Pace) {
-    let answered = Arc::clone(&pace.answered);
-    meter
-        .gauges
-        .set(move || vec![("changes", answered.load(Relaxed))]);
+/// Counts the changes of all these.
+fn show(meter: &Meter, paces: &[&Pace]) {
+    let answered: Vec<_> = paces
+        .iter()
+        .map(|pace| Arc::clone(&pace.answered))
+        .collect();
+    meter.gauges.set(move || {
+        let changes = answered.iter().map(|count| count.load(Relaxed)).sum();
+        vec![("changes", changes)]
+    });
 }
 
 /// Where those who watch are.

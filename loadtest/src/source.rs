@@ -1,8 +1,9 @@
 //! Connections: where they come from, and until they are ready.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::sync::OnceLock;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use rookery_client::{Connect, Socket};
 use rookery_protocol::Format;
 
@@ -11,11 +12,30 @@ const READ_BUFFER_BYTES: usize = 2 * 1_024;
 /// Connections from one address: Linux has 28,232 ports for them by default.
 const PER_ADDRESS: usize = 20_000;
 
+/// `--source`, for all connections of this process: set once, before the first of them.
+static CHOSEN: OnceLock<Vec<IpAddr>> = OnceLock::new();
+
+/// Connections come from these addresses in turns.
+///
+/// # Errors
+/// One of them is no address of this machine.
+pub(crate) fn choose(addresses: &[IpAddr]) -> anyhow::Result<()> {
+    for address in addresses {
+        let here = !address.is_unspecified() && UdpSocket::bind((*address, 0)).is_ok();
+        ensure!(here, "--source {address}: no address of this machine");
+    }
+    if !addresses.is_empty() {
+        let chosen = CHOSEN.set(addresses.to_vec());
+        ensure!(chosen.is_ok(), "source addresses are chosen once");
+    }
+    Ok(())
+}
+
 /// How the connection of this number is made.
 pub(crate) fn connect(url: &str, index: usize, token: &str, format: Format) -> Connect {
     Connect {
         format,
-        source: address(url, index),
+        source: of(url, index),
         read_buffer_bytes: READ_BUFFER_BYTES,
         ..Connect::with_token(token)
     }
@@ -30,7 +50,15 @@ pub(crate) async fn open(url: &str, how: &Connect) -> anyhow::Result<Socket> {
     Ok(socket)
 }
 
-/// The source address of a connection: the usual one for the first 20,000, then 127.0.0.2 and on.
+/// The source address of a connection: of those chosen, in turns; else as [`address`] has it.
+pub(crate) fn of(url: &str, index: usize) -> Option<IpAddr> {
+    match CHOSEN.get() {
+        Some(chosen) => chosen.get(index % chosen.len()).copied(),
+        None => address(url, index),
+    }
+}
+
+/// The source address of a connection without a choice: the usual one for the first 20,000, then 127.0.0.2 and on.
 /// Only the loopback network has so many addresses by itself.
 fn address(url: &str, index: usize) -> Option<IpAddr> {
     let number = u8::try_from(index / PER_ADDRESS).ok()?;

@@ -134,6 +134,11 @@ fn mistakes_are_named_and_nothing_is_measured() {
         ),
         (vec!["direct", "--threshold", "nonsense"], "is no threshold"),
         (
+            // RFC 5737: nobody has it.
+            vec!["direct", "--source", "127.0.0.1", "--source", "192.0.2.1"],
+            "--source 192.0.2.1: no address of this machine",
+        ),
+        (
             vec!["--compare", &report, &report],
             "is no report of this version",
         ),

@@ -69,6 +69,8 @@ impl Server {
             .arg(folder)
             .args(command)
             .envs(environment.iter().map(|(name, value)| (name, value)))
+            // The load test's own: a node refuses variables that it does not know.
+            .env_remove("ROOKERY_LOADTEST_WAL_FILES")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // Ctrl-C at a terminal reaches the load test only; its end is what stops the servers.
