@@ -434,9 +434,7 @@ fn interrupted_by(signal: &str) {
         .unwrap();
     let lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut lines = lines.map_while(Result::ok);
-    let begun = lines
-        .by_ref()
-        .find(|line| line.starts_with("measuring: ") || line.starts_with("warm-up: "));
+    let begun = lines.by_ref().find(|line| line.contains("acked/s"));
     assert!(begun.is_some(), "the second run never began");
     let pid = child.id().to_string();
     assert!(
