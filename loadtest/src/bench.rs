@@ -104,6 +104,8 @@ pub(crate) async fn all(
         report.targets = cluster.as_ref().map_or(0, |cluster| cluster.targets.len());
         let disk = cluster.as_ref().and_then(Cluster::disk);
         report.machine.disk = disk.cloned().or(report.machine.disk.take());
+        let calm = cluster.as_ref().and_then(Cluster::calm);
+        report.machine.calm = calm.cloned().or(report.machine.calm.take());
         let (ending, problem) = match run {
             Some(Ok(run)) => {
                 report.runs.push(work.signed(run, common));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 
+use crate::calm::Calm;
 use crate::dialect::Dialect;
 use crate::direct::Load;
 use crate::disk::Disk;
@@ -92,6 +93,11 @@ impl Cluster {
     /// Where the data are of a database of its own.
     pub(crate) fn disk(&self) -> Option<&Disk> {
         self.rig.as_ref().map(|rig| &rig.disk)
+    }
+
+    /// How calm the machine was before one's own cluster was started.
+    pub(crate) fn calm(&self) -> Option<&Calm> {
+        self.rig.as_ref().map(|rig| &rig.calm)
     }
 
     /// Runs one run, and samples meanwhile.

@@ -6,6 +6,7 @@ use std::process::Command;
 use rookery_protocol::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::calm::Calm;
 use crate::disk::Disk;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -26,6 +27,9 @@ pub(crate) struct Machine {
     /// Of a database of the load test's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<Disk>,
+    /// Before the last cluster of the load test's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calm: Option<Calm>,
 }
 
 impl Machine {
@@ -49,14 +53,16 @@ impl Machine {
             postgres: said(&["psql", "--version"]),
             redis: said(&["redis-server", "--version"]),
             disk: None,
+            calm: None,
         }
     }
 
     /// In a sentence.
     pub(crate) fn text(&self) -> String {
         let disk = self.disk.as_ref().map(|disk| format!("; {disk}"));
+        let calm = self.calm.as_ref().map(|calm| format!("; {calm}"));
         format!(
-            "{}, Rookery {} at {}, {} cores of {}, {} GiB, Linux {}; {}; {}{}",
+            "{}, Rookery {} at {}, {} cores of {}, {} GiB, Linux {}; {}; {}{}{}",
             self.date,
             self.version,
             self.commit,
@@ -67,6 +73,7 @@ impl Machine {
             self.postgres,
             self.redis,
             disk.unwrap_or_default(),
+            calm.unwrap_or_default(),
         )
     }
 }

@@ -11,6 +11,7 @@
 //!   `threshold`: what was found.
 
 mod bench;
+mod calm;
 mod check;
 mod cluster;
 mod compare;

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use tempfile::TempDir;
 
+use crate::calm::Calm;
 use crate::dialect::Dialect;
 use crate::disk::Disk;
 use crate::meter::{GATEWAY, REDIS, Role};
@@ -42,7 +43,7 @@ pub(crate) struct SpawnOptions {
     pub workers: u16,
     /// Files of 16 MiB that PostgreSQL's write-ahead log has to reuse from the start; to make one holds
     /// up every commit, which a database that has run for a day does no more
-    #[arg(long, global = true, env = "ROOKERY_LOADTEST_WAL_FILES", default_value_t = 64, value_parser = clap::value_parser!(u16).range(..=256))]
+    #[arg(long, global = true, env = "LOADTEST_WAL_FILES", default_value_t = 64, value_parser = clap::value_parser!(u16).range(..=256))]
     pub wal_files: u16,
     /// A variable of the nodes' environment, such as ROOKERY_FANOUT_DIRECT_MAX=4
     #[arg(long = "set", global = true, value_name = "NAME=VALUE", value_parser = variable)]
@@ -61,6 +62,7 @@ pub(crate) struct Rig {
     pub bulk: Bulk,
     /// Where PostgreSQL's data are.
     pub disk: Disk,
+    pub calm: Calm,
     // What is running, in the order in which it is stopped.
     nodes: Vec<Node>,
     redis: Redis,
@@ -88,6 +90,7 @@ impl Rig {
             options.nodes,
             program.display()
         );
+        let calm = tokio::task::spawn_blocking(Calm::look).await?;
         let disk = Disk::of(folder.path())?;
         if disk.is_memory() {
             eprintln!("{disk}: set TMPDIR to a folder on a disk");
@@ -126,6 +129,7 @@ impl Rig {
             roles,
             bulk,
             disk,
+            calm,
             nodes,
             redis,
             _postgres: postgres.server,

@@ -92,7 +92,7 @@ version = ['true']
 /// The program; nothing is measured here, so that files made beforehand would be for nothing.
 fn command() -> Command {
     let mut command = Command::new(LOADTEST);
-    command.env("ROOKERY_LOADTEST_WAL_FILES", "0");
+    command.env("LOADTEST_WAL_FILES", "0");
     command
 }
 
