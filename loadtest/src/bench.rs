@@ -45,7 +45,7 @@ pub(crate) enum Whose<'a> {
 
 impl Whose<'_> {
     /// The name of a run of it.
-    fn run(self, planned: &str) -> String {
+    pub(crate) fn run(self, planned: &str) -> String {
         match self {
             Self::Rookery => planned.to_owned(),
             Self::Compared(name, _) => format!("{planned}-{name}"),
@@ -109,7 +109,7 @@ pub(crate) async fn all(
         let (ending, problem) = match run {
             Some(Ok(run)) => {
                 report.runs.push(work.signed(run, common));
-                if index + 1 < total {
+                if index + 1 < total || matches!(whose, Whose::Compared(..)) {
                     keep(report, common);
                 }
                 continue;

@@ -4,6 +4,7 @@
 use anyhow::ensure;
 
 use crate::bench::{self, Ending, Whose};
+use crate::check;
 use crate::options::{Common, CompareOptions};
 use crate::peer::Peer;
 use crate::report::{Report, ServerFacts};
@@ -43,6 +44,13 @@ pub(crate) async fn run(
         let bounds = &mut scenario.thresholds;
         bounds.retain(|bound| bound.runs().all(asked));
     }
+    let peer_names = peers.iter().map(|peer| peer.name.as_str());
+    let names = std::iter::once(ROOKERY).chain(peer_names);
+    let names = names.flat_map(|server| {
+        let runs = scenario.runs.iter();
+        runs.map(move |planned| Whose::Compared(server, None).run(&planned.name))
+    });
+    check::before(&scenario, common, &names.collect::<Vec<_>>())?;
     let mut report = bench::begin(&scenario);
     let mut worst = Ending::Complete;
     for peer in std::iter::once(None).chain(peers.iter().map(Some)) {

@@ -207,6 +207,10 @@ fn what_cannot_be_done_is_said_before_the_first_run() {
             vec!["direct", "--target", down, "--threshold", "rate.x<=1"],
             "there is no rate, there are direct",
         ),
+        (
+            vec!["compare", "--peers", "peers", "--threshold", "group-x.y<=1"],
+            "there is no group-x, there are ",
+        ),
         // The second run is what cannot be done: known before the first.
         (vec!["run", &many, "--target", down], "open files"),
         (
@@ -372,7 +376,7 @@ fn a_peer_that_is_not_installed_is_named_and_the_others_are_measured() {
         .iter()
         .filter_map(names)
         .collect();
-    assert_eq!(names, ["direct-rookery", "group-rookery"]);
+    assert_eq!(names, ["direct-rookery", "group-rookery"], "{words}");
     assert_eq!(found["runs"][0]["oracle"]["lost"], 0, "{words}");
 }
 
