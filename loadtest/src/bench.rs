@@ -52,6 +52,15 @@ impl Whose<'_> {
         }
     }
 
+    /// Those of a scenario that are for it.
+    pub(crate) fn runs(self, scenario: &Scenario) -> impl Iterator<Item = &Planned> {
+        let is_peer = self.peer().is_some();
+        scenario
+            .runs
+            .iter()
+            .filter(move |run| run.peers || !is_peer)
+    }
+
     fn peer(&self) -> Option<&Peer> {
         match self {
             Self::Rookery => None,
@@ -85,8 +94,8 @@ pub(crate) async fn all(
 ) -> anyhow::Result<Ending> {
     let mut cluster = None;
     let mut interrupt = Interrupt::new()?;
-    let total = scenario.runs.len();
-    for (index, planned) in scenario.runs.iter().enumerate() {
+    let total = whose.runs(scenario).count();
+    for (index, planned) in whose.runs(scenario).enumerate() {
         let name = whose.run(&planned.name);
         eprintln!("{name} ({} of {total})", index + 1);
         let half_of = planned.half_of.as_ref().map(|earlier| whose.run(earlier));
@@ -200,11 +209,15 @@ impl Work<'_> {
                 .push(format!("meant for {nodes} nodes, and driven on {targets}"));
         }
         run.growth.clone_from(&self.planned.growth);
-        if let Whose::Compared(server, _) = self.whose {
-            run.compared = Some(Compared {
-                run: self.planned.name.clone(),
-                server: server.to_owned(),
-            });
+        match self.whose {
+            Whose::Compared(server, _) if self.planned.peers => {
+                run.compared = Some(Compared {
+                    run: self.planned.name.clone(),
+                    server: server.to_owned(),
+                });
+            }
+            Whose::Compared(..) => run.about.push_str("; Rookery alone"),
+            Whose::Rookery => {}
         }
         run
     }

@@ -8,7 +8,7 @@ use crate::check;
 use crate::options::{Common, CompareOptions};
 use crate::peer::Peer;
 use crate::report::{Report, ServerFacts};
-use crate::scenario::Scenario;
+use crate::scenario::{Planned, Scenario};
 
 /// How Rookery is named among its peers.
 const ROOKERY: &str = "rookery";
@@ -25,8 +25,9 @@ pub(crate) async fn run(
     let mut scenario = Scenario::load(&options.scenario)?;
     for planned in &scenario.runs {
         ensure!(
-            planned.kind.suits_peers(),
-            "{}: peers can be compared by direct (one way, without marks), group and idle only",
+            !planned.peers || planned.kind.suits_peers(),
+            "{}: peers can be compared by direct (one way, without marks), group and idle only; \
+             what Rookery does alone has peers = false",
             planned.name
         );
     }
@@ -35,25 +36,11 @@ pub(crate) async fn run(
         "a comparison starts its servers by itself: leave out --target"
     );
     let peers = Peer::load(&options.peers, &options.only)?;
-    if !options.only.is_empty() {
-        // Bounds on peers that nobody asked for.
-        let asked = |run: &str| {
-            let server = run.rsplit_once('-').map_or(run, |(_, server)| server);
-            server == ROOKERY || peers.iter().any(|peer| peer.name == server)
-        };
-        let bounds = &mut scenario.thresholds;
-        bounds.retain(|bound| bound.runs().all(asked));
-    }
-    let peer_names = peers.iter().map(|peer| peer.name.as_str());
-    let names = std::iter::once(ROOKERY).chain(peer_names);
-    let names = names.flat_map(|server| {
-        let runs = scenario.runs.iter();
-        runs.map(move |planned| Whose::Compared(server, None).run(&planned.name))
-    });
-    check::before(&scenario, common, &names.collect::<Vec<_>>())?;
+    leave_out(&mut scenario, &options.only);
+    check::before(&scenario, common, &names(&scenario, &peers))?;
     let mut report = bench::begin(&scenario);
     let mut worst = Ending::Complete;
-    for peer in std::iter::once(None).chain(peers.iter().map(Some)) {
+    for peer in servers(&peers) {
         let facts = facts(peer, &report);
         let name = facts.name.clone();
         report.servers.push(facts);
@@ -85,6 +72,48 @@ pub(crate) async fn run(
     Ok((report, worst))
 }
 
+/// Rookery, and its peers.
+fn servers(peers: &[Peer]) -> impl Iterator<Item = Option<&Peer>> {
+    std::iter::once(None).chain(peers.iter().map(Some))
+}
+
+/// All runs that there will be.
+fn names(scenario: &Scenario, peers: &[Peer]) -> Vec<String> {
+    let of = |peer: Option<&Peer>| {
+        let server = peer.map_or(ROOKERY, |peer| &peer.name);
+        let whose = Whose::Compared(server, peer);
+        let runs = whose.runs(scenario).map(|run| whose.run(&run.name));
+        runs.collect::<Vec<_>>()
+    };
+    servers(peers).flat_map(of).collect()
+}
+
+/// Leaves out the bounds on what peers would do that nobody asked for.
+fn leave_out(scenario: &mut Scenario, only: &[String]) {
+    if only.is_empty() {
+        return;
+    }
+    let mut bounds = std::mem::take(&mut scenario.thresholds);
+    let is_left_out = |run: &str| {
+        parts(scenario, run).is_some_and(|(planned, server)| {
+            let asked = server == ROOKERY || only.iter().any(|peer| peer == server);
+            planned.peers && !asked
+        })
+    };
+    bounds.retain(|bound| !bound.runs().any(is_left_out));
+    scenario.thresholds = bounds;
+}
+
+/// What a run of a comparison is named after: what was planned, and the server.
+fn parts<'a>(scenario: &'a Scenario, run: &'a str) -> Option<(&'a Planned, &'a str)> {
+    let named = scenario.runs.iter().filter_map(|planned| {
+        let server = run.strip_prefix(&planned.name)?.strip_prefix('-')?;
+        Some((planned, server))
+    });
+    // `rate-late-ws` is of `rate-late` if there is that, and not of `rate`.
+    named.max_by_key(|(planned, _)| planned.name.len())
+}
+
 fn facts(peer: Option<&Peer>, report: &Report) -> ServerFacts {
     match peer {
         None => ServerFacts {
@@ -106,5 +135,63 @@ fn facts(peer: Option<&Peer>, report: &Report) -> ServerFacts {
             persistence: peer.persistence.clone(),
             problem: None,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// What is left of these bounds of the scenario `compare`.
+    fn left(bounds: &[&str], only: &[&str]) -> Vec<String> {
+        let mut scenario = Scenario::load("compare").unwrap();
+        scenario.thresholds = bounds.iter().map(|bound| bound.parse().unwrap()).collect();
+        let only: Vec<_> = only.iter().map(|&name| name.to_owned()).collect();
+        leave_out(&mut scenario, &only);
+        let bounds = scenario.thresholds.iter();
+        bounds.map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn bounds_on_peers_that_nobody_asked_for_are_left_out() {
+        let all = [
+            "half-rookery.deliver_p99_ms<=12",
+            "rate-rookery.deliver_p99_ms<=1*rate-socketio.deliver_p99_ms",
+            "rate-ws.deliver_p99_ms<=9",
+        ];
+        assert_eq!(left(&all, &[]), all);
+        assert_eq!(left(&all, &["socketio"]), all[..2]);
+        assert_eq!(left(&all, &["ws"]), [all[0], all[2]]);
+        // Nobody could have asked for these: they stay, to be refused.
+        let wrong = [
+            "half-socketio.deliver_p99_ms<=12",
+            "half.deliver_p99_ms<=12",
+        ];
+        assert_eq!(left(&wrong, &["ws"]), wrong);
+    }
+
+    #[test]
+    fn a_peer_has_no_part_in_what_is_for_rookery_alone() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
+        let peers = Peer::load(&folder, &["ws".to_owned()]).unwrap();
+        let scenario = Scenario::load("compare").unwrap();
+        let names = names(&scenario, &peers);
+        let (ours, theirs) = names.split_at(scenario.runs.len());
+        assert!(ours.contains(&"half-rookery".to_owned()), "{ours:?}");
+        let wanted = ["idle-ws", "saturated-ws", "rate-ws", "group-ws"];
+        assert_eq!(theirs, wanted);
+    }
+
+    #[test]
+    fn one_comparison_checks_every_budget_of_the_standard_report() {
+        let compare = Scenario::load("compare").unwrap();
+        let bounds = compare.thresholds.iter();
+        let bounds: Vec<_> = bounds.map(ToString::to_string).collect();
+        for budget in Scenario::load("bench").unwrap().thresholds {
+            let wanted = budget.to_string().replacen('.', "-rookery.", 1);
+            assert!(bounds.contains(&wanted), "{wanted} is missing");
+        }
     }
 }

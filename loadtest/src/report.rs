@@ -52,7 +52,7 @@ pub(crate) struct Run {
     /// Where this run stands among those that differ in one number only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub growth: Option<Growth>,
-    /// Of which of several servers that are compared.
+    /// Of which of several servers that are compared; none where Rookery did it alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compared: Option<Compared>,
 }

@@ -71,6 +71,8 @@ pub(crate) struct Planned {
     pub growth: Option<Growth>,
     /// An earlier run, half of whose messages a second are this one's rate.
     pub half_of: Option<String>,
+    /// In a comparison: whether the peers do it too, and not Rookery alone.
+    pub peers: bool,
 }
 
 /// The options of a run, as the command line has them.
@@ -116,6 +118,7 @@ impl Scenario {
                 fresh: false,
                 growth: None,
                 half_of: None,
+                peers: true,
             }],
         }
     }
@@ -133,8 +136,15 @@ impl Scenario {
             let twice = runs[..index].iter().any(|other| other.name == run.name);
             ensure!(!twice, "two runs are named {}", run.name);
             if let Some(half_of) = &run.half_of {
-                let earlier = runs[..index].iter().any(|other| other.name == *half_of);
-                ensure!(earlier, "{}: there is no earlier run {half_of}", run.name);
+                let mut earlier = runs[..index].iter();
+                let earlier = earlier.find(|other| other.name == *half_of);
+                let earlier = earlier
+                    .with_context(|| format!("{}: there is no earlier run {half_of}", run.name))?;
+                ensure!(
+                    earlier.peers || !run.peers,
+                    "{}: peers have no run {half_of} to take half of",
+                    run.name
+                );
             }
         }
         Ok(Self {
@@ -195,6 +205,11 @@ fn planned(mut run: Table) -> anyhow::Result<Planned> {
         Some(Value::Boolean(fresh)) => fresh,
         Some(_) => bail!("fresh is true or false"),
     };
+    let peers = match run.remove("peers") {
+        None => true,
+        Some(Value::Boolean(peers)) => peers,
+        Some(other) => bail!("peers is true or false, not {}", other.type_str()),
+    };
     let line = Line::try_parse_from(arguments(&kind, run)?);
     // The first line says what is wrong; the others are about a command line.
     let line = line.map_err(|error| {
@@ -208,6 +223,7 @@ fn planned(mut run: Table) -> anyhow::Result<Planned> {
         fresh,
         growth,
         half_of,
+        peers,
     })
 }
 
@@ -319,6 +335,19 @@ mod tests {
                 "users cannot be of type array",
             ),
             ("kind = 'direct'\n[[run]]\nkind = 'direct'", "two runs"),
+            (
+                "kind = 'direct'\npeers = 'ws'",
+                "peers is true or false, not string",
+            ),
+            (
+                "kind = 'direct'\nname = 'a'\nhalf_of = 'b'",
+                "a: there is no earlier run b",
+            ),
+            (
+                "kind = 'direct'\nname = 'a'\npeers = false\n\
+                 [[run]]\nkind = 'direct'\nhalf_of = 'a'",
+                "peers have no run a",
+            ),
         ] {
             let text = format!("about = 'x'\n[[run]]\n{run}");
             let error = format!("{:#}", Scenario::parse("x", &text).unwrap_err());

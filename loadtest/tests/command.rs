@@ -89,6 +89,37 @@ installed = 'no-such-program-anywhere'
 version = ['true']
 ";
 
+/// A comparison with runs of Rookery alone, and a bound on a peer that is not asked for.
+const COMPARED: &str = "about = 'x'
+thresholds = ['half-rookery.delivered_per_s>=1', 'direct-absent.delivered_per_s>=1',
+    'direct-rookery.delivered_per_s>=1*direct-other.delivered_per_s']
+[[run]]
+kind = 'direct'
+users = 4
+warmup = 0
+seconds = 1
+[[run]]
+kind = 'direct'
+name = 'half'
+users = 4
+half_of = 'direct'
+warmup = 0
+seconds = 1
+peers = false
+[[run]]
+kind = 'group'
+members = 3
+warmup = 0
+seconds = 1
+[[run]]
+kind = 'history'
+messages = 100
+conversations = 2
+rate = 5
+seconds = 1
+peers = false
+";
+
 /// The program; nothing is measured here, so that files made beforehand would be for nothing.
 fn command() -> Command {
     let mut command = Command::new(LOADTEST);
@@ -141,18 +172,6 @@ fn mistakes_are_named_and_nothing_is_measured() {
         (
             vec!["--compare", &report, &report],
             "is no report of this version",
-        ),
-        (
-            vec!["compare", "--peers", "peers", "--only", "ws,klingon"],
-            "there is no peer klingon",
-        ),
-        (
-            vec!["compare", "--peers", "peers", "--scenario", "mixed"],
-            "direct (one way, without marks), group and idle only",
-        ),
-        (
-            vec!["compare", "--peers", "peers", "--target", down],
-            "leave out --target",
         ),
         (
             vec!["redis-restart", "--target", down],
@@ -228,6 +247,49 @@ fn what_cannot_be_done_is_said_before_the_first_run() {
     ] {
         let words = fails(&arguments, wanted);
         assert!(!words.contains("(1 of"), "a run has begun: {words}");
+    }
+}
+
+#[test]
+fn mistakes_of_a_comparison_are_named_and_nothing_is_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    // Small, so that a mistake that is not found costs seconds and no whole comparison.
+    let small = "[[run]]\nkind = 'direct'\nusers = 2\nwarmup = 0\nseconds = 1";
+    let fine = file("fine.toml", &format!("about = 'x'\n{small}"));
+    let no_run = file(
+        "no-run.toml",
+        &format!(
+            "about = 'x'\nthresholds = ['half-ws.deliver_p99_ms<=12']\n{small}\n\
+             {small}\nname = 'half'\nhalf_of = 'direct'\npeers = false"
+        ),
+    );
+    for (more, wanted) in [
+        (vec!["--only", "ws,klingon"], "there is no peer klingon"),
+        (
+            vec!["--scenario", "mixed"],
+            "direct (one way, without marks), group and idle only",
+        ),
+        (
+            vec!["--scenario", &no_run],
+            "there is no half-ws, there are direct-rookery, half-rookery, direct-ejabberd",
+        ),
+        (
+            vec!["--only", "ws", "--scenario", &no_run],
+            "there is no half-ws, there are direct-rookery, half-rookery, direct-ws",
+        ),
+        (
+            vec!["--scenario", &fine, "--threshold", "direct.x<=1"],
+            "there is no direct, there are direct-rookery",
+        ),
+        (vec!["--target", "http://127.0.0.1:1"], "leave out --target"),
+    ] {
+        let arguments = [&["compare", "--peers", "peers"], &more[..]].concat();
+        fails(&arguments, wanted);
     }
 }
 
@@ -344,12 +406,7 @@ fn a_peer_that_is_not_installed_is_named_and_the_others_are_measured() {
     std::fs::create_dir(&peer).unwrap();
     std::fs::write(peer.join("peer.toml"), ABSENT).unwrap();
     let scenario = folder.path().join("tiny.toml");
-    std::fs::write(
-        &scenario,
-        "about = 'x'\n[[run]]\nkind = 'direct'\nusers = 4\nwarmup = 0\nseconds = 1\n\
-         [[run]]\nkind = 'group'\nmembers = 3\nwarmup = 0\nseconds = 1",
-    )
-    .unwrap();
+    std::fs::write(&scenario, COMPARED).unwrap();
     let report = folder.path().join("compare.json");
     let path = |path: &Path| path.to_str().unwrap().to_owned();
     let (peers, scenario, file) = (path(folder.path()), path(&scenario), path(&report));
@@ -359,6 +416,8 @@ fn a_peer_that_is_not_installed_is_named_and_the_others_are_measured() {
         &peers,
         "--scenario",
         &scenario,
+        "--only",
+        "absent",
         "--report",
         &file,
     ]);
@@ -376,8 +435,42 @@ fn a_peer_that_is_not_installed_is_named_and_the_others_are_measured() {
         .iter()
         .filter_map(names)
         .collect();
-    assert_eq!(names, ["direct-rookery", "group-rookery"], "{words}");
+    let wanted = ["direct", "half", "group", "history"].map(|name| format!("{name}-rookery"));
+    assert_eq!(names, wanted, "{words}");
     assert_eq!(found["runs"][0]["oracle"]["lost"], 0, "{words}");
+
+    // What Rookery does alone is in the report, and in no table beside peers.
+    let half = &found["runs"][1];
+    let about = half["about"].as_str().unwrap();
+    assert!(about.contains("messages/s in all"), "{about}");
+    assert!(about.ends_with("; Rookery alone"), "{about}");
+    assert_eq!(half["compared"], Value::Null);
+    assert_eq!(found["runs"][0]["compared"]["run"], "direct");
+    assert!(words.contains("half-rookery (2 of 4)"), "{words}");
+    for ending in ["md", "html"] {
+        let page = std::fs::read_to_string(report.with_extension(ending)).unwrap();
+        for part in ["half-rookery", "; Rookery alone", "Compared: group"] {
+            assert!(page.contains(part), "{part} is missing in\n{page}");
+        }
+        for part in ["Compared: half", "Compared: history"] {
+            assert!(!page.contains(part), "{part} has no place in\n{page}");
+        }
+    }
+    let bound = |check: &Value| (check["threshold"].clone(), check["kept"].clone());
+    let bounds: Vec<_> = found["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(bound)
+        .collect();
+    let wanted = [
+        ("half-rookery.delivered_per_s>=1", true),
+        ("direct-absent.delivered_per_s>=1", false),
+    ];
+    assert_eq!(
+        bounds,
+        wanted.map(|(bound, kept)| (bound.into(), kept.into()))
+    );
 }
 
 #[test]
