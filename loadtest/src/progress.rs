@@ -81,13 +81,6 @@ pub(crate) async fn gauges(time: Duration, what: &str, gauges: &Gauges) {
     end_line();
 }
 
-/// Waits and says what for.
-pub(crate) async fn wait(time: Duration, what: &str) {
-    write(&format!("{what}: {} s", time.as_secs()));
-    tokio::time::sleep(time).await;
-    end_line();
-}
-
 /// Something that happened.
 pub(crate) fn say(text: &str) {
     write(text);

@@ -15,12 +15,12 @@ use tokio::task::JoinSet;
 use crate::latency::Latencies;
 use crate::meter::{GATEWAY, Meter};
 use crate::population::Person;
-use crate::progress::{self, Line};
+use crate::progress::Line;
 use crate::report::Run;
 use crate::source;
 use crate::steady::{Steady, put_growth};
 
-/// Until what is left of the connections is put away.
+/// Until what is left of the connections is put away, at least: memory is read once it is flat.
 const SETTLE: Duration = Duration::from_secs(10);
 /// A node that is full says how long to wait; one that says nothing is asked again after this.
 const LATER: Duration = Duration::from_millis(100);
@@ -56,10 +56,7 @@ pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Run> {
         .gauges
         .set(move || vec![("ready", counted.ready.load(Relaxed))]);
     let mut notes = Vec::new();
-    let fresh = match meter.has(GATEWAY) {
-        true => Steady::new(meter, count).settled(&mut notes).await,
-        false => 0,
-    };
+    let fresh = settled(meter, count, Duration::ZERO, &mut notes).await;
     let (cpu, begun) = (meter.cpu(), Instant::now());
     let mut held = JoinSet::new();
     let mut latencies = Latencies::new()?;
@@ -90,8 +87,7 @@ pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Run> {
     let peak = meter.resident(GATEWAY);
     // Closing all sockets at once is what a proxy does that goes away.
     held.shutdown().await;
-    progress::wait(SETTLE, "all gone").await;
-    let after = meter.resident(GATEWAY);
+    let after = settled(meter, count, SETTLE, &mut notes).await;
 
     let mut run = Run::new("storm", "storm");
     run.about = format!(
@@ -114,6 +110,16 @@ pub(crate) async fn run(plan: &Plan, meter: &Meter) -> anyhow::Result<Run> {
         .map(|(failure, count)| format!("{count} times: {failure}"));
     run.notes.extend(notes);
     Ok(run)
+}
+
+/// The nodes' memory, flat and not before so long; none, if nothing is known of it.
+async fn settled(meter: &Meter, count: usize, least: Duration, notes: &mut Vec<String>) -> u64 {
+    if !meter.has(GATEWAY) {
+        return 0;
+    }
+    let mut memory = Steady::new(meter, count);
+    memory.watch(least, "all gone").await;
+    memory.settled(notes).await
 }
 
 fn memory(run: &mut Run, ready: u64, [fresh, peak, after]: [u64; 3]) {
