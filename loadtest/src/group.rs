@@ -2,9 +2,10 @@
 //! member has a message. The first member of each group writes; a message leaves the window when it
 //! is acknowledged and everybody else has it.
 //!
-//! Frames are not parsed, but those of one member in each group: with hundreds of thousands of deliveries a second on a machine that the
-//! servers share, looking for the `seq` is all that the generator can afford. Nobody else writes, so
-//! the place of a message in the log is known when it is sent.
+//! Frames are not parsed, but those of one member in each group: with hundreds of thousands of
+//! deliveries a second on a machine that the servers share, looking for the `seq` is all that the
+//! generator can afford. Nobody else writes, so the place of a message in the log is known when it is
+//! sent.
 
 mod board;
 
