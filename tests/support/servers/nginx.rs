@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use tempfile::TempDir;
 
 use super::ports::{self, Port};
@@ -81,9 +81,15 @@ impl Nginx {
         let master = std::fs::read_to_string(self.folder.path().join("nginx.pid"))?;
         let pgrep = program("pgrep", &[], "procps")?;
         let workers = run(pgrep, &["-P".as_ref(), master.trim().as_ref()]).await?;
-        let first = workers.lines().next().context("nginx has no worker")?;
-        run("kill", &["-KILL".as_ref(), first.as_ref()]).await?;
-        Ok(first.parse()?)
+        let mut reason = anyhow!("nginx has no worker");
+        for worker in workers.lines() {
+            match run("kill", &["-KILL".as_ref(), worker.as_ref()]).await {
+                Ok(_) => return Ok(worker.parse()?),
+                // An old one that ended by itself after a reload: the next one then.
+                Err(gone) => reason = gone,
+            }
+        }
+        Err(reason)
     }
 
     /// `http://127.0.0.1:<port>`, without a slash at the end.
