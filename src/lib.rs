@@ -31,6 +31,7 @@ pub mod ops;
 pub mod presence;
 pub mod reload;
 pub mod rest;
+mod sparse;
 pub mod store;
 pub mod telemetry;
 pub mod web;

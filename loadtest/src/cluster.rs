@@ -110,6 +110,9 @@ impl Cluster {
         kind: &Kind,
         common: &Common,
     ) -> anyhow::Result<Run> {
+        if let Some(rig) = &self.rig {
+            rig.bulk.rest().await?;
+        }
         // What ended between runs is no part of this one.
         self.meter.ended();
         self.under_way = Some(UnderWay {

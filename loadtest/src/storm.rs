@@ -20,8 +20,9 @@ use crate::report::Run;
 use crate::source;
 use crate::steady::{Steady, put_growth};
 
-/// Until what is left of the connections is put away, at least: memory is read once it is flat.
-const SETTLE: Duration = Duration::from_secs(10);
+/// Until what is left of the connections is put away, at least: nodes hear a user's channel for 30 s
+/// after the last socket. Memory is read once it is flat.
+const SETTLE: Duration = Duration::from_secs(40);
 /// A node that is full says how long to wait; one that says nothing is asked again after this.
 const LATER: Duration = Duration::from_millis(100);
 /// Who is not admitted by then is an error.

@@ -38,6 +38,7 @@ use crate::clock::Clock;
 use crate::failpoint::{self, Failpoint};
 use crate::lifecycle::Tasks;
 use crate::metrics::Level;
+use crate::sparse;
 
 /// fred's default of 32 loses messages in any burst. It makes nine queues of this size at once, of
 /// 0.8 KiB for each place: 6 MiB. The drain may pause for 100 ms at a node's best rate.
@@ -150,6 +151,7 @@ impl Bus for RedisBus {
         for channel in channels {
             self.link.wanted.remove(channel);
         }
+        sparse::shrink_set(&self.link.wanted);
         if self.link.is_in_step() {
             self.link.unsubscribe(channels).await;
         }

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Bus, BusDown, Channel};
 use crate::lifecycle::Tasks;
 use crate::metrics;
+use crate::sparse;
 
 /// Requests that may wait; a connecting socket beyond it waits for room.
 const QUEUE: usize = 4_096;
@@ -183,6 +184,7 @@ impl Owner {
         for channel in &gone {
             self.entries.remove(channel);
         }
+        sparse::shrink(&mut self.entries);
         self.bus.unsubscribe(&gone).await;
     }
 }

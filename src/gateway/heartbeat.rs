@@ -31,6 +31,7 @@ pub(super) async fn run(gateway: Gateway) {
             }
             tokio::task::yield_now().await;
         }
+        gateway.registry.shrink();
         before = now;
     }
 }

@@ -11,6 +11,7 @@ use super::backlog::Backlog;
 use super::rooms::Rooms;
 use super::session::Session;
 use crate::metrics::{self, Level};
+use crate::sparse;
 
 /// Steps in which a second's share of [`Registry::resume_all`] is closed.
 const RESUME_BATCHES: usize = 10;
@@ -121,6 +122,12 @@ impl Registry {
         all
     }
 
+    /// Gives back the room of sockets that have gone.
+    pub fn shrink(&self) {
+        sparse::shrink_shared(&self.users);
+        self.rooms.shrink();
+    }
+
     /// Has every socket come back and resume, `per_second` of them: what they were told is void, for
     /// instance since the database was set back (its epoch changed). None of them is passed
     /// anything of a conversation from this moment on, however late its own close comes. Sockets
@@ -185,6 +192,20 @@ mod tests {
         session.positions().set_base(&[(ROOM, Seq(4))]);
         registry.join(Arc::clone(&session), 5);
         session
+    }
+
+    #[test]
+    fn the_room_of_sockets_that_have_gone_is_given_back() {
+        let registry = Registry::default();
+        let sessions: Vec<_> = (0..5_000).map(|user| live(&registry, user)).collect();
+        let (rest, gone) = sessions.split_at(100);
+        for session in gone {
+            registry.leave(session);
+        }
+        assert!(registry.users.capacity() >= 5_000);
+        registry.shrink();
+        assert!(registry.users.capacity() < 500);
+        assert!(rest.iter().all(|session| registry.has(session.user_id)));
     }
 
     #[tokio::test(start_paused = true)]

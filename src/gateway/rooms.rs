@@ -13,6 +13,7 @@ use dashmap::DashMap;
 use rookery_protocol::{ConversationId, Seq};
 
 use super::session::Session;
+use crate::sparse;
 
 /// See the module. Sharded by conversation.
 #[derive(Debug, Default)]
@@ -57,6 +58,11 @@ impl Rooms {
             room.seats.is_empty()
         });
         left
+    }
+
+    /// Gives back the room of conversations that nobody here is seated in any more.
+    pub fn shrink(&self) {
+        sparse::shrink_shared(&self.rooms);
     }
 
     /// Begins or ends a seated socket's watch.

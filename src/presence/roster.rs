@@ -16,6 +16,7 @@ use rookery_protocol::{Timestamp, UserId};
 use tokio::sync::Notify;
 
 use super::Listing;
+use crate::sparse;
 use crate::store::Chosen;
 
 /// How long a user stays listed after the last socket: whoever reconnects meanwhile, here or on
@@ -170,6 +171,7 @@ impl Roster {
             let listing = occupied.remove().listing;
             self.note(user, Some(listing), false, Some(left.seen_at));
         }
+        sparse::shrink_shared(&self.users);
     }
 
     fn pop_due(&self, now: Instant) -> Option<UserId> {
@@ -203,6 +205,7 @@ impl Roster {
         if !pending.changes.is_empty() {
             self.bell.notify_one();
         }
+        sparse::shrink(&mut pending.changes);
         drop(pending);
         let change = |(user, unread): (UserId, Unread)| Change {
             user,

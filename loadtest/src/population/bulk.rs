@@ -159,6 +159,19 @@ impl Bulk {
         Ok(ids)
     }
 
+    /// Has the pages written that earlier runs left to the kernel, which would write them half a minute
+    /// later, in bursts for which each commit waits 100 to 200 ms.
+    ///
+    /// # Errors
+    /// What sync says.
+    pub(crate) async fn rest(&self) -> anyhow::Result<()> {
+        let mut sync = Command::new("sync");
+        let synced = sync.arg("--file-system").arg(&self.data).status().await;
+        let synced = synced.context("starting sync")?;
+        ensure!(synced.success(), "sync: {synced}");
+        Ok(())
+    }
+
     /// Runs statements.
     ///
     /// # Errors
@@ -188,10 +201,7 @@ impl Bulk {
         let (output, ()) = tokio::join!(psql.wait_with_output(), write);
         let output = output?;
         let words = String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.status.success(),
-            "writing people to the database: {words}"
-        );
+        ensure!(output.status.success(), "psql: {words}");
         Ok(())
     }
 }

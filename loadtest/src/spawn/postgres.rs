@@ -69,7 +69,7 @@ pub(super) async fn start(folder: &Path, wal_files: u16) -> anyhow::Result<Postg
         "listen_addresses=127.0.0.1".to_owned(),
         format!("port={port}"),
         // Fits a test machine; everything else is PostgreSQL's default.
-        "shared_buffers=256MB".to_owned(),
+        "shared_buffers=1GB".to_owned(),
         "max_wal_size=4GB".to_owned(),
         format!(
             "min_wal_size={}MB",
