@@ -1,5 +1,5 @@
-//! Tables give back the room that many entries needed which are gone: after a storm of connections a
-//! node is as small as before.
+//! Tables give back the room that many entries needed which are gone, so that a storm of connections
+//! leaves no large empty ones.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};

@@ -6,6 +6,7 @@ use dashmap::DashSet;
 
 use super::{BreakReason, Bus, BusDown, Channel, Ingress, Sink};
 use crate::metrics;
+use crate::sparse;
 
 /// Hands publications straight to this node's sink, if it subscribed to their channel.
 pub struct MemoryBus {
@@ -50,6 +51,7 @@ impl Bus for MemoryBus {
         for channel in channels {
             self.wanted.remove(channel);
         }
+        sparse::shrink_set(&self.wanted);
     }
 
     fn is_up(&self) -> bool {

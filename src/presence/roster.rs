@@ -156,6 +156,7 @@ impl Roster {
 
     /// Takes off the roster who left long enough ago and, as `has_socket` says, did not come back.
     pub fn settle(&self, now: Instant, has_socket: impl Fn(UserId) -> bool) {
+        let mut removed = false;
         while let Some(user) = self.pop_due(now) {
             let Entry::Occupied(mut occupied) = self.users.entry(user) else {
                 continue;
@@ -169,9 +170,12 @@ impl Roster {
                 continue;
             }
             let listing = occupied.remove().listing;
+            removed = true;
             self.note(user, Some(listing), false, Some(left.seen_at));
         }
-        sparse::shrink_shared(&self.users);
+        if removed {
+            sparse::shrink_shared(&self.users);
+        }
     }
 
     fn pop_due(&self, now: Instant) -> Option<UserId> {

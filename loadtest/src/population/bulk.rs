@@ -160,7 +160,7 @@ impl Bulk {
     }
 
     /// Has the pages written that earlier runs left to the kernel, which would write them half a minute
-    /// later, in bursts for which each commit waits 100 to 200 ms.
+    /// later, in bursts for which each commit waited 80 to 180 ms.
     ///
     /// # Errors
     /// What sync says.

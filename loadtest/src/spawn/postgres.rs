@@ -68,7 +68,8 @@ pub(super) async fn start(folder: &Path, wal_files: u16) -> anyhow::Result<Postg
     let settings = [
         "listen_addresses=127.0.0.1".to_owned(),
         format!("port={port}"),
-        // Fits a test machine; everything else is PostgreSQL's default.
+        // All of a report's database, so that commits write no pages for want of room; everything else
+        // is PostgreSQL's default.
         "shared_buffers=1GB".to_owned(),
         "max_wal_size=4GB".to_owned(),
         format!(
