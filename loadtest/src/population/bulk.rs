@@ -166,7 +166,7 @@ impl Bulk {
     /// What sync says.
     pub(crate) async fn rest(&self) -> anyhow::Result<()> {
         let mut sync = Command::new("sync");
-        let synced = sync.arg("--file-system").arg(&self.data).status().await;
+        let synced = sync.arg("-f").arg(&self.data).status().await;
         let synced = synced.context("starting sync")?;
         ensure!(synced.success(), "sync: {synced}");
         Ok(())
