@@ -111,13 +111,13 @@ pub trait UserStore {
     async fn update_profile(&self, id: UserId, change: &ProfileChange) -> Result<Option<UserRow>>;
     /// Replaces the hash of a password, e.g. with one of stronger parameters.
     async fn set_password_hash(&self, id: UserId, password_hash: &str) -> Result<()>;
-    async fn note_login(&self, id: UserId, at: Timestamp) -> Result<()>;
 }
 
 /// Sessions: families of refresh tokens, one a log-in.
 #[async_trait]
 pub trait SessionStore {
-    async fn insert_session(&self, session: &NewSession) -> Result<()>;
+    /// Begins a session, and notes at its user when the last log-in was: in one commit.
+    async fn open_session(&self, session: &NewSession) -> Result<()>;
     /// Exchanges a refresh token for its successor, see [`Rotation`] for the outcomes. Atomic
     /// across nodes. Ending a family writes a `Revoked` journal row in the same transaction.
     async fn rotate_session(&self, request: &RotateSession) -> Result<Rotation>;

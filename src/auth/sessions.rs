@@ -108,7 +108,7 @@ impl Sessions {
             created_at: now,
             expires_at: now.plus_millis(self.life_ms),
         };
-        self.store.insert_session(&session).await?;
+        self.store.open_session(&session).await?;
         self.issue(user, &token)
     }
 

@@ -217,9 +217,6 @@ impl Accounts {
             user_agent: from.user_agent,
         };
         let issued = self.auth.sessions.open(user, device).await?;
-        self.store
-            .note_login(user.user_id, self.clock.now())
-            .await?;
         Ok(tokens(user, issued))
     }
 }

@@ -14,8 +14,8 @@ fn token(n: u8) -> TokenHash {
     [n; 32]
 }
 
-async fn log_in(fixture: &Fixture, user_id: UserId, created_at: Timestamp) -> SessionId {
-    let session = NewSession {
+fn session(user_id: UserId, created_at: Timestamp) -> NewSession {
+    NewSession {
         session_id: SessionId::from_uuid(new_id()),
         user_id,
         token_hash: token(1),
@@ -24,8 +24,12 @@ async fn log_in(fixture: &Fixture, user_id: UserId, created_at: Timestamp) -> Se
         user_agent: None,
         created_at,
         expires_at: EXPIRES_AT,
-    };
-    fixture.store.insert_session(&session).await.unwrap();
+    }
+}
+
+async fn log_in(fixture: &Fixture, user_id: UserId, created_at: Timestamp) -> SessionId {
+    let session = session(user_id, created_at);
+    fixture.store.open_session(&session).await.unwrap();
     session.session_id
 }
 
@@ -66,6 +70,32 @@ impl Fixture {
 }
 
 contract! {
+    async fn a_login_is_noted_at_its_user_alone(fixture: Fixture) {
+        let alice = fixture.user("alice").await;
+        fixture.user("bob").await;
+        log_in(&fixture, alice, NOW).await;
+        let later = NOW.plus_millis(5);
+        log_in(&fixture, alice, later).await;
+        let noted = fixture.number("select count(*) from users where last_login_at is not null");
+        assert_eq!(noted.await, 1);
+        let last = fixture.number("select max(last_login_at) from users");
+        assert_eq!(last.await, later.as_millis());
+    }
+
+    async fn a_login_that_cannot_be_noted_has_no_session(fixture: Fixture) {
+        let alice = fixture.user("alice").await;
+        let refuse = if fixture.options.is_postgres() {
+            "alter table users add check (last_login_at is null)"
+        } else {
+            "create trigger refused before update of last_login_at on users \
+             begin select raise(abort, 'no'); end"
+        };
+        fixture.sql(refuse).await;
+        let session = session(alice, NOW);
+        assert!(fixture.store.open_session(&session).await.is_err());
+        assert_eq!(fixture.number("select count(*) from sessions").await, 0);
+    }
+
     async fn each_token_is_good_once(fixture: Fixture) {
         let alice = fixture.user("alice").await;
         let session = log_in(&fixture, alice, NOW).await;

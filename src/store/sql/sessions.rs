@@ -122,7 +122,7 @@ macro_rules! session_store {
         use $crate::store::sql::journal;
         use $crate::store::sql::sessions::{self as sql, FamilyRecord, Presented, SessionRecord};
         use $crate::store::sql::transact;
-        use $crate::store::sql::users::{BY_ID, UserRecord};
+        use $crate::store::sql::users::{BY_ID, NOTE_LOGIN, UserRecord};
         use $crate::store::{
             JournalRow, NewSession, Result, RotateSession, Rotation, SessionRow, SessionStore,
             UserRow,
@@ -130,19 +130,12 @@ macro_rules! session_store {
 
         #[async_trait]
         impl SessionStore for $store {
-            async fn insert_session(&self, session: &NewSession) -> Result<()> {
-                sqlx::query(sql::INSERT)
-                    .bind(session.session_id)
-                    .bind(session.user_id)
-                    .bind(session.token_hash.as_slice())
-                    .bind(&session.device_name)
-                    .bind(&session.ip)
-                    .bind(&session.user_agent)
-                    .bind(session.created_at)
-                    .bind(session.expires_at)
-                    .execute(self.writer())
-                    .await?;
-                Ok(())
+            async fn open_session(&self, session: &NewSession) -> Result<()> {
+                transact(super::TRANSACTION_WITHIN, || {
+                    let (store, session) = (self.clone(), session.clone());
+                    async move { open(&store, &session).await }
+                })
+                .await
             }
 
             async fn rotate_session(&self, request: &RotateSession) -> Result<Rotation> {
@@ -191,6 +184,28 @@ macro_rules! session_store {
                 let ended = sqlx::query_scalar(sql::REVOKED_SINCE).bind(since);
                 Ok(ended.fetch_all(self.reader()).await?)
             }
+        }
+
+        async fn open(store: &$store, session: &NewSession) -> Result<()> {
+            let mut tx = store.begin().await?;
+            sqlx::query(sql::INSERT)
+                .bind(session.session_id)
+                .bind(session.user_id)
+                .bind(session.token_hash.as_slice())
+                .bind(&session.device_name)
+                .bind(&session.ip)
+                .bind(&session.user_agent)
+                .bind(session.created_at)
+                .bind(session.expires_at)
+                .execute(&mut *tx)
+                .await?;
+            sqlx::query(NOTE_LOGIN)
+                .bind(session.user_id)
+                .bind(session.created_at)
+                .execute(&mut *tx)
+                .await?;
+            tx.commit().await?;
+            Ok(())
         }
 
         async fn rotate(store: &$store, request: &RotateSession) -> Result<Rotation> {

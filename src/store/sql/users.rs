@@ -123,7 +123,7 @@ impl TryFrom<CredentialsRecord> for Credentials {
 macro_rules! user_store {
     ($store:ty) => {
         use async_trait::async_trait;
-        use rookery_protocol::{Timestamp, UserId};
+        use rookery_protocol::UserId;
 
         use $crate::store::sql::contains_pattern;
         use $crate::store::sql::users::{self as sql, CredentialsRecord, UserRecord};
@@ -232,15 +232,6 @@ macro_rules! user_store {
                 sqlx::query(sql::SET_PASSWORD_HASH)
                     .bind(id)
                     .bind(password_hash)
-                    .execute(self.writer())
-                    .await?;
-                Ok(())
-            }
-
-            async fn note_login(&self, id: UserId, at: Timestamp) -> Result<()> {
-                sqlx::query(sql::NOTE_LOGIN)
-                    .bind(id)
-                    .bind(at)
                     .execute(self.writer())
                     .await?;
                 Ok(())
