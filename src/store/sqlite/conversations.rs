@@ -9,8 +9,17 @@ use crate::store::sql::conversations::{
 use crate::store::sql::messages::reactions_of;
 
 // dialect: searching in bytes.
-const CONVERSATIONS_OF: &str = conversations_of!("instr(x.mentions, $1) > 0");
-const CONVERSATION_OF: &str = conversation_of!("instr(x.mentions, $1) > 0");
+// And there is no `lateral`.
+const CONVERSATIONS_OF: &str = conversations_of!(
+    "instr(x.mentions, $1) > 0",
+    "messages l on l.conversation_id = page.conversation_id and l.seq = (select x.seq",
+    ")"
+);
+const CONVERSATION_OF: &str = conversation_of!(
+    "instr(x.mentions, $1) > 0",
+    "messages l on l.conversation_id = page.conversation_id and l.seq = (select x.seq",
+    ")"
+);
 // dialect: lists.
 const MEMBERSHIPS_OF: &str = concat!(
     membership!(),

@@ -11,12 +11,14 @@ use super::{kind, role};
 use crate::store::{ListedConversation, Result, StoreError};
 
 /// Conversations as user `$1` sees them. `$where` filters and orders the page before anything is
-/// counted; `$mentions_me` tells whether `x.mentions` holds `$1`.
+/// counted; `$mentions_me` tells whether `x.mentions` holds `$1`; `$shown` and `$as_l` make the look-up
+/// between them, of the last entry that the list may show, a row `l`. Each place that names `messages`
+/// has all parts of the log to plan and to set up, so there are few.
 ///
 /// Counting stops at 999 and looks at the newest 5,000 entries at the most: someone who wrote the
 /// last 5,000 entries without ever reading must not make the list slow.
 macro_rules! listed {
-    ($where:literal, $mentions_me:literal) => {
+    ($where:literal, $mentions_me:literal, $shown:literal, $as_l:literal) => {
         concat!(
             "with page as (
                 select m.conversation_id, c.kind, c.title, c.description, c.history_visible,
@@ -31,14 +33,16 @@ macro_rules! listed {
                 where m.user_id = $1 and m.left_seq is null and ",
             $where,
             "
-            ), counted as materialized (
-                select page.*,
+            )
+            select page.*,
+                   case when page.read_seq >= page.last_seq then 0 else
                        (select count(*) from (
                             select 1 from messages x
                             where x.conversation_id = page.conversation_id
                               and x.seq > page.counted_from
                               and x.kind = 'text' and x.sender_id <> $1
-                            limit 999) unread) as unread_count,
+                            limit 999) unread) end as unread_count,
+                   case when page.read_seq >= page.last_seq then 0 else
                        (select count(*) from (
                             select 1 from messages x
                             where x.conversation_id = page.conversation_id
@@ -47,43 +51,44 @@ macro_rules! listed {
             $mentions_me,
             "
                               and x.kind = 'text' and x.sender_id <> $1
-                            limit 999) mentioning) as mention_count,
-                       (select x.seq from messages x
-                        where x.conversation_id = page.conversation_id
-                          and x.seq > page.visible_from and x.kind in ('text', 'system')
-                        order by x.seq desc limit 1) as shown_seq
-                from page
-            )
-            select counted.*,
-                   l.kind as shown_kind, l.message_id as shown_message_id,
+                            limit 999) mentioning) end as mention_count,
+                   l.seq as shown_seq, l.kind as shown_kind, l.message_id as shown_message_id,
                    l.sender_id as shown_sender_id, l.content as shown_content,
                    l.metadata as shown_metadata, l.reply_to as shown_reply_to,
                    l.mentions as shown_mentions, l.created_at as shown_created_at,
                    l.edited_at as shown_edited_at, l.deleted_at as shown_deleted_at,
                    l.has_reactions as shown_has_reactions,
-                   case when l.sender_id <> $1 then null
+                   case when l.sender_id is null or l.sender_id <> $1 then null
                         when exists (select 1 from members o
-                                     where o.conversation_id = counted.conversation_id
+                                     where o.conversation_id = page.conversation_id
                                        and o.user_id <> $1 and o.left_seq is null
-                                       and o.read_seq >= counted.shown_seq
+                                       and o.read_seq >= l.seq
                                        and o.read_seq > o.joined_seq) then 'read'
                         when exists (select 1 from members o
-                                     where o.conversation_id = counted.conversation_id
+                                     where o.conversation_id = page.conversation_id
                                        and o.user_id <> $1 and o.left_seq is null
-                                       and o.delivered_seq >= counted.shown_seq
+                                       and o.delivered_seq >= l.seq
                                        and o.delivered_seq > o.joined_seq) then 'delivered'
-                        when l.sender_id = $1 then 'sent' end as shown_status
-            from counted
-            left join messages l
-              on l.conversation_id = counted.conversation_id and l.seq = counted.shown_seq
-            order by counted.last_at desc, counted.conversation_id desc"
+                        else 'sent' end as shown_status
+            from page
+            left join ",
+            $shown,
+            "
+                from messages x
+                where x.conversation_id = page.conversation_id
+                  and x.seq > page.visible_from and x.kind in ('text', 'system')
+                order by x.seq desc limit 1
+            ",
+            $as_l,
+            "
+            order by page.last_at desc, page.conversation_id desc"
         )
     };
 }
 
 /// A page of the list: changed since `$2`, after (`$3`, `$4`), named like `$5`, at most `$6`.
 macro_rules! conversations_of {
-    ($mentions_me:literal) => {
+    ($mentions_me:literal, $shown:literal, $as_l:literal) => {
         $crate::store::sql::conversations::listed!(
             "(cast($2 as bigint) is null or h.last_at >= $2 or h.changed_at >= $2)
                   and (cast($3 as bigint) is null or (h.last_at, h.conversation_id) < ($3, $4))
@@ -95,15 +100,22 @@ macro_rules! conversations_of {
                               and (lower(u.username) like $5 escape '\\'
                                    or lower(u.full_name) like $5 escape '\\'))))
                 order by h.last_at desc, h.conversation_id desc limit $6",
-            $mentions_me
+            $mentions_me,
+            $shown,
+            $as_l
         )
     };
 }
 
 /// The one conversation `$2`.
 macro_rules! conversation_of {
-    ($mentions_me:literal) => {
-        $crate::store::sql::conversations::listed!("m.conversation_id = $2", $mentions_me)
+    ($mentions_me:literal, $shown:literal, $as_l:literal) => {
+        $crate::store::sql::conversations::listed!(
+            "m.conversation_id = $2",
+            $mentions_me,
+            $shown,
+            $as_l
+        )
     };
 }
 pub(in crate::store) use {conversation_of, conversations_of, listed};
