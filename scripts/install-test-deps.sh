@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the servers that the tests start for themselves: Redis, which is its sentinel too,
 # PostgreSQL and nginx; and what faults need: pgrep finds nginx's workers, libfaketime sets clocks,
-# sqlite3 writes to a database from outside.
+# openssl makes a certificate, sqlite3 writes to a database from outside.
 # Does nothing when all are there. With --browser also Chromium, for tests of the web client.
 set -euo pipefail
 
@@ -23,6 +23,7 @@ have redis-server || missing+=(redis-server)
 have_postgres || missing+=(postgresql)
 have nginx || missing+=(nginx)
 have sqlite3 || missing+=(sqlite3)
+have openssl || missing+=(openssl)
 have pgrep || missing+=(procps)
 compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || missing+=(libfaketime)
 if [[ $browser == yes ]]; then have chromium || missing+=(chromium); fi
@@ -50,6 +51,6 @@ apt-get install -o DPkg::Lock::Timeout=120 -y -qq --no-install-recommends "${mis
 # Nor at the next boot.
 if have systemctl; then
     for package in "${missing[@]}"; do
-        if [[ $package != @(chromium|procps|libfaketime|sqlite3) ]]; then systemctl disable --quiet "$package" || true; fi
+        if [[ $package != @(chromium|openssl|procps|libfaketime|sqlite3) ]]; then systemctl disable --quiet "$package" || true; fi
     done
 fi

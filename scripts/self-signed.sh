@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes tls.crt and tls.key, a self-signed certificate for trying TLS out; browsers warn of it.
+# Makes tls.crt and tls.key, a self-signed certificate for trying TLS out; browsers warn of it. It may not
+# sign others: clients that are told to trust it would else refuse it as a server's.
 # Keeps what is there.
 #
 #   scripts/self-signed.sh FOLDER [HOST...]     (localhost and 127.0.0.1 always)
@@ -17,7 +18,7 @@ fi
 mkdir -p "$folder"
 umask 077
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 \
-    -subj "/CN=${1:-localhost}" -addext "subjectAltName=$names" \
+    -subj "/O=Rookery, self-signed/CN=${1:-localhost}" -addext "subjectAltName=$names" -addext basicConstraints=critical,CA:FALSE \
     -keyout "$folder/tls.key" -out "$folder/tls.crt" 2>/dev/null
 chmod 644 "$folder/tls.crt"
 echo "made $folder/tls.crt for $names, valid for 30 days"

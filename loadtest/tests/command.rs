@@ -217,10 +217,6 @@ fn what_cannot_be_done_is_said_before_the_first_run() {
     let under_a_file = format!("{many}/report.json");
     let down = "http://127.0.0.1:1";
     for (arguments, wanted) in [
-        (
-            vec!["direct", "--target", "https://127.0.0.1:1"],
-            "https://127.0.0.1:1: this program speaks no TLS",
-        ),
         (vec!["direct", "--target", "127.0.0.1:1"], "is no URL"),
         (
             vec!["direct", "--target", down, "--threshold", "rate.x<=1"],

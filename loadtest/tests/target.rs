@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rookery_client::{Api, ApiError};
 use rookery_protocol::rest::{Login, Register};
+use rookery_test_support::servers::Nginx;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -81,8 +82,11 @@ struct UnderWay {
 
 impl UnderWay {
     fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(LOADTEST)
-            .args(arguments)
+        Self::begin(Command::new(LOADTEST).args(arguments))
+    }
+
+    fn begin(command: &mut Command) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -216,6 +220,29 @@ async fn a_group_that_speaks_messagepack_is_read_too() {
     for promise in ["unanswered", "refused", "messages that nobody wrote"] {
         assert_eq!(run["oracle"][promise], 0, "{words}");
     }
+}
+
+#[tokio::test]
+async fn what_stands_behind_tls_is_driven_if_its_certificate_is_trusted() {
+    let (node, folder) = (Node::start().await, tempfile::tempdir().unwrap());
+    let upstream = node.url.trim_start_matches("http://").parse().unwrap();
+    let nginx = Nginx::start_with_tls(&[upstream]).await.unwrap();
+    let (report, url) = (folder.path().join("report.json"), nginx.tls_url().unwrap());
+    let arguments = few(&url, &report, "--seconds 1");
+
+    let (code, words) = UnderWay::start(&arguments).end().await;
+    assert_eq!(code, Some(2), "{words}");
+    assert!(words.contains("UnknownIssuer (the system"), "{words}");
+    assert!(words.contains("SSL_CERT_FILE"), "{words}");
+
+    let mut trusting = Command::new(LOADTEST);
+    trusting.args(&arguments);
+    trusting.env("SSL_CERT_FILE", nginx.certificate());
+    let (code, words) = UnderWay::begin(&mut trusting).end().await;
+    assert_eq!(code, Some(0), "{words}");
+    let run = &read(&report)["runs"][0];
+    assert!(run["latencies"]["deliver"]["count"].as_u64().unwrap() > 0);
+    assert!(nginx.access_log().unwrap().contains("/ws"));
 }
 
 /// Somebody who may search.

@@ -31,8 +31,9 @@
 //! [`guide`] says how such a client works, for those who write one in another language.
 //!
 //! Every queue is bounded: an application that does not read its updates is disconnected by the
-//! server as too slow, and resumes when it reads again. TLS is not built in: nodes stand behind a
-//! proxy, and `https` and `wss` URLs are refused with an error that says so.
+//! server as too slow, and resumes when it reads again. `https` and `wss` URLs are for a proxy in front of
+//! the nodes: its certificate has to be one that the system trusts, or whose authority is in the PEM
+//! file that the variable `SSL_CERT_FILE` names.
 
 #[doc = include_str!("../GUIDE.md")]
 pub mod guide {}
@@ -40,6 +41,7 @@ pub mod guide {}
 pub mod live;
 pub mod rest;
 pub mod socket;
+mod tls;
 
 pub use live::{
     Closed, Credentials, Handle, Live, LiveConfig, Outgoing, SendError, Start, Tap, Tapped, Update,

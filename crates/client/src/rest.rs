@@ -18,6 +18,9 @@ use rookery_protocol::event::ErrorDetail;
 use rookery_protocol::rest::Success;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
+use tokio_rustls::rustls::ClientConfig;
+
+use crate::tls;
 
 /// How long one call may take, its connection included.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -78,6 +81,9 @@ impl ApiError {
         let mut source = std::error::Error::source(error);
         while let Some(cause) = source {
             message = format!("{message}: {cause}");
+            if let Some(advice) = tls::advice(cause) {
+                message = format!("{message} ({advice})");
+            }
             source = cause.source();
         }
         Self::unavailable(message)
@@ -116,15 +122,14 @@ impl Api {
     /// are not used: the socket would not take them either.
     #[must_use]
     pub fn new(base: &str) -> Self {
-        let http = Client::builder()
-            .no_proxy()
-            .timeout(CALL_TIMEOUT)
-            .build()
-            .unwrap_or_default();
-        Self::with_http(http, base)
+        let mut http = Client::builder().no_proxy().timeout(CALL_TIMEOUT);
+        if base.starts_with("https:") {
+            http = http.tls_backend_preconfigured(ClientConfig::clone(&tls::config()));
+        }
+        Self::with_http(http.build().unwrap_or_default(), base)
     }
 
-    /// As [`Api::new`], with an HTTP client of one's own (shared between many users, or with TLS).
+    /// As [`Api::new`], with an HTTP client of one's own (shared between many users, or that trusts others).
     #[must_use]
     pub fn with_http(http: Client, base: &str) -> Self {
         Self {

@@ -12,11 +12,11 @@ use rookery_protocol::command::{Auth, ClientCommand};
 use rookery_protocol::event::{Ready, ServerEvent};
 use rookery_protocol::{ErrorCode, Format};
 use tokio::net::TcpStream;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error as WsError;
 pub use tokio_tungstenite::tungstenite::Message as RawMessage;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as WsCloseCode;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 /// The code of a connection that ended without a close frame (RFC 6455, 7.1.5).
 pub const ABNORMAL: u16 = 1006;
@@ -178,14 +178,14 @@ pub enum Received {
 
 /// One open connection. Dropping it cuts the connection without a close frame.
 pub struct Socket {
-    stream: WebSocketStream<TcpStream>,
+    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     format: Format,
     /// What the server's close frame said.
     farewell: Option<(u16, String)>,
 }
 
 impl Socket {
-    /// Opens a connection to `url`: `http` or `ws`, with or without the path `/ws`.
+    /// Opens a connection to `url`: `http`, `https`, `ws` or `wss`, with or without the path `/ws`.
     ///
     /// Does not wait for `ready`, see [`Socket::ready`].
     ///
@@ -361,12 +361,6 @@ impl Socket {
             Ok::<(), WsError>(())
         };
         let _ = tokio::time::timeout(Duration::from_secs(1), farewell).await;
-    }
-
-    /// The TCP connection beneath, for tests that need its addresses or options.
-    #[must_use]
-    pub fn tcp(&self) -> &TcpStream {
-        self.stream.get_ref()
     }
 
     #[must_use]

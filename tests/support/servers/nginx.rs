@@ -13,16 +13,31 @@ use super::ports::{self, Port};
 use super::{Supervised, listens, program, run, user_id};
 
 const TEMPLATE: &str = include_str!("../../../deploy/nginx/rookery.conf.template");
+const TLS: &str = include_str!("../../../deploy/nginx/server.d/tls.conf");
+/// The port of `TLS`.
+const TLS_PORT: &str = "8443";
+const SELF_SIGNED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/self-signed.sh");
 
 pub struct Nginx {
     process: Supervised,
     port: Port,
+    tls_port: Option<Port>,
     folder: TempDir,
 }
 
 impl Nginx {
     /// Starts nginx in front of `upstreams`, which need not listen yet.
     pub async fn start(upstreams: &[SocketAddr]) -> Result<Self> {
+        Self::start_with(upstreams, None).await
+    }
+
+    /// As [`Nginx::start`], and beside the plain port one with TLS, whose certificate only
+    /// [`Nginx::certificate`] vouches for.
+    pub async fn start_with_tls(upstreams: &[SocketAddr]) -> Result<Self> {
+        Self::start_with(upstreams, Some(ports::reserve()?)).await
+    }
+
+    async fn start_with(upstreams: &[SocketAddr], tls_port: Option<Port>) -> Result<Self> {
         ensure!(!upstreams.is_empty(), "nginx needs at least one upstream");
         let folder = tempfile::Builder::new()
             .prefix("rookery-nginx-")
@@ -45,6 +60,13 @@ impl Nginx {
         let config_path = folder.path().join("nginx.conf");
         std::fs::write(&config_path, config)?;
 
+        if let Some(port) = &tls_port {
+            run(SELF_SIGNED, &[folder.path().join("tls").as_ref()]).await?;
+            let listen = TLS.replace(TLS_PORT, &port.address().to_string());
+            std::fs::create_dir(folder.path().join("server.d"))?;
+            std::fs::write(folder.path().join("server.d/tls.conf"), listen)?;
+        }
+
         let binary = program("nginx", &[PathBuf::from("/usr/sbin")], "nginx")?;
         // Workers keep the rights of the test: the folder belongs to it, not to www-data.
         let user = if user_id()? == 0 { " user root;" } else { "" };
@@ -66,6 +88,7 @@ impl Nginx {
         Ok(Self {
             process,
             port,
+            tls_port,
             folder,
         })
     }
@@ -99,6 +122,17 @@ impl Nginx {
 
     pub fn address(&self) -> SocketAddr {
         self.port.address()
+    }
+
+    /// `https://localhost:<port>`, without a slash at the end.
+    pub fn tls_url(&self) -> Result<String> {
+        let port = self.tls_port.as_ref().context("started without TLS")?;
+        Ok(format!("https://localhost:{}", port.number()))
+    }
+
+    /// The file with the certificate of [`Nginx::tls_url`], which is its own authority.
+    pub fn certificate(&self) -> PathBuf {
+        self.folder.path().join("tls/tls.crt")
     }
 
     /// What nginx has logged of the requests so far; a socket is logged when it closes.

@@ -1,5 +1,6 @@
 //! From a URL to an upgraded connection.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,7 +10,9 @@ use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, Response, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
+
+use crate::tls;
 
 use super::{Connect, ConnectError, TokenIn};
 
@@ -25,7 +28,7 @@ const BODY_BYTES: usize = 4 * 1024;
 pub(super) async fn dial(
     url: &str,
     how: &Connect,
-) -> Result<WebSocketStream<TcpStream>, ConnectError> {
+) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, ConnectError> {
     let url = socket_url(url, how)?;
     let tcp = connect(&url, how).await?;
     tcp.set_nodelay(true)?;
@@ -51,26 +54,28 @@ pub(super) async fn dial(
         .max_write_buffer_size(WRITE_BUFFER_MAX_BYTES)
         .max_message_size(Some(FRAME_BYTES))
         .max_frame_size(Some(FRAME_BYTES));
-    match client_async_with_config(request, tcp, Some(config)).await {
+    let connector = match url.scheme() {
+        "wss" => Connector::Rustls(tls::config()),
+        _ => Connector::Plain,
+    };
+    match client_async_tls_with_config(request, tcp, Some(config), Some(connector)).await {
         Ok((stream, _)) => Ok(stream),
         Err(WsError::Http(response)) => Err(refused(&response)),
-        Err(WsError::Io(error)) => Err(ConnectError::Io(error)),
+        Err(WsError::Io(error)) => Err(no_connection(error)),
         Err(error) => Err(handshake(&error)),
     }
 }
 
-/// The URL of the upgrade: `ws`, with a path, `?token=` and `?resume=1` as asked.
+/// The URL of the upgrade: `ws` or `wss`, with a path, `?token=` and `?resume=1` as asked.
 fn socket_url(text: &str, how: &Connect) -> Result<Url, ConnectError> {
     let bad = |why: &str| ConnectError::Url(format!("{text}: {why}"));
-    let plain = match text.strip_prefix("http://") {
-        Some(rest) => format!("ws://{rest}"),
+    let text_as_ws = match text.strip_prefix("http") {
+        Some(rest) => format!("ws{rest}"),
         None => text.to_owned(),
     };
-    let mut url = Url::parse(&plain).map_err(|error| bad(&error.to_string()))?;
-    match url.scheme() {
-        "ws" => {}
-        "https" | "wss" => return Err(bad("TLS is not built in; use a proxy that adds it")),
-        _ => return Err(bad("not an http or ws URL")),
+    let mut url = Url::parse(&text_as_ws).map_err(|error| bad(&error.to_string()))?;
+    if !matches!(url.scheme(), "ws" | "wss") {
+        return Err(bad("not an http, https, ws or wss URL"));
     }
     if url.path() == "/" {
         url.set_path("/ws");
@@ -107,7 +112,7 @@ async fn connect(url: &Url, how: &Connect) -> Result<TcpStream, ConnectError> {
     })
 }
 
-async fn from_source(source: SocketAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
+async fn from_source(source: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = if to.is_ipv4() {
         TcpSocket::new_v4()?
     } else {
@@ -115,6 +120,13 @@ async fn from_source(source: SocketAddr, to: SocketAddr) -> std::io::Result<TcpS
     };
     socket.bind(source)?;
     socket.connect(to).await
+}
+
+fn no_connection(error: io::Error) -> ConnectError {
+    ConnectError::Io(match tls::advice(&error) {
+        Some(advice) => io::Error::new(error.kind(), format!("{error} ({advice})")),
+        None => error,
+    })
 }
 
 fn refused(response: &Response<Option<Vec<u8>>>) -> ConnectError {
@@ -176,12 +188,11 @@ mod tests {
             url("http://h/chat/ws", &query).unwrap(),
             "ws://h/chat/ws?token=a+b"
         );
-        assert!(
-            url("https://h", &plain)
-                .unwrap_err()
-                .to_string()
-                .contains("TLS")
-        );
-        assert!(url("nonsense", &plain).is_err());
+        assert_eq!(url("https://h", &plain).unwrap(), "wss://h/ws");
+        assert_eq!(url("wss://h:8443/x", &plain).unwrap(), "wss://h:8443/x");
+        for bad in ["nonsense", "ftp://h", "httpx://h"] {
+            let error = url(bad, &plain).unwrap_err().to_string();
+            assert!(error.starts_with(bad), "{error}");
+        }
     }
 }
