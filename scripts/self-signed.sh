@@ -17,8 +17,14 @@ if [[ -s $folder/tls.crt && -s $folder/tls.key ]]; then
 fi
 mkdir -p "$folder"
 umask 077
+# Without openssl's own configuration, whose extensions would come in addition. The organisation keeps it apart
+# from whatever else of the name of a host a system trusts.
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 \
-    -subj "/O=Rookery, self-signed/CN=${1:-localhost}" -addext "subjectAltName=$names" -addext basicConstraints=critical,CA:FALSE \
-    -keyout "$folder/tls.key" -out "$folder/tls.crt" 2>/dev/null
+    -config <(printf '[req]\ndistinguished_name=dn\n[dn]\n') \
+    -subj "/O=Rookery, self-signed/CN=${1:-localhost}" \
+    -addext "subjectAltName=$names" -addext basicConstraints=critical,CA:FALSE \
+    -keyout "$folder/tls.key" -out "$folder/tls.crt" 2>"$folder/openssl.log" ||
+    { cat "$folder/openssl.log" >&2; exit 1; }
+rm "$folder/openssl.log"
 chmod 644 "$folder/tls.crt"
 echo "made $folder/tls.crt for $names, valid for 30 days"

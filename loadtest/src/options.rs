@@ -205,7 +205,7 @@ pub(crate) fn rate(text: &str) -> Result<f64, String> {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Common {
-    /// A node's URL, for instance http://127.0.0.1:8080; several for several nodes
+    /// URL of a node, or of what stands before nodes, for instance http://127.0.0.1:8080; several for several nodes
     #[arg(long, value_name = "URL", global = true)]
     pub target: Vec<String>,
     /// With targets: process ids by role, for CPU and memory: gateway=12,13 postgres=14 redis=15

@@ -8,8 +8,9 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
-use rookery_client::{Api, ApiError};
+use rookery_client::{Api, ApiError, Connect, Socket};
 use rookery_protocol::rest::{Login, Register};
+use rookery_test_support::plain_http;
 use rookery_test_support::servers::Nginx;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -47,7 +48,10 @@ impl Node {
             .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
         let readyz = format!("http://{ops}/readyz");
         let begun = Instant::now();
-        while !reqwest::get(&readyz)
+        let http = plain_http();
+        while !http
+            .get(&readyz)
+            .send()
             .await
             .is_ok_and(|answer| answer.status().is_success())
         {
@@ -234,6 +238,9 @@ async fn what_stands_behind_tls_is_driven_if_its_certificate_is_trusted() {
     assert_eq!(code, Some(2), "{words}");
     assert!(words.contains("UnknownIssuer (the system"), "{words}");
     assert!(words.contains("SSL_CERT_FILE"), "{words}");
+    let refused = Socket::connect(&url, &Connect::default()).await;
+    let error = refused.err().unwrap().to_string();
+    assert!(error.contains("SSL_CERT_FILE"), "{error}");
 
     let mut trusting = Command::new(LOADTEST);
     trusting.args(&arguments);
@@ -243,6 +250,13 @@ async fn what_stands_behind_tls_is_driven_if_its_certificate_is_trusted() {
     let run = &read(&report)["runs"][0];
     assert!(run["latencies"]["deliver"]["count"].as_u64().unwrap() > 0);
     assert!(nginx.access_log().unwrap().contains("/ws"));
+
+    // Who needs no certificate misses none.
+    let mut plain = Command::new(LOADTEST);
+    plain.args(few(&node.url, &report, "--seconds 1"));
+    plain.env("SSL_CERT_FILE", "/nonexistent");
+    let (code, words) = UnderWay::begin(&mut plain).end().await;
+    assert_eq!(code, Some(0), "{words}");
 }
 
 /// Somebody who may search.

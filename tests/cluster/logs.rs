@@ -10,7 +10,7 @@ use rookery_client::{Connect, Socket, TokenIn};
 use rookery_protocol::Format;
 use rookery_protocol::event::ServerEvent;
 use rookery_test_support::servers::Postgres;
-use rookery_test_support::{Node, TestCluster, eventually, new_message_id};
+use rookery_test_support::{Node, TestCluster, eventually, new_message_id, plain_http};
 use serde_json::{Value, json};
 
 use crate::ROOKERY;
@@ -302,7 +302,7 @@ async fn nothing_secret_is_logged(cluster: &TestCluster, settings: &[(&str, &str
     node.restart_with(&all).await;
     let mut visitor = Visitor {
         node,
-        http: reqwest::Client::new(),
+        http: plain_http(),
         secrets: Secrets::default(),
         access: String::new(),
     };

@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use rookery_client::Api;
 use rookery_test_support::servers::ports::{self, Port};
-use rookery_test_support::{PATIENCE, eventually};
+use rookery_test_support::{PATIENCE, eventually, plain_http};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -101,8 +101,7 @@ impl Process {
     /// The status of a page of the operations port; `None` if nobody answers.
     pub(crate) async fn probe(&self, page: &str) -> Option<u16> {
         let url = format!("http://{}/{page}", self.ops.address());
-        let http = reqwest::Client::builder().no_proxy().build();
-        let answer = http.expect("a client").get(url).send().await.ok()?;
+        let answer = plain_http().get(url).send().await.ok()?;
         Some(answer.status().as_u16())
     }
 

@@ -211,6 +211,16 @@ contract! {
         let mark = MarkRaise { conversation_id, user_id, kind, seq: Seq(2) };
         fixture.store.raise_marks(&[mark], NOW).await.unwrap();
         assert_eq!(counts(bob).await, (2, 1));
+        send(alice, &[bob]).await;
+        let read = async |seq| {
+            let mark = MarkRaise { conversation_id, user_id, kind, seq: Seq(seq) };
+            fixture.store.raise_marks(&[mark], NOW).await.unwrap();
+        };
+        let last = fixture.seen(bob, group).await.last_seq.0;
+        read(last - 1).await;
+        assert_eq!(counts(bob).await, (1, 1));
+        read(last).await;
+        assert_eq!(counts(bob).await, (0, 0));
     }
 
     async fn the_last_message_is_the_last_one_that_this_user_may_see(fixture: Fixture) {

@@ -30,3 +30,10 @@ pub use people::{
 pub use proxy::{
     Counts, Fate, Mode, PostgresProxy, Proxy, Pushes, RedisProxy, Role, SentinelProxy,
 };
+
+/// An HTTP client for what nodes serve: they speak no TLS, so it looks for no certificates.
+#[must_use]
+pub fn plain_http() -> reqwest::Client {
+    let http = reqwest::Client::builder().no_proxy().tls_certs_only([]);
+    http.build().expect("nothing that it needs can be missing")
+}

@@ -55,7 +55,7 @@ impl Node {
         let mut command: Vec<OsString> = vec!["env".into(), "-i".into()];
         command.extend(all.map(|(name, value)| format!("{name}={value}").into()));
         command.extend([PathBuf::from(binary).into(), "serve".into()]);
-        let http = reqwest::Client::builder().no_proxy().build()?;
+        let http = crate::plain_http();
         let process = Mutex::new(launch(&command, &folder, &ops, &http).await?);
         let name = name.to_owned();
         Ok(Self {

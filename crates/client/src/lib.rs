@@ -32,8 +32,8 @@
 //!
 //! Every queue is bounded: an application that does not read its updates is disconnected by the
 //! server as too slow, and resumes when it reads again. `https` and `wss` URLs are for a proxy in front of
-//! the nodes: its certificate has to be one that the system trusts, or whose authority is in the PEM
-//! file that the variable `SSL_CERT_FILE` names.
+//! the nodes: its certificate has to be one that the system trusts, or one that the PEM file trusts which
+//! the variable `SSL_CERT_FILE` names in place of the system's. Both are read once in a process.
 
 #[doc = include_str!("../GUIDE.md")]
 pub mod guide {}

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 pub use messages::{Sent, Span};
 pub use reqwest::Method;
+use reqwest::redirect::Policy;
 use reqwest::{Client, Response, Url, header};
 use rookery_protocol::ErrorCode;
 use rookery_protocol::event::ErrorDetail;
@@ -119,17 +120,20 @@ pub struct Answer<T> {
 
 impl Api {
     /// The server at `base`, for instance `http://127.0.0.1:8080`. Proxies named by the environment
-    /// are not used: the socket would not take them either.
+    /// are not used, and redirects not followed: the socket would do neither.
     #[must_use]
     pub fn new(base: &str) -> Self {
-        let mut http = Client::builder().no_proxy().timeout(CALL_TIMEOUT);
-        if base.starts_with("https:") {
-            http = http.tls_backend_preconfigured(ClientConfig::clone(&tls::config()));
-        }
-        Self::with_http(http.build().unwrap_or_default(), base)
+        let http = Client::builder()
+            .no_proxy()
+            .redirect(Policy::none())
+            .timeout(CALL_TIMEOUT)
+            .tls_backend_preconfigured(ClientConfig::clone(&tls::config()))
+            .build()
+            .expect("a client of this rustls, without a proxy or a resolver of its own");
+        Self::with_http(http, base)
     }
 
-    /// As [`Api::new`], with an HTTP client of one's own (shared between many users, or that trusts others).
+    /// As [`Api::new`], with an HTTP client of one's own (shared between many users, for instance).
     #[must_use]
     pub fn with_http(http: Client, base: &str) -> Self {
         Self {

@@ -58,7 +58,7 @@ pub struct Connect {
     pub headers: Vec<(String, String)>,
     /// The source address, where one has too few ports.
     pub source: Option<IpAddr>,
-    /// For the TCP connection and the upgrade together.
+    /// For the TCP connection, TLS and the upgrade together.
     pub timeout: Duration,
     /// Initial size of the buffer that frames are read into, in bytes. Larger frames still fit.
     pub read_buffer_bytes: usize,

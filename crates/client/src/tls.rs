@@ -1,4 +1,7 @@
 //! TLS for `https` and `wss`: what REST and sockets trust.
+//!
+//! The system decides, as for other programs, and so the variables that rustls-native-certs knows from
+//! OpenSSL: `SSL_CERT_FILE` and `SSL_CERT_DIR` name what is trusted instead.
 
 use std::error::Error;
 use std::io;
@@ -7,26 +10,39 @@ use std::sync::{Arc, LazyLock};
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore};
 
-/// The certificates that the system trusts, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name;
-/// read once, by whoever needs them first.
-static CONFIG: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| {
+struct Trust {
+    config: Arc<ClientConfig>,
+    /// What could not be read: the rest is trusted all the same, if there is any.
+    unreadable: Option<String>,
+}
+
+/// Read once, by whoever needs it first.
+static TRUST: LazyLock<Trust> = LazyLock::new(|| {
+    let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots.add_parsable_certificates(found.certs);
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("aws-lc-rs has TLS 1.2 and 1.3")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    Arc::new(config)
+    Trust {
+        config: Arc::new(config),
+        unreadable: found.errors.first().map(ToString::to_string),
+    }
 });
 
 /// The configuration of all connections with TLS: HTTP/1.1, no certificate of one's own.
 pub(crate) fn config() -> Arc<ClientConfig> {
-    Arc::clone(&CONFIG)
+    Arc::clone(&TRUST.config)
 }
 
 /// What to do where an error is about who signed a certificate.
-pub(crate) fn advice(error: &(dyn Error + 'static)) -> Option<&'static str> {
+pub(crate) fn advice(error: &(dyn Error + 'static)) -> Option<String> {
+    advice_on(error, TRUST.unreadable.as_deref())
+}
+
+fn advice_on(error: &(dyn Error + 'static), unreadable: Option<&str>) -> Option<String> {
     let mut inner = error;
     // One for each library on the way.
     while let Some(wrapper) = inner.downcast_ref::<io::Error>() {
@@ -36,15 +52,48 @@ pub(crate) fn advice(error: &(dyn Error + 'static)) -> Option<&'static str> {
         return None;
     };
     match why {
-        CertificateError::UnknownIssuer => Some(
-            "the system does not trust who signed it: put that certificate into a PEM file, and \
-             name the file in the variable SSL_CERT_FILE",
-        ),
+        CertificateError::UnknownIssuer => Some(match unreadable {
+            None => {
+                "the system does not trust who signed it; the variable SSL_CERT_FILE can name a \
+                     PEM file with what to trust instead"
+                    .to_owned()
+            }
+            Some(unreadable) => {
+                format!("not all that is to be trusted could be read: {unreadable}")
+            }
+        }),
         // What openssl makes by default when it signs itself.
         CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => Some(
             "a certificate that may sign others is not taken for a server's: make it with \
-             basicConstraints=CA:FALSE, or sign another with it",
+             basicConstraints=CA:FALSE, or sign another with it"
+                .to_owned(),
         ),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As libraries hand it on.
+    fn wrapped(why: CertificateError, times: usize) -> Box<dyn Error + Send + Sync> {
+        let bare: Box<dyn Error + Send + Sync> = rustls::Error::InvalidCertificate(why).into();
+        (0..times).fold(bare, |error, _| io::Error::other(error).into())
+    }
+
+    #[test]
+    fn who_is_not_trusted_is_told_what_to_do() {
+        for times in 0..3 {
+            let error = wrapped(CertificateError::UnknownIssuer, times);
+            let advice = advice_on(&*error, None).unwrap();
+            assert!(advice.contains("SSL_CERT_FILE"), "{advice}");
+            let advice = advice_on(&*error, Some("no such file at '/typo'")).unwrap();
+            assert!(advice.contains("/typo"), "{advice}");
+            let expired = wrapped(CertificateError::Expired, times);
+            assert_eq!(advice_on(&*expired, None), None);
+        }
+        assert_eq!(advice_on(&io::Error::other("cut"), None), None);
+        assert_eq!(advice_on(&std::fmt::Error, None), None);
     }
 }

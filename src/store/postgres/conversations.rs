@@ -10,16 +10,17 @@ use crate::store::sql::messages::reactions_of;
 
 // dialect: searching in bytes. The parameter is a uuid; its bytes are what mentions hold.
 // And `lateral`: with the place of the last entry looked up first, the log would be looked at twice.
-const CONVERSATIONS_OF: &str = conversations_of!(
-    "position(uuid_send($1) in x.mentions) > 0",
-    "lateral (select x.*",
-    ") l on true"
-);
-const CONVERSATION_OF: &str = conversation_of!(
-    "position(uuid_send($1) in x.mentions) > 0",
-    "lateral (select x.*",
-    ") l on true"
-);
+macro_rules! here {
+    ($listed:ident) => {
+        $listed!(
+            "position(uuid_send($1) in x.mentions) > 0",
+            "lateral (select x.*",
+            ") l on true"
+        )
+    };
+}
+const CONVERSATIONS_OF: &str = here!(conversations_of);
+const CONVERSATION_OF: &str = here!(conversation_of);
 // dialect: lists.
 const MEMBERSHIPS_OF: &str = concat!(membership!(), "where m.user_id = any($1)");
 const ENDS_OF: &str = ends_of!("= any($1)");

@@ -8,18 +8,18 @@ use crate::store::sql::conversations::{
 };
 use crate::store::sql::messages::reactions_of;
 
-// dialect: searching in bytes.
-// And there is no `lateral`.
-const CONVERSATIONS_OF: &str = conversations_of!(
-    "instr(x.mentions, $1) > 0",
-    "messages l on l.conversation_id = page.conversation_id and l.seq = (select x.seq",
-    ")"
-);
-const CONVERSATION_OF: &str = conversation_of!(
-    "instr(x.mentions, $1) > 0",
-    "messages l on l.conversation_id = page.conversation_id and l.seq = (select x.seq",
-    ")"
-);
+// dialect: searching in bytes; and there is no `lateral`.
+macro_rules! here {
+    ($listed:ident) => {
+        $listed!(
+            "instr(x.mentions, $1) > 0",
+            "messages l on l.conversation_id = page.conversation_id and l.seq = (select x.seq",
+            ")"
+        )
+    };
+}
+const CONVERSATIONS_OF: &str = here!(conversations_of);
+const CONVERSATION_OF: &str = here!(conversation_of);
 // dialect: lists.
 const MEMBERSHIPS_OF: &str = concat!(
     membership!(),

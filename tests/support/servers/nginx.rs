@@ -61,6 +61,7 @@ impl Nginx {
         std::fs::write(&config_path, config)?;
 
         if let Some(port) = &tls_port {
+            program("openssl", &[], "openssl")?;
             run(SELF_SIGNED, &[folder.path().join("tls").as_ref()]).await?;
             let listen = TLS.replace(TLS_PORT, &port.address().to_string());
             std::fs::create_dir(folder.path().join("server.d"))?;

@@ -86,7 +86,7 @@ impl fmt::Debug for Tap {
 /// How to start a [`Live`](super::Live).
 #[derive(Clone, Debug)]
 pub struct LiveConfig {
-    /// Base URLs (`http://…`) of nodes of one cluster, or of its load balancer.
+    /// Base URLs (`http://…` or `https://…`) of nodes of one cluster, or of its load balancer.
     pub urls: Vec<String>,
     pub credentials: Credentials,
     pub format: Format,

@@ -69,14 +69,14 @@ pub(super) async fn dial(
 /// The URL of the upgrade: `ws` or `wss`, with a path, `?token=` and `?resume=1` as asked.
 fn socket_url(text: &str, how: &Connect) -> Result<Url, ConnectError> {
     let bad = |why: &str| ConnectError::Url(format!("{text}: {why}"));
-    let text_as_ws = match text.strip_prefix("http") {
-        Some(rest) => format!("ws{rest}"),
-        None => text.to_owned(),
+    let mut url = Url::parse(text).map_err(|error| bad(&error.to_string()))?;
+    let scheme = match url.scheme() {
+        "http" | "ws" => "ws",
+        "https" | "wss" => "wss",
+        _ => return Err(bad("not an http, https, ws or wss URL")),
     };
-    let mut url = Url::parse(&text_as_ws).map_err(|error| bad(&error.to_string()))?;
-    if !matches!(url.scheme(), "ws" | "wss") {
-        return Err(bad("not an http, https, ws or wss URL"));
-    }
+    url.set_scheme(scheme)
+        .map_err(|()| bad("not a URL of the web"))?;
     if url.path() == "/" {
         url.set_path("/ws");
     }
@@ -189,7 +189,7 @@ mod tests {
             "ws://h/chat/ws?token=a+b"
         );
         assert_eq!(url("https://h", &plain).unwrap(), "wss://h/ws");
-        assert_eq!(url("wss://h:8443/x", &plain).unwrap(), "wss://h:8443/x");
+        assert_eq!(url("HTTPS://h:8443/x", &plain).unwrap(), "wss://h:8443/x");
         for bad in ["nonsense", "ftp://h", "httpx://h"] {
             let error = url(bad, &plain).unwrap_err().to_string();
             assert!(error.starts_with(bad), "{error}");

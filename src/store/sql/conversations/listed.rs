@@ -16,7 +16,8 @@ use crate::store::{ListedConversation, Result, StoreError};
 /// has all parts of the log to plan and to set up, so there are few.
 ///
 /// Counting stops at 999 and looks at the newest 5,000 entries at the most: someone who wrote the
-/// last 5,000 entries without ever reading must not make the list slow.
+/// last 5,000 entries without ever reading must not make the list slow. Nothing is looked for where
+/// `last_seq` is read, as in most conversations of a list.
 macro_rules! listed {
     ($where:literal, $mentions_me:literal, $shown:literal, $as_l:literal) => {
         concat!(
