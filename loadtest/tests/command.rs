@@ -471,14 +471,16 @@ fn a_peer_that_is_not_installed_is_named_and_the_others_are_measured() {
 
 #[test]
 fn a_peer_that_cannot_be_installed_holds_up_no_other() {
-    use std::os::unix::fs::PermissionsExt;
-
     let folder = tempfile::tempdir().unwrap();
     let program = |path: &str, text: &str| {
-        let path = folder.path().join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+        let source = folder.path().join("source");
+        std::fs::write(&source, text).unwrap();
+        // By another process: what a neighbouring test starts has the files that are open here for a
+        // moment, and a program that somebody has open for writing cannot be started.
+        let mut install = Command::new("install");
+        install.args(["-D", "-m", "755"]).arg(source);
+        let made = install.arg(folder.path().join(path)).status();
+        assert!(made.unwrap().success());
     };
     let script = include_str!("../../scripts/install-peers.sh");
     program("scripts/install-peers.sh", script);
