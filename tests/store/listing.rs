@@ -140,7 +140,7 @@ contract! {
     async fn a_query_finds_titles_and_the_other_person(fixture: Fixture) {
         let [alice, bob, carol] =
             [fixture.user("alice").await, fixture.user("bob_x").await, fixture.user("carol").await];
-        fixture.sql("update users set full_name = 'Carol 100%' where username = 'carol'").await;
+        fixture.sql("update users set full_name = 'ÇAROL 100%' where username = 'carol'").await;
         let (with_bob, with_carol) =
             (fixture.direct(alice, bob).await, fixture.direct(alice, carol).await);
         let group = fixture.group(alice, &[bob, carol]).await;
@@ -151,6 +151,7 @@ contract! {
         assert_eq!(found("ROOK").await, [group]);
         assert_eq!(found("Bob_").await, [with_bob]);
         assert_eq!(found("100%").await, [with_carol]);
+        assert_eq!(found("ÇAROL").await, [with_carol], "as it is spelt");
         assert_eq!(found("%").await, [with_carol]);
         assert!(found("alice").await.is_empty(), "one's own name is in every conversation");
         assert_eq!(found("").await.len(), 3);

@@ -39,7 +39,7 @@ pub(in crate::store) const SEARCH: &str = concat!(
     user_columns!(),
     r" from users
        where deleted_at is null
-         and (lower(username) like $1 escape '\' or lower(full_name) like $1 escape '\')
+         and (lower(username) like lower($1) escape '\' or lower(full_name) like lower($1) escape '\')
          and lower(username) > lower($2)
        order by lower(username) limit $3"
 );

@@ -94,12 +94,12 @@ macro_rules! conversations_of {
             "(cast($2 as bigint) is null or h.last_at >= $2 or h.changed_at >= $2)
                   and (cast($3 as bigint) is null or (h.last_at, h.conversation_id) < ($3, $4))
                   and (cast($5 as text) is null
-                       or lower(c.title) like $5 escape '\\'
+                       or lower(c.title) like lower($5) escape '\\'
                        or (c.kind = 'direct' and exists (
                             select 1 from members o join users u on u.user_id = o.user_id
                             where o.conversation_id = m.conversation_id and o.user_id <> $1
-                              and (lower(u.username) like $5 escape '\\'
-                                   or lower(u.full_name) like $5 escape '\\'))))
+                              and (lower(u.username) like lower($5) escape '\\'
+                                   or lower(u.full_name) like lower($5) escape '\\'))))
                 order by h.last_at desc, h.conversation_id desc limit $6",
             $mentions_me,
             $shown,
