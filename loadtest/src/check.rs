@@ -38,6 +38,12 @@ fn url(target: &str) -> anyhow::Result<()> {
     let wanted = "wanted is the address of a node, or of what stands before nodes, such as http://127.0.0.1:8080";
     let url = Url::parse(target).ok().filter(Url::has_host);
     let url = url.with_context(|| format!("{target} is no URL: {wanted}"))?;
+    // Not shown: what is said is passed on.
+    let more = url.username().len() + url.password().map_or(0, str::len);
+    ensure!(
+        more == 0 && url.query().is_none() && url.fragment().is_none(),
+        "a target with a name, a password, a query or a fragment: {wanted}"
+    );
     ensure!(
         matches!(url.scheme(), "http" | "https"),
         "{target} is not HTTP: {wanted}"
@@ -126,6 +132,14 @@ mod tests {
         ] {
             let error = url(bad).unwrap_err().to_string();
             assert!(error.starts_with(bad) && error.contains(wanted), "{error}");
+        }
+        for secret in [
+            "http://ann:hunter2@a",
+            "http://a/?token=hunter2",
+            "http://a/#hunter2",
+        ] {
+            let error = url(secret).unwrap_err().to_string();
+            assert!(error.starts_with("a target with") && !error.contains("hunter2"));
         }
     }
 

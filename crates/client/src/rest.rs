@@ -25,6 +25,8 @@ use crate::tls;
 
 /// How long one call may take, its connection included.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most that is shown of what is no answer of Rookery's.
+const SHOWN_CHARS: usize = 200;
 
 /// A server's REST interface as one user, or as nobody. Cheap to clone; clones share connections.
 #[derive(Clone)]
@@ -247,6 +249,8 @@ async fn read<T: DeserializeOwned>(response: Response) -> Result<Answer<T>, ApiE
         .get(header::RETRY_AFTER)
         .and_then(|value| value.to_str().ok()?.parse().ok())
         .map(Duration::from_secs);
+    let location = response.headers().get(header::LOCATION);
+    let location = location.and_then(|value| value.to_str().ok().map(str::to_owned));
     let body = response
         .bytes()
         .await
@@ -263,8 +267,18 @@ async fn read<T: DeserializeOwned>(response: Response) -> Result<Answer<T>, ApiE
             });
     }
     let mut error = refusal(status, &body);
+    if let Some(location) = location {
+        error.message = redirected(&location);
+    }
     error.retry_after = retry_after;
     Err(error)
+}
+
+/// What a redirect is answered with: a client that followed it would send a token or a password where
+/// nobody meant it to.
+pub(crate) fn redirected(location: &str) -> String {
+    let location: String = location.chars().take(SHOWN_CHARS).collect();
+    format!("this address leads to {location}: use that one")
 }
 
 /// Reads a failure leniently: a proxy's page and a newer server's code must still yield an error
@@ -293,7 +307,10 @@ fn refusal(status: u16, body: &[u8]) -> ApiError {
         _ => ErrorCode::Invalid,
     };
     let Ok(Refusal { error: body }) = serde_json::from_slice(body) else {
-        let shown: String = String::from_utf8_lossy(body).chars().take(200).collect();
+        // A page, in one line.
+        let text = String::from_utf8_lossy(body);
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let shown = words.join(" ").chars().take(SHOWN_CHARS).collect();
         return ApiError::local(status, by_status, shown);
     };
     let named = ErrorCode::ALL
@@ -307,6 +324,7 @@ fn refusal(status: u16, body: &[u8]) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Connect, Socket};
 
     #[test]
     fn a_refusal_is_read_even_from_strangers() {
@@ -328,6 +346,34 @@ mod tests {
             proxy.to_string(),
             "UNAVAILABLE (502): <html>bad gateway</html>"
         );
+        let page = refusal(400, b"<html>\r\n<h1>Bad</h1>\r\n</html>\r\n");
+        assert_eq!(page.message, "<html> <h1>Bad</h1> </html>");
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_not_followed_but_told() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let answer = b"HTTP/1.1 301 Moved Permanently\r\nLocation: https://chat.example.org/x\r\n\
+                       Content-Length: 0\r\nConnection: close\r\n\r\n";
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 1_024];
+                let read = stream.read(&mut request).await.unwrap();
+                assert!(read > 0);
+                stream.write_all(answer).await.unwrap();
+            }
+        });
+        let rest = Api::new(&base).me().await.unwrap_err().to_string();
+        let socket = Socket::connect(&base, &Connect::default()).await.err();
+        for error in [rest, socket.unwrap().to_string()] {
+            assert!(error.contains("301"), "{error}");
+            let wanted = "leads to https://chat.example.org/x: use that one";
+            assert!(error.contains(wanted), "{error}");
+        }
     }
 
     #[test]

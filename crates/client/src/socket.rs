@@ -3,6 +3,7 @@
 mod dial;
 
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -122,7 +123,7 @@ pub enum ConnectError {
     #[error("no connection within {0:?}")]
     Timeout(Duration),
     #[error("no connection: {0}")]
-    Io(#[from] std::io::Error),
+    Io(io::Error),
     /// The server answered, but did not upgrade.
     #[error("refused with status {status}: {body}")]
     Refused {
@@ -134,6 +135,12 @@ pub enum ConnectError {
     },
     #[error("the upgrade failed: {0}")]
     Handshake(String),
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 /// Why nothing more can be sent or received.

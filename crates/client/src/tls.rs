@@ -12,15 +12,19 @@ use tokio_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore};
 
 struct Trust {
     config: Arc<ClientConfig>,
-    /// What could not be read: the rest is trusted all the same, if there is any.
-    unreadable: Option<String>,
+    /// What is missing of what was to be trusted; the rest is trusted all the same, if there is any.
+    missing: Option<String>,
 }
 
 /// Read once, by whoever needs it first.
 static TRUST: LazyLock<Trust> = LazyLock::new(|| {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    let missing = match found.errors.first() {
+        Some(error) => Some(error.to_string()),
+        None => (added == 0).then(|| "there is no certificate in PEM format".to_owned()),
+    };
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("aws-lc-rs has TLS 1.2 and 1.3")
@@ -28,7 +32,7 @@ static TRUST: LazyLock<Trust> = LazyLock::new(|| {
         .with_no_client_auth();
     Trust {
         config: Arc::new(config),
-        unreadable: found.errors.first().map(ToString::to_string),
+        missing,
     }
 });
 
@@ -39,10 +43,10 @@ pub(crate) fn config() -> Arc<ClientConfig> {
 
 /// What to do where an error is about who signed a certificate.
 pub(crate) fn advice(error: &(dyn Error + 'static)) -> Option<String> {
-    advice_on(error, TRUST.unreadable.as_deref())
+    advice_on(error, TRUST.missing.as_deref())
 }
 
-fn advice_on(error: &(dyn Error + 'static), unreadable: Option<&str>) -> Option<String> {
+fn advice_on(error: &(dyn Error + 'static), missing: Option<&str>) -> Option<String> {
     let mut inner = error;
     // One for each library on the way.
     while let Some(wrapper) = inner.downcast_ref::<io::Error>() {
@@ -52,16 +56,23 @@ fn advice_on(error: &(dyn Error + 'static), unreadable: Option<&str>) -> Option<
         return None;
     };
     match why {
-        CertificateError::UnknownIssuer => Some(match unreadable {
+        CertificateError::UnknownIssuer => Some(match missing {
             None => {
                 "the system does not trust who signed it; the variable SSL_CERT_FILE can name a \
                      PEM file with what to trust instead"
                     .to_owned()
             }
-            Some(unreadable) => {
-                format!("not all that is to be trusted could be read: {unreadable}")
-            }
+            Some(missing) => format!(
+                "who signed it is not trusted, and of what SSL_CERT_FILE, SSL_CERT_DIR or the system \
+                 say is to be trusted something is missing: {missing}"
+            ),
         }),
+        CertificateError::BadSignature
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => Some(
+            "who signed it has the name of somebody trusted, and another key; the variable \
+             SSL_CERT_FILE can name a PEM file with what to trust instead"
+                .to_owned(),
+        ),
         // What openssl makes by default when it signs itself.
         CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => Some(
             "a certificate that may sign others is not taken for a server's: make it with \
@@ -90,6 +101,9 @@ mod tests {
             assert!(advice.contains("SSL_CERT_FILE"), "{advice}");
             let advice = advice_on(&*error, Some("no such file at '/typo'")).unwrap();
             assert!(advice.contains("/typo"), "{advice}");
+            let namesake = wrapped(CertificateError::BadSignature, times);
+            let advice = advice_on(&*namesake, None).unwrap();
+            assert!(advice.contains("another key"), "{advice}");
             let expired = wrapped(CertificateError::Expired, times);
             assert_eq!(advice_on(&*expired, None), None);
         }

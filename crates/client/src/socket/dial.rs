@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, Response, he
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 
-use crate::tls;
+use crate::{rest, tls};
 
 use super::{Connect, ConnectError, TokenIn};
 
@@ -135,8 +135,12 @@ fn refused(response: &Response<Option<Vec<u8>>>) -> ConnectError {
         .get(header::RETRY_AFTER)
         .and_then(|value| value.to_str().ok()?.parse().ok())
         .map(Duration::from_secs);
+    let location = response.headers().get(header::LOCATION);
     let body = response.body().as_deref().unwrap_or_default();
-    let body = String::from_utf8_lossy(&body[..body.len().min(BODY_BYTES)]).into_owned();
+    let body = match location.and_then(|location| location.to_str().ok()) {
+        Some(location) => rest::redirected(location),
+        None => String::from_utf8_lossy(&body[..body.len().min(BODY_BYTES)]).into_owned(),
+    };
     ConnectError::Refused {
         status: response.status().as_u16(),
         retry_after,
