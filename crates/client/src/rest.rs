@@ -12,8 +12,9 @@ use std::time::Duration;
 
 pub use messages::{Sent, Span};
 pub use reqwest::Method;
+use reqwest::header::HeaderMap;
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response, Url, header};
+use reqwest::{Client, Response, StatusCode, Url, header};
 use rookery_protocol::ErrorCode;
 use rookery_protocol::event::ErrorDetail;
 use rookery_protocol::rest::Success;
@@ -249,8 +250,7 @@ async fn read<T: DeserializeOwned>(response: Response) -> Result<Answer<T>, ApiE
         .get(header::RETRY_AFTER)
         .and_then(|value| value.to_str().ok()?.parse().ok())
         .map(Duration::from_secs);
-    let location = response.headers().get(header::LOCATION);
-    let location = location.and_then(|value| value.to_str().ok().map(str::to_owned));
+    let location = redirect_of(response.status(), response.headers());
     let body = response
         .bytes()
         .await
@@ -267,18 +267,18 @@ async fn read<T: DeserializeOwned>(response: Response) -> Result<Answer<T>, ApiE
             });
     }
     let mut error = refusal(status, &body);
-    if let Some(location) = location {
-        error.message = redirected(&location);
-    }
+    error.message = location.unwrap_or(error.message);
     error.retry_after = retry_after;
     Err(error)
 }
 
-/// What a redirect is answered with: a client that followed it would send a token or a password where
-/// nobody meant it to.
-pub(crate) fn redirected(location: &str) -> String {
+/// What to say of a redirect: a client that followed it would send a token or a password where nobody
+/// meant it to.
+pub(crate) fn redirect_of(status: StatusCode, headers: &HeaderMap) -> Option<String> {
+    let location = headers.get(header::LOCATION)?.to_str().ok()?;
     let location: String = location.chars().take(SHOWN_CHARS).collect();
-    format!("this address leads to {location}: use that one")
+    let said = format!("this address leads to {location}: use that one");
+    status.is_redirection().then_some(said)
 }
 
 /// Reads a failure leniently: a proxy's page and a newer server's code must still yield an error

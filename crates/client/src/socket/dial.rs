@@ -135,12 +135,9 @@ fn refused(response: &Response<Option<Vec<u8>>>) -> ConnectError {
         .get(header::RETRY_AFTER)
         .and_then(|value| value.to_str().ok()?.parse().ok())
         .map(Duration::from_secs);
-    let location = response.headers().get(header::LOCATION);
     let body = response.body().as_deref().unwrap_or_default();
-    let body = match location.and_then(|location| location.to_str().ok()) {
-        Some(location) => rest::redirected(location),
-        None => String::from_utf8_lossy(&body[..body.len().min(BODY_BYTES)]).into_owned(),
-    };
+    let text = || String::from_utf8_lossy(&body[..body.len().min(BODY_BYTES)]).into_owned();
+    let body = rest::redirect_of(response.status(), response.headers()).unwrap_or_else(text);
     ConnectError::Refused {
         status: response.status().as_u16(),
         retry_after,
