@@ -72,6 +72,8 @@ contract! {
         assert_eq!(names("anna_", None, 10).await, ["anna_b"]);
         assert_eq!(names("0%", None, 10).await, ["dora"]);
         assert_eq!(names("%", None, 10).await, ["dora"]);
+        fixture.sql("update users set full_name = 'ÄNNE' where username = 'carl'").await;
+        assert_eq!(names("ÄNNE", None, 10).await, ["carl"], "as it is spelt");
         assert_eq!(names("", None, 2).await, ["anna_b", "annaxb"]);
         assert_eq!(names("", Some("annaxb"), 2).await, ["bert", "carl"]);
         assert!(names("", Some("dora"), 2).await.is_empty());
