@@ -166,8 +166,8 @@ mod tests {
         assert_eq!(left(&all, &["ws"]), [all[0], all[2]]);
         // Nobody could have asked for these: they stay, to be refused.
         let wrong = [
-            "half-socketio.deliver_p99_ms<=12",
-            "half.deliver_p99_ms<=12",
+            "presence-socketio.seen_p99_ms<=12",
+            "presence.seen_p99_ms<=12",
         ];
         assert_eq!(left(&wrong, &["ws"]), wrong);
     }
@@ -179,8 +179,8 @@ mod tests {
         let scenario = Scenario::load("compare").unwrap();
         let names = names(&scenario, &peers);
         let (ours, theirs) = names.split_at(scenario.runs.len());
-        assert!(ours.contains(&"half-rookery".to_owned()), "{ours:?}");
-        let wanted = ["idle-ws", "saturated-ws", "rate-ws", "group-ws"];
+        assert!(ours.contains(&"presence-rookery".to_owned()), "{ours:?}");
+        let wanted = ["idle-ws", "saturated-ws", "half-ws", "rate-ws", "group-ws"];
         assert_eq!(theirs, wanted);
     }
 

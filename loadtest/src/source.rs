@@ -7,8 +7,8 @@ use anyhow::{Context, ensure};
 use rookery_client::{Connect, Socket};
 use rookery_protocol::Format;
 
-/// Small: events of a chat are short, and tungstenite zero-fills this at every poll.
-const READ_BUFFER_BYTES: usize = 2 * 1_024;
+/// Small: events of a chat are short, and tungstenite zero-fills this before every read.
+const READ_BUFFER_BYTES: usize = 1_024;
 /// Connections from one address: Linux has 28,232 ports for them by default.
 const PER_ADDRESS: usize = 20_000;
 

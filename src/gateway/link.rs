@@ -26,8 +26,9 @@ use crate::metrics;
 
 pub(super) type Socket = WebSocketStream<TcpStream>;
 
-/// Zero-filled at every poll of the socket and kept for its life (tungstenite), so small.
-const READ_BUFFER: usize = 2 * 1024;
+/// Zero-filled at every poll of the socket and kept for its life (tungstenite), so small: two or three
+/// sends of a chat's usual length. A longer frame gets the room it needs.
+const READ_BUFFER: usize = 1024;
 /// Flushed beyond this; also what a socket keeps for its life.
 const WRITE_BUFFER: usize = 4 * 1024;
 /// Holds what is handed over at once, or the largest frame there is.

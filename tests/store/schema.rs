@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use rookery::store::{self, StoreError, StoreOptions};
+use rookery::store::{self, StoreError, StoreOptions, Wait};
+use rookery_protocol::{ConversationId, Seq, UserId};
 
-use crate::fixture::{Fixture, contract, options};
+use crate::fixture::{Fixture, NOW, contract, message, options, stored};
 use rookery_test_support::servers::Postgres;
 
 /// Tables with their columns, but for those of the databases and of the migrator.
@@ -65,6 +66,95 @@ async fn each_column_of_the_log_says_how_much_of_it_is_sampled() {
         .await
         .unwrap();
     assert!(silent.is_empty(), "{silent:?}");
+}
+
+async fn parts_of_the_log(fixture: &Fixture) -> i64 {
+    let parts = "select count(*) from pg_inherits where inhparent = 'messages'::regclass";
+    fixture.number(parts).await
+}
+
+/// What a batch of so many sends of one person is stored as.
+async fn send(fixture: &Fixture, to: ConversationId, from: UserId, sends: usize) -> Vec<i64> {
+    let batch: Vec<_> = (0..sends).map(|_| message(to, from, "hello")).collect();
+    let outcomes = fixture.store.append(&batch, Wait::No, NOW).await.unwrap();
+    outcomes
+        .iter()
+        .map(|outcome| stored(outcome).seq.0)
+        .collect()
+}
+
+/// The numbers in a log, as it is read.
+async fn log(fixture: &Fixture, id: ConversationId) -> Vec<i64> {
+    let entries = fixture.store.entries(id, Seq(0), Seq(100), 100).await;
+    let entries = entries.unwrap();
+    entries.iter().map(|entry| entry.seq().0).collect()
+}
+
+/// The log as it was before migration 6, which has not been run yet.
+async fn before_four_parts(fixture: &Fixture) {
+    for part in 0..4 {
+        fixture.sql(&format!("drop table messages_{part:02}")).await;
+    }
+    for part in 0..16 {
+        let statement = format!(
+            "create table messages_{part:02} partition of messages \
+             for values with (modulus 16, remainder {part})"
+        );
+        fixture.sql(&statement).await;
+    }
+    let forget = "delete from _sqlx_migrations where version = 6";
+    fixture.sql(forget).await;
+}
+
+/// A node that was there before goes on meanwhile: its statements are prepared for the old parts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_in_use_keeps_its_parts_and_an_empty_one_gets_four() {
+    let fixture = Fixture::postgres().await;
+    assert_eq!(parts_of_the_log(&fixture).await, 4);
+    before_four_parts(&fixture).await;
+    let (alice, bob) = (fixture.user("alice").await, fixture.user("bob").await);
+    let id = fixture.direct(alice, bob).await;
+    assert_eq!(send(&fixture, id, alice, 1).await, [1]);
+    assert_eq!(send(&fixture, id, alice, 2).await, [2, 3]);
+
+    store::migrate(&fixture.options).await.unwrap();
+    assert_eq!(parts_of_the_log(&fixture).await, 16);
+    assert_eq!(log(&fixture, id).await, [1, 2, 3]);
+
+    fixture.sql("truncate messages").await;
+    fixture
+        .sql("delete from _sqlx_migrations where version = 6")
+        .await;
+    store::migrate(&fixture.options).await.unwrap();
+    assert_eq!(parts_of_the_log(&fixture).await, 4);
+    assert_eq!(send(&fixture, id, alice, 1).await, [4]);
+    assert_eq!(send(&fixture, id, alice, 2).await, [5, 6]);
+    assert_eq!(log(&fixture, id).await, [4, 5, 6]);
+}
+
+/// What OPERATIONS tells those to do whose log was in use.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_can_be_moved_into_four_parts_by_hand() {
+    let fixture = Fixture::postgres().await;
+    before_four_parts(&fixture).await;
+    let alice = fixture.user("alice").await;
+    let mut ids = Vec::new();
+    for n in 0..20 {
+        let peer = fixture.user(&format!("peer-{n}")).await;
+        let id = fixture.direct(alice, peer).await;
+        assert_eq!(send(&fixture, id, alice, 3).await, [1, 2, 3]);
+        ids.push(id);
+    }
+    let (_, rest) = include_str!("../../docs/OPERATIONS.md")
+        .split_once("-- The log moves into four parts.\n")
+        .unwrap();
+    let (statements, _) = rest.split_once("```").unwrap();
+    fixture.sql(statements).await;
+    assert_eq!(parts_of_the_log(&fixture).await, 4);
+    for id in ids {
+        assert_eq!(send(&fixture, id, alice, 1).await, [4]);
+        assert_eq!(log(&fixture, id).await, [1, 2, 3, 4]);
+    }
 }
 
 /// The files are compiled in; a new one that was not would be missed in production only.

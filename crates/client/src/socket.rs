@@ -3,8 +3,10 @@
 mod dial;
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -89,7 +91,7 @@ impl Default for Connect {
             headers: Vec::new(),
             source: None,
             timeout: Duration::from_secs(10),
-            // tungstenite zero-fills the free part of this buffer at every poll.
+            // tungstenite zero-fills the free part of this buffer before every read.
             read_buffer_bytes: 4 * 1024,
         }
     }
@@ -189,6 +191,10 @@ pub struct Socket {
     format: Format,
     /// What the server's close frame said.
     farewell: Option<(u16, String)>,
+    /// All that has come was handed on: there is nothing to read until the connection says so.
+    drained: bool,
+    /// The last frame was a ping, whose pong may still have to be written.
+    owes_pong: bool,
 }
 
 impl Socket {
@@ -206,6 +212,8 @@ impl Socket {
             stream,
             format: how.format,
             farewell: None,
+            drained: false,
+            owes_pong: false,
         };
         if let TokenIn::FirstFrame(token) = &how.token {
             let auth = Auth {
@@ -333,7 +341,7 @@ impl Socket {
     /// [`SocketError::Closed`].
     pub async fn recv_raw(&mut self) -> Result<RawMessage, SocketError> {
         if self.farewell.is_none() {
-            match self.stream.next().await {
+            match poll_fn(|cx| self.poll_raw(cx)).await {
                 Some(Ok(RawMessage::Close(frame))) => {
                     let code = frame.as_ref().map_or(1005, |frame| frame.code.into());
                     let reason = frame.map_or_else(String::new, |frame| frame.reason.to_string());
@@ -349,6 +357,23 @@ impl Socket {
         let _ = self.stream.next().await;
         let (code, reason) = self.farewell.clone().unwrap_or_default();
         Err(SocketError::Closed { code, reason })
+    }
+
+    /// A read in vain is not free: tungstenite clears its buffer first. So the connection is asked before,
+    /// unless TLS may hold something back.
+    fn poll_raw(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<RawMessage, WsError>>> {
+        if self.drained
+            && let MaybeTlsStream::Plain(tcp) = self.stream.get_ref()
+            && tcp.poll_read_ready(cx).is_pending()
+        {
+            return Poll::Pending;
+        }
+        let read = self.stream.poll_next_unpin(cx);
+        if let Poll::Ready(frame) = &read {
+            self.owes_pong = matches!(frame, Some(Ok(RawMessage::Ping(_))));
+        }
+        self.drained = read.is_pending() && !self.owes_pong;
+        read
     }
 
     /// Says good-bye with 1000, and waits up to a second for the server's answer.
