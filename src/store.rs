@@ -22,6 +22,7 @@ mod group_commit;
 mod marks;
 mod migrate;
 mod models;
+mod pause;
 mod postgres;
 mod single_node;
 mod sql;

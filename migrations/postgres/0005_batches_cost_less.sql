@@ -19,9 +19,9 @@ create or replace function append_batch(
 language plpgsql volatile as $$
 #variable_conflict use_column
 declare
-    id uuid;
-    last bigint;
-    version bigint;
+    the_id uuid;
+    old_end bigint;
+    its_version bigint;
     locked uuid[];
     tids tid[];
     lasts bigint[];
@@ -29,29 +29,29 @@ declare
     advanced bigint;
 begin
     if cardinality(places) = 1 then
-        id := ids[1];
-        select c.last_seq, c.member_version into last, version from conversation_heads c
-        where c.conversation_id = id
+        the_id := ids[1];
+        select c.last_seq, c.member_version into old_end, its_version from conversation_heads c
+        where c.conversation_id = the_id
         for update skip locked;
         if not found then
             return null;
         end if;
         perform from members p
-        where p.conversation_id = id and p.user_id = sender_ids[1]
+        where p.conversation_id = the_id and p.user_id = sender_ids[1]
           and p.left_seq is null and p.blocked_at is null;
         if not found then
             return null;
         end if;
         insert into messages (conversation_id, seq, kind, message_id, sender_id, request_hash,
                               content, metadata, mentions, created_at)
-        values (id, last + 1, 'text', message_ids[1], sender_ids[1], request_hashes[1],
+        values (the_id, old_end + 1, 'text', message_ids[1], sender_ids[1], request_hashes[1],
                 contents[1], metadatas[1], mentioned[1], sent_at);
-        update conversation_heads h set last_seq = last + 1, last_at = sent_at
-        where h.conversation_id = id;
+        update conversation_heads h set last_seq = old_end + 1, last_at = sent_at
+        where h.conversation_id = the_id;
         insert into journal (kind, payload, at)
-        values ('entries', uuid_send(id) || int8send(last + 1),
+        values ('entries', uuid_send(the_id) || int8send(old_end + 1),
                 (extract(epoch from clock_timestamp()) * 1000)::bigint);
-        return array[last, version];
+        return array[old_end, its_version];
     end if;
 
     select array_agg(h.conversation_id), array_agg(h.tid), array_agg(h.last_seq),

@@ -2,6 +2,8 @@
 -- with its indexes, and has most of them in it: with 47 sends that was a fifth of its cost
 -- (docs/decisions/0019-batches-cost-less.md). One that holds messages stays as it is; OPERATIONS says how to
 -- move it.
+-- The second look below has to see what was committed while the lock was waited for.
+set transaction isolation level read committed;
 do $$
 begin
     if exists (select from messages) then

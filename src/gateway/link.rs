@@ -26,7 +26,7 @@ use crate::metrics;
 
 pub(super) type Socket = WebSocketStream<TcpStream>;
 
-/// Zero-filled at every poll of the socket and kept for its life (tungstenite), so small: two or three
+/// Zero-filled before every read and kept for its life (tungstenite), so small: two or three
 /// sends of a chat's usual length. A longer frame gets the room it needs.
 const READ_BUFFER: usize = 1024;
 /// Flushed beyond this; also what a socket keeps for its life.

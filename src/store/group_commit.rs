@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout_at;
 use tracing::Instrument;
 
+use super::pause::Pauses;
 use super::{NewMessage, Outcome, Refusal, Store, StoreError, Stored, Wait};
 use crate::clock::Clock;
 use crate::lifecycle::Tasks;
@@ -30,13 +31,14 @@ use crate::telemetry::SPANS;
 const QUEUE: usize = 8_192;
 /// Larger batches gain little throughput and cost milliseconds of latency (measured).
 const BATCH_MAX: usize = 128;
-/// The lane rests so long for each send of a batch that it stored. What a commit costs beside its
-/// sends is the same for one as for a hundred, here, in PostgreSQL and in Redis
-/// (`docs/decisions/0014-the-lane-pauses.md`).
-const PAUSE_PER_SEND: Duration = Duration::from_micros(80);
-/// Shorter pauses are left out: tokio's timers count in milliseconds. Thus a batch of twelve is followed
-/// at once.
-const PAUSE_MIN: Duration = Duration::from_millis(1);
+/// The lane rests for half as long as a commit took: what a commit costs beside its sends is the same for
+/// one as for a hundred, here, in PostgreSQL and in Redis, and where it takes long somebody lacks the
+/// processor that larger batches spare (`docs/decisions/0014-the-lane-pauses.md`).
+const PAUSE_PER_COMMIT: u32 = 2;
+/// No longer than this for each send that the commit stored: few of them tell that few are to come.
+const PAUSE_PER_SEND: Duration = Duration::from_micros(40);
+/// Shorter pauses would collect too little. Thus a batch of four is followed at once.
+const PAUSE_MIN: Duration = Duration::from_micros(200);
 /// What the lane may add to a send's latency.
 const PAUSE_MAX: Duration = Duration::from_millis(2);
 /// Sends that may wait behind all detours together.
@@ -150,6 +152,7 @@ impl<R: Send + 'static> Lane<R> {
     ) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         let stopping = self.tasks.stopping().clone();
+        let pauses = Pauses::new();
         loop {
             tokio::select! {
                 biased;
@@ -160,10 +163,12 @@ impl<R: Send + 'static> Lane<R> {
                     if received == 0 {
                         break;
                     }
+                    let begun = Instant::now();
                     self.store(std::mem::take(&mut batch)).await;
-                    let pause = pause_after(received).filter(|_| waiting.len() < BATCH_MAX);
+                    let pause = pause_after(received, begun.elapsed())
+                        .filter(|_| waiting.len() < BATCH_MAX);
                     if let Some(pause) = pause {
-                        tokio::time::sleep(pause).await;
+                        pauses.make(pause).await;
                     }
                 }
             }
@@ -253,10 +258,11 @@ impl<R: Send + 'static> Lane<R> {
     }
 }
 
-/// How long the lane rests after a batch of so many sends.
-fn pause_after(sends: usize) -> Option<Duration> {
-    let pause = PAUSE_PER_SEND * u32::try_from(sends).unwrap_or(u32::MAX);
-    (pause >= PAUSE_MIN).then_some(pause.min(PAUSE_MAX))
+/// How long the lane rests after a batch of so many sends, whose commit took so long.
+fn pause_after(sends: usize, commit: Duration) -> Option<Duration> {
+    let at_most = PAUSE_PER_SEND * u32::try_from(sends).unwrap_or(u32::MAX);
+    let pause = (commit / PAUSE_PER_COMMIT).min(at_most).min(PAUSE_MAX);
+    (pause >= PAUSE_MIN).then_some(pause)
 }
 
 struct Appender<R> {
@@ -346,8 +352,11 @@ mod tests {
 
     #[test]
     fn only_large_batches_are_rested_after() {
-        assert_eq!([0, 1, 12].map(pause_after), [None; 3]);
-        assert_eq!(pause_after(13), Some(Duration::from_micros(1_040)));
-        assert_eq!(pause_after(BATCH_MAX), Some(PAUSE_MAX));
+        let (quick, slow) = (Duration::from_millis(1), Duration::from_secs(1));
+        assert_eq!([0, 1, 4].map(|sends| pause_after(sends, slow)), [None; 3]);
+        assert_eq!(pause_after(5, slow), Some(Duration::from_micros(200)));
+        assert_eq!(pause_after(30, quick), Some(quick / 2));
+        assert_eq!(pause_after(30, quick / 3), None);
+        assert_eq!(pause_after(BATCH_MAX, slow), Some(PAUSE_MAX));
     }
 }

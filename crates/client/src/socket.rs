@@ -1,12 +1,12 @@
 //! One raw WebSocket connection: commands out, events in, and at the end a close code.
 
 mod dial;
+mod read;
 
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -191,10 +191,7 @@ pub struct Socket {
     format: Format,
     /// What the server's close frame said.
     farewell: Option<(u16, String)>,
-    /// All that has come was handed on: there is nothing to read until the connection says so.
-    drained: bool,
-    /// The last frame was a ping, whose pong may still have to be written.
-    owes_pong: bool,
+    reading: read::State,
 }
 
 impl Socket {
@@ -212,8 +209,7 @@ impl Socket {
             stream,
             format: how.format,
             farewell: None,
-            drained: false,
-            owes_pong: false,
+            reading: read::State::default(),
         };
         if let TokenIn::FirstFrame(token) = &how.token {
             let auth = Auth {
@@ -281,7 +277,9 @@ impl Socket {
     /// # Errors
     /// As [`Socket::send`].
     pub async fn flush(&mut self) -> Result<(), SocketError> {
-        self.stream.flush().await.map_err(|error| closed(&error))
+        self.stream.flush().await.map_err(|error| closed(&error))?;
+        self.reading.flushed();
+        Ok(())
     }
 
     /// Sends a frame as it is, well-formed or not.
@@ -357,23 +355,6 @@ impl Socket {
         let _ = self.stream.next().await;
         let (code, reason) = self.farewell.clone().unwrap_or_default();
         Err(SocketError::Closed { code, reason })
-    }
-
-    /// A read in vain is not free: tungstenite clears its buffer first. So the connection is asked before,
-    /// unless TLS may hold something back.
-    fn poll_raw(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<RawMessage, WsError>>> {
-        if self.drained
-            && let MaybeTlsStream::Plain(tcp) = self.stream.get_ref()
-            && tcp.poll_read_ready(cx).is_pending()
-        {
-            return Poll::Pending;
-        }
-        let read = self.stream.poll_next_unpin(cx);
-        if let Poll::Ready(frame) = &read {
-            self.owes_pong = matches!(frame, Some(Ok(RawMessage::Ping(_))));
-        }
-        self.drained = read.is_pending() && !self.owes_pong;
-        read
     }
 
     /// Says good-bye with 1000, and waits up to a second for the server's answer.
