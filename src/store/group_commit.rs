@@ -1,7 +1,7 @@
 //! Group commit: sends that arrive while a commit is under way are stored together by the next one.
 //!
-//! One lane a node: a batch is as large as what waited. Under load the lane pauses after a batch, the
-//! longer the larger it was, so that fewer and larger ones follow. A conversation that somebody else
+//! One lane a node: a batch is as large as what waited. Under load the lane pauses after a batch, half as
+//! long as its commit took, so that fewer and larger ones follow. A conversation that somebody else
 //! has locked leaves the lane for a detour, a transaction of its own, and so delays only itself;
 //! until the detour is done, later sends to it queue behind it, which keeps each sender's order.
 //!
@@ -31,11 +31,11 @@ use crate::telemetry::SPANS;
 const QUEUE: usize = 8_192;
 /// Larger batches gain little throughput and cost milliseconds of latency (measured).
 const BATCH_MAX: usize = 128;
-/// The lane rests for half as long as a commit took: what a commit costs beside its sends is the same for
-/// one as for a hundred, here, in PostgreSQL and in Redis, and where it takes long somebody lacks the
-/// processor that larger batches spare (`docs/decisions/0014-the-lane-pauses.md`).
-const PAUSE_PER_COMMIT: u32 = 2;
-/// No longer than this for each send that the commit stored: few of them tell that few are to come.
+/// The lane pauses for a half of what a commit took: that costs much the same for one send as for a hundred,
+/// here, in PostgreSQL and in Redis, and where it takes long a pause adds least to it
+/// (`docs/decisions/0014-the-lane-pauses.md`).
+const COMMITS_PER_PAUSE: u32 = 2;
+/// No longer than this for each send of the batch: few of them tell that few are to come.
 const PAUSE_PER_SEND: Duration = Duration::from_micros(40);
 /// Shorter pauses would collect too little. Thus a batch of four is followed at once.
 const PAUSE_MIN: Duration = Duration::from_micros(200);
@@ -261,7 +261,7 @@ impl<R: Send + 'static> Lane<R> {
 /// How long the lane rests after a batch of so many sends, whose commit took so long.
 fn pause_after(sends: usize, commit: Duration) -> Option<Duration> {
     let at_most = PAUSE_PER_SEND * u32::try_from(sends).unwrap_or(u32::MAX);
-    let pause = (commit / PAUSE_PER_COMMIT).min(at_most).min(PAUSE_MAX);
+    let pause = (commit / COMMITS_PER_PAUSE).min(at_most).min(PAUSE_MAX);
     (pause >= PAUSE_MIN).then_some(pause)
 }
 

@@ -15,7 +15,9 @@ impl Pauses {
     pub(super) fn new() -> Self {
         Self {
             #[cfg(target_os = "linux")]
-            fine: fine::Timer::new().ok(),
+            fine: fine::Timer::new()
+                .inspect_err(|why| tracing::warn!(%why, "no fine timer: pauses are longer"))
+                .ok(),
         }
     }
 
@@ -97,7 +99,10 @@ mod tests {
             #[cfg(target_os = "linux")]
             fine: None,
         };
-        for pauses in [Pauses::new(), coarse] {
+        let fine = Pauses::new();
+        #[cfg(target_os = "linux")]
+        assert!(fine.fine.is_some());
+        for pauses in [fine, coarse] {
             for micros in [0, 200, 600, 2_000, 200] {
                 let (pause, begun) = (Duration::from_micros(micros), Instant::now());
                 pauses.make(pause).await;

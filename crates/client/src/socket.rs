@@ -287,10 +287,8 @@ impl Socket {
     /// # Errors
     /// As [`Socket::send`].
     pub async fn send_raw(&mut self, message: RawMessage) -> Result<(), SocketError> {
-        self.stream
-            .send(message)
-            .await
-            .map_err(|error| closed(&error))
+        self.feed_raw(message).await?;
+        self.flush().await
     }
 
     /// Buffers a frame as it is until [`Socket::flush`].
