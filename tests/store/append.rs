@@ -160,6 +160,28 @@ contract! {
         assert_eq!(seqs(&fixture.log(direct).await), [1, 2, 3, 4, 5, 6]);
     }
 
+    async fn who_may_not_write_is_refused_alone_as_in_a_batch(fixture: Fixture) {
+        let [alice, bob, carol] =
+            [fixture.user("alice").await, fixture.user("bob").await, fixture.user("carol").await];
+        let group = fixture.group(alice, &[bob]).await;
+        let leave = GroupAction::RemoveMember { user_id: bob };
+        fixture.change(group, alice, leave).await.unwrap().unwrap();
+        let direct = fixture.direct(alice, carol).await;
+        fixture.store.set_block(alice, carol, true, NOW).await.unwrap();
+        let before = fixture.log(group).await.len();
+        for (id, sender) in [(group, bob), (group, carol), (direct, carol)] {
+            for sends in [1, 2] {
+                let batch: Vec<_> = (0..sends).map(|_| message(id, sender, "hi")).collect();
+                let outcomes = fixture.store.append(&batch, Wait::No, NOW).await.unwrap();
+                for outcome in &outcomes {
+                    refusal(outcome);
+                }
+            }
+        }
+        assert_eq!(fixture.log(group).await.len(), before);
+        assert!(fixture.log(direct).await.is_empty());
+    }
+
     async fn a_batch_that_stores_nothing_leaves_no_trace(fixture: Fixture) {
         let (alice, bob) = (fixture.user("alice").await, fixture.user("bob").await);
         let direct = fixture.direct(alice, bob).await;
