@@ -50,8 +50,6 @@ pub enum BreakReason {
     /// The subscriber's connection was closed by a Redis that went on: so it does with one that is
     /// too far behind (`client-output-buffer-limit pubsub`).
     CutOff,
-    /// The connection's own queue overflowed.
-    Lagged,
     /// A worker's queue overflowed.
     Overflow,
     /// This node's own sign of life did not come back.

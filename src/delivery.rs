@@ -237,7 +237,6 @@ impl Delivery {
         let breaks = metrics::ingress_breaks_total();
         match reason {
             BreakReason::Reconnected => breaks.reconnect.increment(1),
-            BreakReason::Lagged => breaks.lagged.increment(1),
             BreakReason::Overflow => breaks.overflow.increment(1),
             BreakReason::CutOff => breaks.cut_off.increment(1),
             BreakReason::Canary => breaks.canary.increment(1),

@@ -29,14 +29,12 @@ pub enum Failpoint {
     AfterBase,
     /// Seam: a sync has replayed everything and not yet said `sync.done`.
     BeforeSyncDone,
-    /// Seam: the drain task of the bus has received something.
+    /// Seam: the subscriber of the bus has received something.
     BusDrain,
     /// Step: the journal is read.
     ReconcileOff,
     /// Step: an entry that arrived too early waits for the ones in front of it.
     HoldOff,
-    /// Step: the subscriber has room for a burst (fred's own default of 32 otherwise).
-    SmallReceiveQueue,
     /// Step: an outbox has a bound.
     OutboxUnbounded,
     /// Step: whether a sender is a member is asked behind the lock (before it otherwise).
@@ -59,7 +57,6 @@ impl Failpoint {
         ("bus-drain", Self::BusDrain),
         ("reconcile-off", Self::ReconcileOff),
         ("hold-off", Self::HoldOff),
-        ("small-receive-queue", Self::SmallReceiveQueue),
         ("outbox-unbounded", Self::OutboxUnbounded),
         ("membership-before-lock", Self::MembershipBeforeLock),
         ("base-not-read", Self::BaseNotRead),

@@ -2,25 +2,25 @@
 //!
 //! ```text
 //! publish → queue → publisher task → pipeline of PUBLISH
-//! Redis → drain task → sink                    (drains only: a slow drain loses news)
+//! Redis → subscriber task → sink               (a slow sink leaves the subscriber behind: Redis cuts it off)
 //! canary task: a sign of life each second, out through the one and in through the other
-//! supervisor task: connect, resubscribe, miss canaries (every doubt ends in a break, see `Ingress`)
+//! supervisor task: miss canaries (every doubt ends in a break, see `Ingress`), listen to neighbours
 //! probe task: does Redis answer, is it the master; sentinels task: where is the master
 //! ```
 //!
-//! fred answers a SUBSCRIBE before it is written and does not resubscribe reliably, so the link
-//! keeps its own set of wanted channels and trusts a subscription only once a PING sent behind it
-//! came back and no connection was made meanwhile. One rule keeps that simple: a connection is used
-//! from its birth to the first doubt, then there is a new one.
+//! One rule keeps that simple: a connection is used from its birth to the first doubt, then there is
+//! a new one. `socket.rs` is how one is made, `wire.rs` what is said on it.
 
 mod canary;
 pub(crate) mod connection;
-mod drain;
 mod link;
 mod probe;
 mod publisher;
 pub(crate) mod sentinels;
+mod socket;
+mod subscriber;
 mod supervisor;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,24 +30,15 @@ use bytes::Bytes;
 use fred::prelude::*;
 
 use self::canary::Canary;
-use self::connection::Renewal;
 use self::link::{Link, LinkParts};
 use self::sentinels::{Follower, Sentinels};
+use self::socket::Address;
 use super::{Bus, BusDown, Channel, Neighbours, Sink};
 use crate::clock::Clock;
-use crate::failpoint::{self, Failpoint};
 use crate::lifecycle::Tasks;
 use crate::metrics::Level;
-use crate::sparse;
 
-/// fred's default of 32 loses messages in any burst. It makes nine queues of this size at once, of
-/// 0.8 KiB for each place: 6 MiB. The drain may pause for 100 ms at a node's best rate.
-const RECEIVE_QUEUE: usize = 8_192;
-/// What fred has by default.
-const SMALL_RECEIVE_QUEUE: usize = 32;
-/// Channels in one SUBSCRIBE, so that no command holds Redis for long.
-const SUBSCRIBE_CHUNK: usize = 1_000;
-/// A chunk whose PING takes longer means the link is not working.
+/// An answer that takes longer means the link is not working.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How to reach Redis, and as whom.
@@ -77,20 +68,19 @@ impl RedisBus {
         clock: Clock,
         tasks: &Tasks,
     ) -> Result<Self, Error> {
-        let room = if failpoint::leaves_out(Failpoint::SmallReceiveQueue) {
-            SMALL_RECEIVE_QUEUE
-        } else {
-            RECEIVE_QUEUE
-        };
-        let subscriber = connection::client(&options.url, room)?;
         let sentinels = Sentinels::of(&options.url, tasks)?.map(Arc::new);
+        let address = Address {
+            config: Config::from_url(&options.url)?,
+            sentinels: sentinels.clone(),
+        };
         let (queue, waiting) = publisher::queue();
-        let address = Config::from_url(&options.url)?;
-        let (publisher, publishing) = publisher::publisher(address, sentinels.clone(), waiting);
-        let renewal = Renewal::of(&subscriber);
+        let (publisher, publishing) = publisher::publisher(address.clone(), waiting);
+        let (subscriber, orders) = subscriber::subscriber();
         if let Some(sentinels) = sentinels {
-            let followers: Vec<Box<dyn Follower>> =
-                vec![Box::new(renewal.clone()), Box::new(Arc::clone(&publisher))];
+            let followers: Vec<Box<dyn Follower>> = vec![
+                Box::new(Arc::clone(&subscriber)),
+                Box::new(Arc::clone(&publisher)),
+            ];
             tasks.spawn_vital("bus-sentinels", sentinels.follow(followers, tasks.clone()));
         }
         let link = Arc::new(Link::new(LinkParts {
@@ -101,20 +91,15 @@ impl RedisBus {
             canary: Canary::of(&options.node_id),
             neighbours: Arc::clone(&options.neighbours),
         }));
-        // Receivers are made before the connection, so that its first event is not missed.
-        let messages = link.subscriber.message_rx();
-        let events = supervisor::Events::of(&link);
-        let drain = drain::run(Arc::clone(&link), messages, tasks.clone());
-        tasks.spawn_vital("bus-drain", drain);
+        let hearing = subscriber::Task::new(Arc::clone(&link), address, orders);
+        tasks.spawn_vital("bus-subscriber", hearing.run(tasks.clone()));
         let canary = canary::run(Arc::clone(&link), clock, tasks.clone());
         tasks.spawn_vital("bus-canary", canary);
-        let probe = probe::run(Arc::clone(&link), renewal.clone(), tasks.clone());
+        let probe = probe::run(Arc::clone(&link), tasks.clone());
         tasks.spawn_vital("bus-probe", probe);
-        let supervisor = supervisor::run(Arc::clone(&link), events, renewal, tasks.clone());
+        let supervisor = supervisor::run(Arc::clone(&link), tasks.clone());
         tasks.spawn_vital("bus-supervisor", supervisor);
         tasks.spawn_late("bus-publisher", publishing.run(tasks.clone()));
-        let kept = connection::keep(link.subscriber.clone(), tasks.clone());
-        tasks.spawn_vital("bus-link", kept);
         Ok(Self { link })
     }
 }
@@ -130,31 +115,11 @@ impl Bus for RedisBus {
     }
 
     async fn subscribe(&self, channels: &[Channel]) -> Result<(), BusDown> {
-        let mut changing = self.link.changing.lock().await;
-        for channel in channels {
-            self.link.wanted.insert(channel.clone());
-        }
-        if !self.link.is_in_step() {
-            // The resubscription to come includes them.
-            return Err(BusDown);
-        }
-        let confirmed = self.link.subscribe_confirmed(&mut changing, channels).await;
-        if confirmed.is_err() {
-            // Nobody knows what this connection hears: the supervisor makes a new one.
-            self.link.lost();
-        }
-        confirmed
+        self.link.subscriber.subscribe(channels.to_vec()).await
     }
 
     async fn unsubscribe(&self, channels: &[Channel]) {
-        let _changing = self.link.changing.lock().await;
-        for channel in channels {
-            self.link.wanted.remove(channel);
-        }
-        sparse::shrink_set(&self.link.wanted);
-        if self.link.is_in_step() {
-            self.link.unsubscribe(channels).await;
-        }
+        self.link.subscriber.unsubscribe(channels.to_vec()).await;
     }
 
     fn is_up(&self) -> bool {
@@ -178,6 +143,6 @@ impl Bus for RedisBus {
     }
 
     fn subscription_count(&self) -> usize {
-        self.link.wanted.len()
+        self.link.subscriber.wanted()
     }
 }

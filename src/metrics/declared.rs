@@ -103,12 +103,12 @@ declare_metrics! {
     /// Times when news may have been missed, so that the journal was read at once. `reconnect`: the
     /// subscriber has a new connection; `cut_off`: likewise, since a Redis that went on closed it, as
     /// it does with one too far behind; `canary`, `neighbour`: this node's own sign of life, or that of a
-    /// living neighbour, did not come; `standstill`: this process did not run; `lagged`, `overflow`:
-    /// a queue of this node overflowed; `unpublished`: its own events were dropped; `undecodable`: a
+    /// living neighbour, did not come; `standstill`: this process did not run; `overflow`: the queue of
+    /// a worker of this node overflowed; `unpublished`: its own events were dropped; `undecodable`: a
     /// newer node's event.
     counter ingress_breaks_total {
-        reason: reconnect | cut_off | canary | neighbour | standstill | lagged | overflow
-            | unpublished | undecodable
+        reason: reconnect | cut_off | canary | neighbour | standstill | overflow | unpublished
+            | undecodable
     }
     /// Those breaks that a whole look at the journal followed: what they lost has been told.
     counter breaks_repaired_total []

@@ -67,27 +67,6 @@ async fn without_the_hold_a_late_message_is_overtaken() {
 }
 
 #[tokio::test]
-async fn with_fred_s_own_queue_a_burst_overruns_it() {
-    let story = async |points: &str| {
-        let pair = Pair::on(TestCluster::builder(ROOKERY).set("FAILPOINTS", points)).await;
-        let overrun = r#"rookery_ingress_breaks_total{reason="lagged"}"#;
-        let node = pair.cluster.node(1);
-        node.set_failpoint("bus-drain", "1*return(wait 500)").await;
-        for number in 0..200 {
-            let text = format!("burst {number}");
-            pair.anns.post(new_message_id(), pair.room, &text);
-        }
-        pair.bobs.expect_message("burst 199").await;
-        pair.by_bus().await;
-        pair.all_is_well().await;
-        so(pair.metric(1, overrun).await == 0.0, "a queue was overrun")
-    };
-    assert_eq!(story("").await, Ok(()));
-    let verdict = story("small-receive-queue=return").await;
-    assert!(verdict.is_err(), "nothing shows that the queue is small");
-}
-
-#[tokio::test]
 async fn without_a_bound_a_deaf_reader_is_kept() {
     let pair = Pair::on(TestCluster::builder(ROOKERY)).await;
     let text = "x".repeat(12_000);

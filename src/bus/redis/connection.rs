@@ -1,13 +1,12 @@
-//! How this node connects to Redis: settings of fred, who sees to it that there is a connection, and
-//! whom it is to.
+//! How clients of fred connect to Redis, for all but news, and who sees to it that there is a connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fred::prelude::*;
+use fred::types::RespVersion;
 use fred::types::config::{TcpConfig, UnresponsiveConfig};
-use fred::types::{InfoKind, RespVersion};
 
 use super::CONFIRM_TIMEOUT;
 use super::sentinels::Follower;
@@ -24,8 +23,7 @@ const COMMANDS: usize = 1_024;
 pub(super) const IDENTITY_TIMEOUT: Duration = Duration::from_secs(1);
 /// For all of a knock: with sentinels there are several to ask.
 const KNOCK_TIMEOUT: Duration = Duration::from_secs(5);
-/// First and longest pause between two attempts to connect. The longest is part of how long a node
-/// is without news after Redis came back, which is to be 2 s at most.
+/// First and longest pause between two attempts to connect.
 const PAUSE_MIN_MS: u32 = 50;
 const PAUSE_MAX_MS: u32 = 500;
 /// Before a client that gave up is started again.
@@ -49,12 +47,10 @@ pub(crate) fn client_of(mut config: Config, events: usize) -> Result<Client, Err
     builder.with_connection_config(|connection| {
         connection.connection_timeout = CONNECT_TIMEOUT;
         connection.internal_command_timeout = CONNECT_TIMEOUT;
-        // A repeated PUBLISH is harmless but late; a repeated SUBSCRIBE would be confirmed on
-        // the wrong connection.
         connection.max_command_attempts = 1;
         connection.max_command_buffer_len = COMMANDS;
-        // Helps only while nothing more is written: each write starts its clock anew. The canary
-        // is what finds dead links.
+        // Helps only while nothing more is written: each write starts its clock anew. Whoever asks
+        // finds a dead link by the answer that does not come.
         connection.unresponsive = UnresponsiveConfig {
             max_timeout: Some(Duration::from_secs(3)),
             interval: Duration::from_millis(500),
@@ -209,35 +205,6 @@ async fn try_presence(client: &Client) -> Result<(), Error> {
     let answers = pipeline.try_all::<Value>().await;
     let denied = answers.into_iter().filter_map(Result::err).find(is_denied);
     denied.map_or(Ok(()), Err)
-}
-
-/// What a Redis says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Identity {
-    /// What is written or published there reaches nobody else.
-    pub(crate) is_replica: bool,
-    /// Of this run of the server; none if it may not be asked.
-    pub(crate) run_id: Option<String>,
-}
-
-/// Asks the Redis that a client is connected to; `None` if it does not answer. By INFO, since the
-/// account of a node may ask for it; one that may not is believed to be a master's.
-pub(crate) async fn identity(client: &Client) -> Option<Identity> {
-    let asked = client.info::<String>(Some(InfoKind::Default));
-    let info = match tokio::time::timeout(IDENTITY_TIMEOUT, asked).await {
-        Ok(Ok(info)) => info,
-        Ok(Err(error)) if is_denied(&error) => String::new(),
-        Ok(Err(_)) | Err(_) => return None,
-    };
-    let value_of = |name: &str| {
-        let lines = info.lines().map(|line| line.split_once(':'));
-        let found = lines.flatten().find(|(key, _)| *key == name);
-        found.map(|(_, value)| value.to_owned())
-    };
-    Some(Identity {
-        is_replica: value_of("role").is_some_and(|role| role == "slave"),
-        run_id: value_of("run_id"),
-    })
 }
 
 /// Replaces a client's connection that does not say itself that it is dead. Cloning shares it.

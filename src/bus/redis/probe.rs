@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
-use super::connection::{IDENTITY_TIMEOUT, Renewal};
+use super::connection::IDENTITY_TIMEOUT;
 use super::link::Link;
 use crate::lifecycle::Tasks;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs until the node stops.
-pub(super) async fn run(link: Arc<Link>, renewal: Renewal, tasks: Tasks) {
+pub(super) async fn run(link: Arc<Link>, tasks: Tasks) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -34,7 +34,7 @@ pub(super) async fn run(link: Arc<Link>, renewal: Renewal, tasks: Tasks) {
         if is_replica {
             tracing::warn!("Redis has become a replica; looking for its master");
             link.lost();
-            renewal.begin(&tasks);
+            link.subscriber.renew();
             link.publisher.renew();
         }
     }

@@ -3,26 +3,25 @@
 //!
 //! A connection of its own, without fred, which makes, clones and moves a command and an answer for
 //! each PUBLISH; see `docs/decisions/0010-publishing-without-a-client-library.md`. One task owns it:
-//! it writes a pipeline in one go (`wire.rs`), counts the answers, and replaces the connection
-//! (`socket.rs`) at the first doubt. Nothing is sent twice.
+//! it writes a pipeline in one go, counts the answers (`pipeline.rs`), and replaces the connection
+//! at the first doubt. Nothing is sent twice.
 
+mod pipeline;
 mod queue;
-mod socket;
-mod wire;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use fred::types::config::Config;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 pub(super) use self::queue::{Queue, Waiting, queue};
 
 use self::queue::{Lost, Publication};
-use self::socket::{Address, Cut, Place, Socket};
 use super::CONFIRM_TIMEOUT;
-use super::sentinels::{Follower, Sentinels};
+use super::sentinels::Follower;
+use super::socket::{Address, Cut, Place, Purpose, Socket};
+use super::wire::Unexpected;
 use crate::lifecycle::Tasks;
 use crate::metrics;
 
@@ -33,6 +32,11 @@ const PIPELINE_BYTES_MAX: usize = 1 << 20;
 /// First and longest pause before another attempt to connect.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Answers are short: most are four bytes long.
+const PURPOSE: Purpose = Purpose {
+    name: "rookery-publisher",
+    room: 4 << 10,
+};
 
 /// What others know of the publisher, and may ask of it.
 pub(super) struct Publisher {
@@ -54,11 +58,7 @@ enum Standing {
 }
 
 /// Makes a publisher and the task for it; nothing is connected before that runs.
-pub(super) fn publisher(
-    config: Config,
-    sentinels: Option<Arc<Sentinels>>,
-    waiting: Waiting,
-) -> (Arc<Publisher>, Task) {
+pub(super) fn publisher(address: Address, waiting: Waiting) -> (Arc<Publisher>, Task) {
     let (renewals, renewed) = watch::channel(0);
     // There is one who asks, and waits for the answer.
     let (questions, asked) = mpsc::channel(1);
@@ -69,7 +69,7 @@ pub(super) fn publisher(
     });
     let task = Task {
         publisher: Arc::clone(&publisher),
-        address: Address::new(config, sentinels),
+        address,
         waiting,
         batch: Vec::with_capacity(PIPELINE_MAX),
         renewed,
@@ -179,7 +179,7 @@ impl Task {
     async fn attempt(&mut self, holds: bool) -> Option<Result<(Socket, Place), Cut>> {
         let attempt = async {
             sleep(self.pause).await;
-            self.address.connect().await
+            self.address.connect(&PURPOSE).await
         };
         tokio::pin!(attempt);
         loop {
@@ -217,7 +217,7 @@ impl Task {
                     self.batch.clear();
                     published?;
                 }
-                cut = socket.ended() => return Err(cut),
+                cut = ended(socket) => return Err(cut),
                 () = tasks.stopping_late().cancelled() => return Ok(()),
             }
         }
@@ -230,7 +230,7 @@ impl Task {
             let (pipeline, later) = rest.split_at(pipeline_of(rest));
             let (began, mut confirmed) = (Instant::now(), 0);
             let published = tokio::select! {
-                published = timeout(CONFIRM_TIMEOUT, socket.publish(pipeline, &mut confirmed)) => {
+                published = timeout(CONFIRM_TIMEOUT, pipeline::publish(socket, pipeline, &mut confirmed)) => {
                     published.unwrap_or(Err(Cut::Silent))
                 }
                 _ = self.renewed.changed() => Err(Cut::Renewed),
@@ -271,6 +271,14 @@ impl Task {
             tracing::warn!(%cut, "no connection to publish on; trying again");
             self.is_told = true;
         }
+    }
+}
+
+/// Waits for the end of a connection on which nothing is under way.
+async fn ended(socket: &mut Socket) -> Cut {
+    match socket.fill().await {
+        Ok(()) => Unexpected.into(),
+        Err(cut) => cut,
     }
 }
 

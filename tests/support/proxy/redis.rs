@@ -114,7 +114,9 @@ impl PushRules {
     /// What becomes of this frame. Only messages have fates: an answer that is lost would be a
     /// Redis that breaks its protocol.
     fn fate(&self, frame: &[u8]) -> Option<Fate> {
-        if !frame.starts_with(b">3\r\n$7\r\nmessage\r\n") {
+        // In RESP3 and in RESP2.
+        let parts = frame.strip_prefix(b">").or(frame.strip_prefix(b"*"));
+        if !parts.is_some_and(|parts| parts.starts_with(b"3\r\n$7\r\nmessage\r\n")) {
             return None;
         }
         let mut told = self.told();

@@ -123,6 +123,16 @@ impl Redis {
             .map(drop)
     }
 
+    /// Publishes so many MiB of nothing on a channel, one after the other: whoever reads keeps up.
+    pub async fn flood(&self, channel: &str, mebibytes: usize) -> Result<()> {
+        const ONE: &str = "local nothing = string.rep('x', 65536) \
+                           for i = 1, 16 do redis.call('PUBLISH', KEYS[1], nothing) end";
+        for _ in 0..mebibytes {
+            self.cli(&["EVAL", ONE, "1", channel]).await?;
+        }
+        Ok(())
+    }
+
     /// Does nothing at all for so long; returns when that is over.
     pub async fn sleep(&self, time: Duration) -> Result<()> {
         let seconds = time.as_secs_f64().to_string();

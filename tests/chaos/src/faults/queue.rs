@@ -1,5 +1,5 @@
-//! A node that does not take what Redis pushes, so that its receive queue overflows. Needs a server
-//! with the feature `failpoints`.
+//! A node that does not take what Redis pushes, until Redis has no more room for it and cuts the node
+//! off. Needs a server with the feature `failpoints`.
 
 use std::time::Duration;
 
@@ -10,12 +10,11 @@ use tokio::time::{Instant, sleep};
 use crate::kinds::{Kind, Part, Victim};
 use crate::world::{NODES, World};
 
-/// How long the reader of the queue stands still: too short for a link to be given up.
-const STALL: &str = "1*return(wait 1500)";
-/// More than the queue has room for, `RECEIVE_QUEUE` in the server's `src/bus/redis.rs`.
-const BURST: &str = "20000";
-const PUBLISH: &str = "for i = 1, ARGV[1] do redis.call('PUBLISH', KEYS[1], i) end";
-const OVERFLOWS: &str = "rookery_ingress_breaks_total{reason=\"lagged\"}";
+/// How long the node's subscriber stands still: too short for a link to be given up.
+const STALL: &str = "1*return(wait 2000)";
+/// MiB: beyond what Redis keeps for a subscriber by default, and the buffers of both kernels.
+const FLOOD: usize = 64;
+const OVERFLOWS: &str = "rookery_ingress_breaks_total{reason=\"cut_off\"}";
 /// The stall, and the look at what was missed.
 const SEEN_WITHIN: Duration = Duration::from_secs(5);
 /// How long it is tried: Redis may be away for longer than this fault lasts.
@@ -24,7 +23,7 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 pub(crate) const KINDS: &[Kind] = &[Kind {
     name: "receive-queue-overflow",
-    what: "the reader of one node's receive queue stalls, and more comes than the queue has room for",
+    what: "one node takes nothing from Redis, and more comes than Redis keeps for it",
     // A node that is down has no queue.
     part: Part::Nodes,
     hold_ms: 0..=1_000,
@@ -47,9 +46,8 @@ async fn overflow(world: &World, victim: Victim) -> Result<()> {
         node.set_failpoint("bus-drain", STALL).await;
         // What passes on the node's own channel is nobody's message.
         let channel = format!("rookery:v1:node:{}", node.name());
-        let burst = ["EVAL", PUBLISH, "1", &channel, BURST];
         if let Ok(redis) = world.redis().await
-            && redis.cli(&burst).await.is_ok()
+            && redis.flood(&channel, FLOOD).await.is_ok()
             && eventually_within(SEEN_WITHIN, async || overflows(node).await > Some(before)).await
         {
             return Ok(());

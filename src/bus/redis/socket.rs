@@ -1,4 +1,4 @@
-//! The publisher's connection: made, authenticated, written and read.
+//! A connection of the bus: made, authenticated, written and read.
 
 use std::io;
 use std::sync::Arc;
@@ -13,15 +13,9 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_util::either::Either;
 
-use super::super::connection::{CONNECT_TIMEOUT, UNACKNOWLEDGED_TIMEOUT, unquoted};
-use super::super::sentinels::Sentinels;
-use super::queue::{Publication, is_news};
+use super::connection::{CONNECT_TIMEOUT, UNACKNOWLEDGED_TIMEOUT, unquoted};
+use super::sentinels::Sentinels;
 use super::wire::{self, Answer, Answers, Unexpected};
-
-/// What the connection is called in `CLIENT LIST`.
-const NAME: &str = "rookery-publisher";
-/// Refusals that concern the connection or its server, not the one publication.
-const USELESS: [&str; 4] = ["NOAUTH", "READONLY", "LOADING", "MASTERDOWN"];
 
 /// A host and its port.
 pub(super) type Place = (String, u16);
@@ -48,28 +42,32 @@ pub(super) enum Cut {
 }
 
 /// Whom to connect to, and as whom. What the URL says is read by fred, as for the other connections.
+#[derive(Clone)]
 pub(super) struct Address {
-    config: Config,
+    pub(super) config: Config,
     /// They know where the master is, if the URL does not.
-    sentinels: Option<Arc<Sentinels>>,
+    pub(super) sentinels: Option<Arc<Sentinels>>,
+}
+
+/// What a connection is for.
+pub(super) struct Purpose {
+    /// What it is called in `CLIENT LIST`.
+    pub(super) name: &'static str,
+    /// Bytes that are read at a time.
+    pub(super) room: usize,
 }
 
 impl Address {
-    pub(super) fn new(config: Config, sentinels: Option<Arc<Sentinels>>) -> Self {
-        Self { config, sentinels }
-    }
-
     /// Connects to a master, authenticated.
-    pub(super) async fn connect(&self) -> Result<(Socket, Place), Cut> {
+    pub(super) async fn connect(&self, purpose: &Purpose) -> Result<(Socket, Place), Cut> {
         let place = self.place().await?;
         let opened = timeout(CONNECT_TIMEOUT, self.open(&place)).await;
         let mut socket = Socket {
             stream: opened.map_err(|_| Cut::Silent)??,
             out: BytesMut::new(),
-            name: String::new(),
-            answers: Answers::default(),
+            answers: Answers::with_room(purpose.room),
         };
-        let greeted = timeout(CONNECT_TIMEOUT, self.greet(&mut socket)).await;
+        let greeted = timeout(CONNECT_TIMEOUT, self.greet(&mut socket, purpose.name)).await;
         greeted.map_err(|_| Cut::Silent)??;
         Ok((socket, place))
     }
@@ -99,20 +97,21 @@ impl Address {
     }
 
     /// Says who we are and asks what the other one is.
-    async fn greet(&self, socket: &mut Socket) -> Result<(), Cut> {
+    async fn greet(&self, socket: &mut Socket, name: &str) -> Result<(), Cut> {
         let (user, password) = (&self.config.username, &self.config.password);
         let auth: Vec<&str> = match (user, password) {
             (Some(user), Some(password)) => vec!["AUTH", user, password],
             (None, Some(password)) => vec!["AUTH", password],
             (_, None) => Vec::new(),
         };
-        socket.out.clear();
-        if !auth.is_empty() {
-            wire::put_command(&mut socket.out, &auth);
-        }
-        // A name helps people only: whether it is taken does not matter.
-        wire::put_command(&mut socket.out, &["CLIENT", "SETNAME", NAME]);
-        socket.flush().await?;
+        let greeting = |out: &mut BytesMut| {
+            if !auth.is_empty() {
+                wire::put_command(out, &auth);
+            }
+            // A name helps people only: whether it is taken does not matter.
+            wire::put_command(out, &["CLIENT", "SETNAME", name]);
+        };
+        socket.write(greeting).await?;
         if !auth.is_empty()
             && let Answer::Refused(why) = socket.answer().await?
         {
@@ -132,85 +131,42 @@ fn place_of(server: &Server) -> Place {
 
 type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
-/// A connection on which publications are sent. After the first error it is good for nothing.
+/// A connection. After the first error it is good for nothing.
 pub(super) struct Socket {
     stream: Stream,
-    /// What is written in one go; keeps its room, which a pipeline bounds.
+    /// What is written in one go; keeps its room, which whoever writes bounds.
     out: BytesMut,
-    /// The name of a channel, likewise.
-    name: String,
     answers: Answers,
 }
 
 impl Socket {
-    /// Sends these and waits for all answers. `confirmed` counts those news that Redis took, also
-    /// if this is not awaited to its end. Returns the first refusal.
-    pub(super) async fn publish(
-        &mut self,
-        publications: &[Publication],
-        confirmed: &mut u64,
-    ) -> Result<Option<String>, Cut> {
+    /// Writes all that is put there, in one go.
+    pub(super) async fn write(&mut self, put: impl FnOnce(&mut BytesMut)) -> Result<(), Cut> {
         self.out.clear();
-        for (channel, payload) in publications {
-            self.name.clear();
-            channel.write_name(&mut self.name);
-            wire::put_publish(&mut self.out, self.name.as_bytes(), payload);
-        }
-        self.flush().await?;
-        let mut refusal = None;
-        for (channel, _) in publications {
-            match self.answer().await? {
-                Answer::Number => *confirmed += u64::from(is_news(channel)),
-                Answer::Refused(why) if is_useless(&why) => return Err(Cut::Refused(why)),
-                Answer::Refused(why) => refusal = refusal.or(Some(why)),
-                Answer::Word | Answer::Text(_) => return Err(Unexpected.into()),
-            }
-        }
-        self.is_answered()?;
-        Ok(refusal)
-    }
-
-    /// Asks Redis whether it is a replica: what is published there reaches nobody else. By INFO,
-    /// since the account of a node may ask for it; one that may not is believed to be a master's.
-    pub(super) async fn is_replica(&mut self) -> Result<bool, Cut> {
-        self.out.clear();
-        wire::put_command(&mut self.out, &["INFO", "replication"]);
-        self.flush().await?;
-        let is_replica = match self.answer().await? {
-            Answer::Text(info) => info.lines().any(|line| line == "role:slave"),
-            Answer::Refused(why) if why.starts_with("NOPERM") => false,
-            Answer::Refused(why) => return Err(Cut::Refused(why)),
-            Answer::Word | Answer::Number => return Err(Unexpected.into()),
-        };
-        self.is_answered()?;
-        Ok(is_replica)
-    }
-
-    /// Waits for the end of a connection on which nothing is under way.
-    pub(super) async fn ended(&mut self) -> Cut {
-        match self.fill().await {
-            Ok(()) => Unexpected.into(),
-            Err(cut) => cut,
-        }
-    }
-
-    async fn flush(&mut self) -> Result<(), Cut> {
+        put(&mut self.out);
         self.stream.write_all(&self.out).await?;
         // TLS may keep something back.
         self.stream.flush().await?;
         Ok(())
     }
 
-    async fn answer(&mut self) -> Result<Answer, Cut> {
+    /// Waits for the next answer.
+    pub(super) async fn answer(&mut self) -> Result<Answer, Cut> {
         loop {
-            if let Some(answer) = self.answers.next()? {
+            if let Some(answer) = self.arrived()? {
                 return Ok(answer);
             }
             self.fill().await?;
         }
     }
 
-    async fn fill(&mut self) -> Result<(), Cut> {
+    /// The next answer, if it has arrived.
+    pub(super) fn arrived(&mut self) -> Result<Option<Answer>, Unexpected> {
+        self.answers.next()
+    }
+
+    /// Waits for something to arrive. Nothing is lost if it is not awaited to its end.
+    pub(super) async fn fill(&mut self) -> Result<(), Cut> {
         match self.stream.read_buf(self.answers.room()).await? {
             0 => Err(Cut::Closed),
             _ => Ok(()),
@@ -218,15 +174,39 @@ impl Socket {
     }
 
     /// More answers than questions belong to nothing.
-    fn is_answered(&self) -> Result<(), Cut> {
+    pub(super) fn is_answered(&self) -> Result<(), Cut> {
         if self.answers.is_empty() {
             Ok(())
         } else {
             Err(Unexpected.into())
         }
     }
-}
 
-fn is_useless(refusal: &str) -> bool {
-    USELESS.iter().any(|code| refusal.starts_with(code))
+    /// Asks Redis whether it is a replica: what is published there reaches nobody else.
+    pub(super) async fn is_replica(&mut self) -> Result<bool, Cut> {
+        let info = self.info("replication").await?;
+        Ok(info.lines().any(|line| line == "role:slave"))
+    }
+
+    /// Asks Redis which of its runs this is; none if it may not be asked.
+    pub(super) async fn run_id(&mut self) -> Result<Option<String>, Cut> {
+        let info = self.info("server").await?;
+        let found = info.lines().find_map(|line| line.strip_prefix("run_id:"));
+        Ok(found.map(str::to_owned))
+    }
+
+    /// By INFO, since the account of a node may ask for it; one that may not is told nothing, and
+    /// believes that it is a master's. Nothing else may be under way.
+    async fn info(&mut self, section: &str) -> Result<String, Cut> {
+        self.write(|out| wire::put_command(out, &["INFO", section]))
+            .await?;
+        let info = match self.answer().await? {
+            Answer::Text(info) => info,
+            Answer::Refused(why) if why.starts_with("NOPERM") => String::new(),
+            Answer::Refused(why) => return Err(Cut::Refused(why)),
+            _ => return Err(Unexpected.into()),
+        };
+        self.is_answered()?;
+        Ok(info)
+    }
 }
