@@ -219,11 +219,12 @@ impl Delivery {
             Ingress::Message {
                 channel: Channel::Presence(_),
                 payload,
-            } => self.watchers.take(payload),
+                // A copy, where it may wait long: it is small, and a part of something large.
+            } => self.watchers.take(Bytes::copy_from_slice(&payload)),
             Ingress::Message {
                 channel: Channel::Sockets,
                 payload,
-            } => self.surplus.take(payload),
+            } => self.surplus.take(Bytes::copy_from_slice(&payload)),
             Ingress::Message {
                 channel: Channel::Node(_),
                 ..

@@ -30,7 +30,7 @@ pub enum Failpoint {
     /// Seam: a sync has replayed everything and not yet said `sync.done`.
     BeforeSyncDone,
     /// Seam: the subscriber of the bus has received something.
-    BusDrain,
+    BusReceived,
     /// Step: the journal is read.
     ReconcileOff,
     /// Step: an entry that arrived too early waits for the ones in front of it.
@@ -54,7 +54,7 @@ impl Failpoint {
         ("before-base", Self::BeforeBase),
         ("after-base", Self::AfterBase),
         ("before-sync-done", Self::BeforeSyncDone),
-        ("bus-drain", Self::BusDrain),
+        ("bus-received", Self::BusReceived),
         ("reconcile-off", Self::ReconcileOff),
         ("hold-off", Self::HoldOff),
         ("outbox-unbounded", Self::OutboxUnbounded),

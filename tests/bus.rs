@@ -14,6 +14,8 @@ mod faults;
 mod links;
 #[path = "bus_cases/neighbours.rs"]
 mod neighbours;
+#[path = "bus_cases/peers.rs"]
+mod peers;
 #[path = "bus_cases/sentinels.rs"]
 mod sentinels;
 #[path = "bus_cases/tls.rs"]

@@ -22,7 +22,7 @@
 //! | F14 | Redis restarts empty or is flushed | `cluster::redis`, `cluster::presence` |
 //! | F15 | the master of Redis is cut off and replaced | [`sentinels`] |
 //! | F16 | pushes are lost, doubled, late and out of order | [`redis`] |
-//! | F17 | the drain task of the bus stalls | [`redis`], [`oracle`] |
+//! | F17 | a node takes nothing from Redis for a while | [`redis`], `bus_cases::faults` |
 //! | F18 | Redis sleeps or pauses its clients | [`redis`] |
 //! | F19 | readers are too slow | `cluster::slow_readers`, [`oracle`] |
 //! | F20 | the links of clients flap and go silent | [`clients`] |

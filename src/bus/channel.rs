@@ -11,7 +11,7 @@ use uuid::fmt::Hyphenated;
 const PREFIX: &str = "rookery:v1:";
 const SOCKETS: &str = "sockets";
 /// Of a name with a partition, whatever its kind.
-const LONGEST: usize = PREFIX.len() + "{127}:presence:".len() + Hyphenated::LENGTH;
+pub(super) const LONGEST: usize = PREFIX.len() + "{127}:presence:".len() + Hyphenated::LENGTH;
 
 /// Where news is published.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

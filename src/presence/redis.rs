@@ -33,8 +33,6 @@ use crate::clock::{self, Clock};
 use crate::lifecycle::Tasks;
 use crate::metrics;
 
-/// Nothing is received here but the client's own errors.
-const EVENTS: usize = 32;
 /// Users in one command, so that none holds Redis for long.
 const CHUNK: usize = 1_000;
 /// Notices that may wait for the task that tells: one more than a large cluster loses at once. Of
@@ -125,7 +123,7 @@ impl RedisPresence {
         clock: Clock,
         tasks: &Tasks,
     ) -> Result<Self, Error> {
-        let client = connection::client(&options.url, EVENTS)?;
+        let client = connection::client(&options.url)?;
         let node = format!("{}:{}", options.node_id, clock::new_id().as_simple());
         let link = Arc::new(Link {
             client: client.clone(),

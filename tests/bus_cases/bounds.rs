@@ -8,30 +8,7 @@ use rookery_test_support::{PATIENCE, eventually};
 use tokio::time::{Instant, interval};
 
 use crate::bench::{Bench, channel, channels};
-use crate::faults::{burst, redis};
-
-/// Redis closes the connection of a subscriber that is too far behind and says nothing about it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_subscriber_that_is_too_far_behind_is_cut_off_and_comes_back() {
-    let redis = redis().await;
-    let bench = Bench::redis_up(&redis.url()).await;
-    let channel = channel();
-    bench
-        .bus
-        .subscribe(std::slice::from_ref(&channel))
-        .await
-        .unwrap();
-    let limit = [
-        "CONFIG",
-        "SET",
-        "client-output-buffer-limit",
-        "pubsub 64kb 32kb 1",
-    ];
-    redis.cli(&limit).await.unwrap();
-    burst(&redis, &channel, 10_000).await;
-    bench.heard.break_for(BreakReason::CutOff).await;
-    bench.hears(&channel, &bench).await;
-}
+use crate::faults::redis;
 
 /// Whoever publishes never waits, whatever becomes of it, and memory has a bound.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

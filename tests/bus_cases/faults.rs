@@ -243,6 +243,32 @@ async fn a_burst_arrives_whole() {
     }
 }
 
+/// A sink that is slow holds up Redis, which waits: nothing is missing, and nothing is doubted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_sink_that_is_slow_misses_nothing() {
+    const COUNT: usize = 1_000;
+    let redis = redis().await;
+    let heard = Arc::new(Heard::default());
+    let pass = heard.sink();
+    let slow = move |item: Ingress| {
+        tokio::task::block_in_place(|| std::thread::sleep(Duration::from_millis(2)));
+        pass(item);
+    };
+    let bench = Bench::redis_into(&redis.url(), Arc::new(slow), heard);
+    bench.up().await;
+    bench.heard.break_for(BreakReason::Reconnected).await;
+    let channel = channel();
+    bench
+        .bus
+        .subscribe(std::slice::from_ref(&channel))
+        .await
+        .unwrap();
+    burst(&redis, &channel, COUNT).await;
+    for number in 0..COUNT {
+        assert_eq!(bench.heard.message().await.1, number.to_string());
+    }
+}
+
 /// Redis keeps what a subscriber does not take, up to a limit: beyond it, it is known that something
 /// is missing, and afterwards all is as before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

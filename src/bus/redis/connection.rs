@@ -1,4 +1,5 @@
-//! How clients of fred connect to Redis, for all but news, and who sees to it that there is a connection.
+//! How clients of fred connect to Redis, for all but news, and who sees to it that there is a
+//! connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +20,8 @@ pub(super) const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(3);
 /// Commands that may wait in a client: far more than its few callers have under way, since each of
 /// them waits for its answer.
 const COMMANDS: usize = 1_024;
+/// Nothing is received but the clients' own errors. fred makes room for so many of each kind at once.
+const EVENTS: usize = 32;
 /// A Redis that takes longer to say what it is counts as silent.
 pub(super) const IDENTITY_TIMEOUT: Duration = Duration::from_secs(1);
 /// For all of a knock: with sentinels there are several to ask.
@@ -29,24 +32,24 @@ const PAUSE_MAX_MS: u32 = 500;
 /// Before a client that gave up is started again.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
-/// `events`: how many events of each kind may wait. fred makes room for all of them at once.
-pub(crate) fn client(url: &str, events: usize) -> Result<Client, Error> {
+pub(crate) fn client(url: &str) -> Result<Client, Error> {
     let mut config = Config::from_url(url)?;
     config.version = RespVersion::RESP3;
-    client_of(config, events)
+    client_of(config)
 }
 
 /// The same for a server that is not named by a URL.
-pub(crate) fn client_of(mut config: Config, events: usize) -> Result<Client, Error> {
+pub(crate) fn client_of(mut config: Config) -> Result<Client, Error> {
     config.fail_fast = false;
     let mut builder = Builder::from_config(config);
     builder.with_performance_config(|performance| {
         performance.default_command_timeout = CONFIRM_TIMEOUT;
-        performance.broadcast_channel_capacity = events;
+        performance.broadcast_channel_capacity = EVENTS;
     });
     builder.with_connection_config(|connection| {
         connection.connection_timeout = CONNECT_TIMEOUT;
         connection.internal_command_timeout = CONNECT_TIMEOUT;
+        // Whoever asked knows better whether to ask again.
         connection.max_command_attempts = 1;
         connection.max_command_buffer_len = COMMANDS;
         // Helps only while nothing more is written: each write starts its clock anew. Whoever asks
@@ -76,7 +79,7 @@ pub(crate) async fn keep(client: Client, tasks: Tasks) {
     loop {
         tokio::select! {
             ended = client.connect() => {
-                tracing::warn!(?ended, "a bus client gave up; starting it again");
+                tracing::warn!(?ended, "a client of Redis gave up; starting it again");
             }
             () = tasks.stopping().cancelled() => return,
         }
@@ -231,7 +234,7 @@ impl Renewal {
         let client = self.client.clone();
         let under_way = Arc::clone(&self.under_way);
         let stopping = tasks.stopping().clone();
-        tasks.spawn("bus-renewal", async move {
+        tasks.spawn("redis-renewal", async move {
             tokio::select! {
                 renewed = client.force_reconnection() => {
                     if let Err(error) = renewed {

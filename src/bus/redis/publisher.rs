@@ -227,10 +227,10 @@ impl Task {
     async fn publish(&mut self, socket: &mut Socket) -> Result<(), Cut> {
         let mut rest = self.batch.as_slice();
         while !rest.is_empty() {
-            let (pipeline, later) = rest.split_at(pipeline_of(rest));
+            let (first, later) = rest.split_at(pipeline_of(rest));
             let (began, mut confirmed) = (Instant::now(), 0);
             let published = tokio::select! {
-                published = timeout(CONFIRM_TIMEOUT, pipeline::publish(socket, pipeline, &mut confirmed)) => {
+                published = timeout(CONFIRM_TIMEOUT, pipeline::publish(socket, first, &mut confirmed)) => {
                     published.unwrap_or(Err(Cut::Silent))
                 }
                 _ = self.renewed.changed() => Err(Cut::Renewed),
@@ -238,7 +238,7 @@ impl Task {
             match published {
                 Ok(refusal) => {
                     metrics::bus_publish_seconds().record(began.elapsed());
-                    self.waiting.settle(pipeline, confirmed, Lost::Failed);
+                    self.waiting.settle(first, confirmed, Lost::Failed);
                     self.pause = Duration::ZERO;
                     match refusal {
                         Some(why) if !self.is_told => {

@@ -1,6 +1,6 @@
 //! Follows the master that the sentinels name (`redis-sentinel://`).
 //!
-//! fred asks a sentinel whenever it connects. What it cannot see is that the master it is connected
+//! Whoever connects asks them. What nobody sees by that is that the master it is connected
 //! to is one no longer: an old master that was cut off from the others goes on answering, and its
 //! clients are on an island without an error. So the sentinels are asked every second, and when
 //! most of them name another server, connections are made anew.
@@ -21,8 +21,6 @@ use crate::lifecycle::Tasks;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A sentinel that takes longer has no vote in this look.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// Nothing is received here but the client's own errors.
-const EVENTS: usize = 32;
 
 /// A connection that has to be where the master is.
 pub(crate) trait Follower: Send + Sync {
@@ -66,7 +64,7 @@ impl Sentinels {
                 version: RespVersion::RESP2,
                 ..Config::default()
             };
-            connection::client_of(own, EVENTS)
+            connection::client_of(own)
         };
         let clients = hosts
             .into_iter()

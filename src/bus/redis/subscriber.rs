@@ -1,21 +1,24 @@
 //! Hears what is published on the channels that this node wants.
 //!
-//! A connection of its own, without fred (`docs/decisions/0020-subscribing-without-a-client-library.md`).
+//! A connection of its own, without fred, see `docs/decisions/0020-subscribing-without-a-client-library.md`.
 //! One task owns it and all it knows: it hands on what arrives and does nothing else for long, since
 //! Redis gives up on a subscriber that is too far behind. A connection is used from its birth to the
-//! first doubt. It is in step once Redis has confirmed every wanted channel on it (`changes.rs`).
+//! first doubt. It is in step once Redis has confirmed on it every channel that was wanted when it was
+//! made (`changes.rs`).
 
 mod changes;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::coop::consume_budget;
 use tokio::time::{sleep, sleep_until, timeout};
 
-use self::changes::{Changes, Done, Verb};
+use self::changes::{Changes, Done, Verb, Waiter};
 use super::link::Link;
 use super::sentinels::Follower;
 use super::socket::{Address, Cut, Place, Purpose, Socket};
@@ -32,12 +35,14 @@ const PURPOSE: Purpose = Purpose {
     name: "rookery-subscriber",
     room: 32 << 10,
 };
-/// Callers wait for their answers, and there are two of them.
+/// Changes that may wait to be taken up. Those who want them are few, and each waits for its answer.
 const CHANGES: usize = 16;
 /// First and longest pause before another attempt to connect. The longest is part of how long a node
 /// is without news after Redis came back, which is to be 2 s at most.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
+/// A connection that was in step for so long was of use: the next attempt is made at once.
+const USEFUL: Duration = Duration::from_secs(1);
 
 /// What others know of the subscriber, and may ask of it.
 pub(super) struct Subscriber {
@@ -46,7 +51,7 @@ pub(super) struct Subscriber {
     /// Counts the requests for a new connection.
     renewals: watch::Sender<u64>,
     changes: mpsc::Sender<Change>,
-    wanted: AtomicUsize,
+    wanted: Arc<AtomicUsize>,
 }
 
 /// These channels are wanted from now on, or no longer.
@@ -64,7 +69,7 @@ pub(super) fn subscriber() -> (Arc<Subscriber>, Orders) {
         place: Mutex::new(None),
         renewals,
         changes,
-        wanted: AtomicUsize::new(0),
+        wanted: Arc::default(),
     };
     (Arc::new(subscriber), Orders { renewed, asked })
 }
@@ -138,8 +143,8 @@ pub(super) struct Task {
     was_closed: bool,
     /// Before the next attempt to connect: none after a connection that was of use.
     pause: Duration,
-    /// The present trouble is in the log.
-    is_told: bool,
+    /// What of the present trouble is in the log.
+    told: Option<String>,
 }
 
 impl Task {
@@ -147,7 +152,7 @@ impl Task {
     pub(super) fn new(link: Arc<Link>, address: Address, orders: Orders) -> Self {
         let mut wanted = Wanted {
             channels: HashMap::new(),
-            subscriber: Arc::clone(&link.subscriber),
+            count: Arc::clone(&link.subscriber.wanted),
         };
         wanted.change(Verb::Subscribe, &[link.canary.channel().clone()]);
         Self {
@@ -158,7 +163,7 @@ impl Task {
             run_id: None,
             was_closed: false,
             pause: Duration::ZERO,
-            is_told: false,
+            told: None,
         }
     }
 
@@ -171,34 +176,21 @@ impl Task {
     }
 
     async fn live(&mut self) {
-        while let Some(connected) = self.connect().await {
-            let mut connection = match connected {
-                Ok(connection) => connection,
+        loop {
+            match self.connect().await {
+                Ok(connection) => self.use_up(connection).await,
                 Err(cut) => {
                     if matches!(cut, Cut::Replica) {
                         self.link.answered();
                     }
                     self.tell(&cut);
-                    continue;
                 }
-            };
-            let Err(cut) = self.serve(&mut connection).await else {
-                return;
-            };
-            *self.link.subscriber.place() = None;
-            self.link.lost();
-            if connection.in_step {
-                self.was_closed |= matches!(cut, Cut::Closed | Cut::Io(_));
-            } else {
-                metrics::bus_resubscriptions_total().failed.increment(1);
             }
-            self.tell(&cut);
         }
     }
 
-    /// Attempts it once, after the pause; what is wanted may change meanwhile. None if nobody is there to
-    /// want anything.
-    async fn connect(&mut self) -> Option<Result<Connection, Cut>> {
+    /// Attempts it once, after the pause; what is wanted may change meanwhile.
+    async fn connect(&mut self) -> Result<Connection, Cut> {
         let pause = self.pause;
         // Whatever comes of it, the next attempt waits, unless this one is of use.
         self.pause = (pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
@@ -207,45 +199,56 @@ impl Task {
             let (mut socket, place) = self.address.connect(&PURPOSE).await?;
             let asked = timeout(connection::IDENTITY_TIMEOUT, socket.run_id()).await;
             let run_id = asked.map_err(|_| Cut::Silent)??;
-            Ok((socket, place, run_id))
+            Ok::<_, Cut>((socket, place, run_id))
         };
         tokio::pin!(attempt);
-        let made = loop {
+        let (socket, place, run_id) = loop {
             tokio::select! {
-                made = &mut attempt => break made,
-                change = self.orders.asked.recv() => {
-                    let Change { verb, channels, done } = change?;
-                    self.wanted.change(verb, &channels);
-                    done.send(verb.while_down()).ok();
+                made = &mut attempt => break made?,
+                Some(change) = self.orders.asked.recv() => {
+                    self.wanted.change(change.verb, &change.channels);
+                    change.done.send(change.verb.while_down()).ok();
                 }
             }
         };
-        Some(made.map(|(socket, place, run_id)| {
-            self.orders.renewed.mark_unchanged();
-            *self.link.subscriber.place() = Some(place);
-            self.link.answered();
-            let mut changes = Changes::default();
-            changes.push(Verb::Subscribe, self.wanted.all(), None);
-            Connection {
-                socket,
-                run_id,
-                changes,
-                in_step: false,
-                made: Instant::now(),
-            }
-        }))
+        self.orders.renewed.mark_unchanged();
+        *self.link.subscriber.place() = Some(place);
+        self.link.answered();
+        let mut changes = Changes::default();
+        changes.push(Verb::Subscribe, self.wanted.all(), Waiter::Connection);
+        Ok(Connection {
+            socket,
+            run_id,
+            changes,
+            made: Instant::now(),
+            in_step_since: None,
+        })
     }
 
-    /// Works on one connection, until that ends; `Ok` if nobody is there to want anything.
-    async fn serve(&mut self, connection: &mut Connection) -> Result<(), Cut> {
+    /// Works on one connection, until that ends.
+    async fn use_up(&mut self, mut connection: Connection) {
+        let Err(cut) = self.serve(&mut connection).await;
+        *self.link.subscriber.place() = None;
+        self.link.lost();
+        if let Some(since) = connection.in_step_since {
+            self.was_closed |= matches!(cut, Cut::Closed | Cut::Io(_));
+            if since.elapsed() >= USEFUL {
+                self.pause = Duration::ZERO;
+            }
+        } else {
+            metrics::bus_resubscriptions_total().failed.increment(1);
+        }
+        self.tell(&cut);
+    }
+
+    async fn serve(&mut self, connection: &mut Connection) -> Result<Infallible, Cut> {
         loop {
             connection.ask().await?;
             let deadline = connection.changes.asked_at().map(|at| at + CONFIRM_TIMEOUT);
             tokio::select! {
                 biased;
                 _ = self.orders.renewed.changed() => return Err(Cut::Renewed),
-                change = self.orders.asked.recv() => {
-                    let Some(change) = change else { return Ok(()) };
+                Some(change) = self.orders.asked.recv() => {
                     self.wanted.change(change.verb, &change.channels);
                     connection.change(change);
                 }
@@ -266,14 +269,14 @@ impl Task {
         while let Some(answer) = connection.socket.arrived()? {
             match answer {
                 Answer::Message { channel, payload } => {
-                    failpoint::pass(Failpoint::BusDrain).await;
+                    failpoint::pass(Failpoint::BusReceived).await;
                     self.link.take(&channel, payload);
+                    // A read brings many; others want their turn.
+                    consume_budget().await;
                 }
                 Answer::Changed => {}
                 Answer::Word => {
-                    connection.changes.confirmed()?;
-                    if !connection.in_step && connection.changes.is_empty() {
-                        connection.in_step = true;
+                    if connection.changes.confirmed()? {
                         self.found(connection);
                     }
                 }
@@ -287,8 +290,8 @@ impl Task {
     /// The connection is in step: reports that there was a break.
     fn found(&mut self, connection: &mut Connection) {
         let took = connection.made.elapsed();
-        self.pause = Duration::ZERO;
-        self.is_told = false;
+        connection.in_step_since = Some(Instant::now());
+        self.told = None;
         self.link.canary.rearm();
         self.link.neighbours.rearm(Instant::now());
         self.link.found();
@@ -312,11 +315,12 @@ impl Task {
 
     /// Once for each trouble: the attempts go on twice a second.
     fn tell(&mut self, cut: &Cut) {
-        if self.is_told {
-            tracing::debug!(%cut, "no connection to hear news on");
+        let why = cut.to_string();
+        if self.told.as_ref() == Some(&why) {
+            tracing::debug!(why, "no connection to hear news on");
         } else {
-            tracing::warn!(%cut, "no connection to hear news on; trying again");
-            self.is_told = true;
+            tracing::warn!(why, "no connection to hear news on; trying again");
+            self.told = Some(why);
         }
     }
 }
@@ -327,8 +331,8 @@ struct Connection {
     /// Of the Redis at the other end; none if it does not tell.
     run_id: Option<String>,
     changes: Changes,
-    in_step: bool,
     made: Instant,
+    in_step_since: Option<Instant>,
 }
 
 impl Connection {
@@ -338,44 +342,42 @@ impl Connection {
         asked.map_err(|_| Cut::Silent)?
     }
 
-    /// Adds a change. Nobody waits for a connection to get in step.
+    /// Adds a change. Only what is wanted is waited for.
     fn change(&mut self, change: Change) {
-        let Change {
-            verb,
-            channels,
-            done,
-        } = change;
-        if self.in_step && verb == Verb::Subscribe {
-            self.changes.push(verb, channels, Some(done));
-        } else {
-            self.changes.push(verb, channels, None);
-            done.send(verb.while_down()).ok();
-        }
+        let waiter = match change.verb {
+            Verb::Subscribe => Waiter::Caller(change.done),
+            Verb::Unsubscribe => {
+                change.done.send(Ok(())).ok();
+                Waiter::Nobody
+            }
+        };
+        self.changes.push(change.verb, change.channels, waiter);
     }
 }
 
 /// The channels that this node wants to hear.
 struct Wanted {
+    /// With nothing to each, since maps are what `sparse` shrinks.
     channels: HashMap<Channel, ()>,
-    /// Told how many they are.
-    subscriber: Arc<Subscriber>,
+    /// How many they are, for others to read.
+    count: Arc<AtomicUsize>,
 }
 
 impl Wanted {
     fn change(&mut self, verb: Verb, channels: &[Channel]) {
-        for channel in channels {
-            match verb {
-                Verb::Subscribe => {
-                    self.channels.insert(channel.clone(), ());
-                }
-                Verb::Unsubscribe => {
+        match verb {
+            Verb::Subscribe => {
+                let wanted = channels.iter().map(|channel| (channel.clone(), ()));
+                self.channels.extend(wanted);
+            }
+            Verb::Unsubscribe => {
+                for channel in channels {
                     self.channels.remove(channel);
                 }
+                sparse::shrink(&mut self.channels);
             }
         }
-        sparse::shrink(&mut self.channels);
-        let count = self.channels.len();
-        self.subscriber.wanted.store(count, Ordering::Relaxed);
+        self.count.store(self.channels.len(), Ordering::Relaxed);
     }
 
     fn all(&self) -> Vec<Channel> {

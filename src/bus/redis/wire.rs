@@ -7,10 +7,10 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// A line that is longer is none of Redis; the longest are errors that quote what was asked.
 const LINE_MAX: usize = 4 << 10;
-/// Of an answer that is longer than a line; what is asked for is less than 1 KiB.
+/// Of an answer that is longer than a line; what is asked for is far less.
 const BULK_MAX: usize = 64 << 10;
-/// Of what was published. The largest events, a message of 16,000 characters with what belongs to it,
-/// or a list of 10,000 members, are below 1 MiB.
+/// Of what was published. The largest event, a message of 16,000 characters with all it may have, is
+/// below 1 MiB.
 const PAYLOAD_MAX: usize = 4 << 20;
 /// Room for less than that is not worth a read.
 const ROOM_MIN: usize = 4 << 10;
@@ -106,8 +106,14 @@ impl Answers {
 
     /// Where to put what arrives next.
     pub(super) fn room(&mut self) -> &mut BytesMut {
-        if self.arrived.capacity() - self.arrived.len() < ROOM_MIN {
-            self.arrived.reserve(self.room);
+        let begun = self.arrived.len();
+        if begun == 0 && self.arrived.capacity() > 2 * self.room {
+            // Something large has passed.
+            self.arrived = BytesMut::new();
+        }
+        if self.arrived.capacity() - begun < ROOM_MIN {
+            self.arrived
+                .reserve(self.room.saturating_sub(begun).max(ROOM_MIN));
         }
         &mut self.arrived
     }

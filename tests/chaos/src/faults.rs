@@ -9,11 +9,11 @@ pub(crate) mod links;
 pub(crate) mod nodes;
 pub(crate) mod people;
 pub(crate) mod postgres;
-pub(crate) mod queue;
 pub(crate) mod races;
 pub(crate) mod redis;
 pub(crate) mod sentinels;
 pub(crate) mod set_back;
+pub(crate) mod stall;
 
 use anyhow::Result;
 

@@ -53,7 +53,7 @@ pub(crate) fn all() -> Vec<&'static Kind> {
     [
         faults::nodes::KINDS,
         faults::code::KINDS,
-        faults::queue::KINDS,
+        faults::stall::KINDS,
         faults::clocks::KINDS,
         faults::keys::KINDS,
         faults::redis::KINDS,

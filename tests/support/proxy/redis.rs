@@ -251,9 +251,19 @@ mod tests {
     #[tokio::test]
     async fn messages_have_their_fates_and_everything_else_passes() -> Result<()> {
         let redis = crate::servers::Redis::start().await?;
+        // Both versions of the protocol.
+        for greeting in ["HELLO 3\r\n", ""] {
+            messages_have_their_fates(&redis, greeting).await?;
+        }
+        Ok(())
+    }
+
+    async fn messages_have_their_fates(
+        redis: &crate::servers::Redis,
+        greeting: &str,
+    ) -> Result<()> {
         let proxy = RedisProxy::start(([127, 0, 0, 1], redis.port()).into()).await?;
         let mut subscriber = TcpStream::connect(proxy.address()).await?;
-        let greeting = "HELLO 3\r\n";
         let subscribe = "*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\nc\r\n";
         subscriber
             .write_all(format!("{greeting}{subscribe}").as_bytes())

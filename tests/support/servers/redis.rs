@@ -146,6 +146,14 @@ impl Redis {
         self.cli(&["CONFIG", "SET", name, &limit]).await.map(drop)
     }
 
+    /// How many clients were thrown out because they were too far behind.
+    pub async fn cut_off(&self) -> Result<u64> {
+        let stats = self.cli(&["INFO", "stats"]).await?;
+        let name = "client_output_buffer_limit_disconnections:";
+        let count = stats.lines().find_map(|line| line.strip_prefix(name));
+        Ok(count.context("no such statistic")?.trim().parse()?)
+    }
+
     /// Runs a command through `redis-cli` and returns what it printed. An error reply is an error.
     pub async fn cli(&self, arguments: &[&str]) -> Result<String> {
         let port = self.port.number().to_string();

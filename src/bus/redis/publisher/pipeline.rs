@@ -1,6 +1,7 @@
 //! A pipeline of PUBLISH: written in one go, its answers counted.
 
 use super::queue::{Publication, is_news};
+use crate::bus::channel::LONGEST;
 use crate::bus::redis::socket::{Cut, Socket};
 use crate::bus::redis::wire::{self, Answer, Unexpected};
 
@@ -14,15 +15,15 @@ pub(super) async fn publish(
     publications: &[Publication],
     confirmed: &mut u64,
 ) -> Result<Option<String>, Cut> {
-    let pipeline = |out: &mut _| {
-        let mut name = String::new();
+    let commands = |out: &mut _| {
+        let mut name = String::with_capacity(LONGEST);
         for (channel, payload) in publications {
             name.clear();
             channel.write_name(&mut name);
             wire::put_publish(out, name.as_bytes(), payload);
         }
     };
-    socket.write(pipeline).await?;
+    socket.write(commands).await?;
     let mut refusal = None;
     for (channel, _) in publications {
         match socket.answer().await? {

@@ -15,8 +15,16 @@ use crate::bus::{BusDown, Channel};
 /// Channels in one command, so that none holds Redis for long.
 const CHUNK: usize = 1_000;
 
-/// Told when a change is confirmed.
+/// Told whether a change is confirmed.
 pub(super) type Done = oneshot::Sender<Result<(), BusDown>>;
+
+/// Who waits for a change to be confirmed.
+pub(super) enum Waiter {
+    Nobody,
+    Caller(Done),
+    /// The connection: with this it is in step.
+    Connection,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verb {
@@ -45,10 +53,10 @@ impl Verb {
 struct Chunk {
     verb: Verb,
     channels: Vec<Channel>,
-    done: Option<Done>,
+    waiter: Waiter,
 }
 
-/// See the module. Whoever waits for one of these is answered by its end.
+/// See the module. Callers who wait for one of these are answered by its end, too.
 #[derive(Default)]
 pub(super) struct Changes {
     waiting: VecDeque<Chunk>,
@@ -57,33 +65,24 @@ pub(super) struct Changes {
 
 struct UnderWay {
     since: Instant,
-    done: Option<Done>,
+    waiter: Waiter,
 }
 
 impl Changes {
-    /// Adds one, of any size; `done` is told when all of it is confirmed.
-    pub(super) fn push(&mut self, verb: Verb, mut channels: Vec<Channel>, done: Option<Done>) {
-        // Many sockets may come before a connection is in step, one channel at a time.
-        if let Some(last) = self.waiting.back_mut()
-            && (last.verb, last.done.is_none(), done.is_none()) == (verb, true, true)
-            && last.channels.len() + channels.len() <= CHUNK
-        {
-            last.channels.append(&mut channels);
-            return;
-        }
+    /// Adds one, of any size, for whom waits until all of it is confirmed.
+    pub(super) fn push(&mut self, verb: Verb, mut channels: Vec<Channel>, waiter: Waiter) {
         while channels.len() > CHUNK {
             let rest = channels.split_off(CHUNK);
-            let chunk = std::mem::replace(&mut channels, rest);
             self.waiting.push_back(Chunk {
                 verb,
-                channels: chunk,
-                done: None,
+                channels: std::mem::replace(&mut channels, rest),
+                waiter: Waiter::Nobody,
             });
         }
         self.waiting.push_back(Chunk {
             verb,
             channels,
-            done,
+            waiter,
         });
     }
 
@@ -98,29 +97,25 @@ impl Changes {
         socket.write(|out| put(out, &chunk)).await?;
         self.under_way = Some(UnderWay {
             since: Instant::now(),
-            done: chunk.done,
+            waiter: chunk.waiter,
         });
         Ok(())
     }
 
-    /// PING was answered.
-    pub(super) fn confirmed(&mut self) -> Result<(), Unexpected> {
+    /// PING was answered. Returns whether the connection waited for it.
+    pub(super) fn confirmed(&mut self) -> Result<bool, Unexpected> {
         let confirmed = self.under_way.take().ok_or(Unexpected)?;
-        if let Some(done) = confirmed.done {
+        if let Waiter::Caller(done) = confirmed.waiter {
             // Whoever asked may have gone.
             done.send(Ok(())).ok();
+            return Ok(false);
         }
-        Ok(())
+        Ok(matches!(confirmed.waiter, Waiter::Connection))
     }
 
     /// Since when a chunk is under way, if one is.
     pub(super) fn asked_at(&self) -> Option<Instant> {
         self.under_way.as_ref().map(|under_way| under_way.since)
-    }
-
-    /// Whether everything is confirmed.
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.under_way.is_none()
     }
 }
 
@@ -145,36 +140,30 @@ mod tests {
         (0..count).map(name).collect()
     }
 
-    fn sizes(changes: &Changes) -> Vec<(Verb, usize, bool)> {
-        let size = |chunk: &Chunk| (chunk.verb, chunk.channels.len(), chunk.done.is_some());
-        changes.waiting.iter().map(size).collect()
-    }
-
     #[test]
     fn changes_are_cut_into_chunks_and_keep_their_order() {
         use Verb::{Subscribe, Unsubscribe};
         let mut changes = Changes::default();
         let (done, _answered) = oneshot::channel();
-        changes.push(Subscribe, nodes(2_000), None);
-        changes.push(Subscribe, nodes(1), None);
-        changes.push(Subscribe, nodes(999), None);
-        changes.push(Subscribe, nodes(1), None);
-        changes.push(Unsubscribe, nodes(1), None);
-        changes.push(Subscribe, nodes(1), None);
-        changes.push(Subscribe, nodes(1_001), Some(done));
-        changes.push(Subscribe, nodes(1), None);
+        changes.push(Subscribe, nodes(2_000), Waiter::Connection);
+        changes.push(Unsubscribe, nodes(1), Waiter::Nobody);
+        changes.push(Subscribe, nodes(1_001), Waiter::Caller(done));
+        let seen = changes.waiting.iter().map(|chunk| {
+            let waiter = match chunk.waiter {
+                Waiter::Nobody => "nobody",
+                Waiter::Caller(_) => "a caller",
+                Waiter::Connection => "the connection",
+            };
+            (chunk.verb, chunk.channels.len(), waiter)
+        });
         let expected = [
-            (Subscribe, 1_000, false),
-            (Subscribe, 1_000, false),
-            (Subscribe, 1_000, false),
-            (Subscribe, 1, false),
-            (Unsubscribe, 1, false),
-            (Subscribe, 1, false),
-            (Subscribe, 1_000, false),
-            (Subscribe, 1, true),
-            (Subscribe, 1, false),
+            (Subscribe, 1_000, "nobody"),
+            (Subscribe, 1_000, "the connection"),
+            (Unsubscribe, 1, "nobody"),
+            (Subscribe, 1_000, "nobody"),
+            (Subscribe, 1, "a caller"),
         ];
-        assert_eq!(sizes(&changes), expected);
+        assert_eq!(seen.collect::<Vec<_>>(), expected);
         assert_eq!(changes.confirmed(), Err(Unexpected), "nothing was asked");
     }
 
@@ -183,7 +172,7 @@ mod tests {
         let chunk = Chunk {
             verb: Verb::Unsubscribe,
             channels: vec![Channel::Sockets, Channel::Node("n".into())],
-            done: None,
+            waiter: Waiter::Nobody,
         };
         let mut out = BytesMut::new();
         put(&mut out, &chunk);
