@@ -243,6 +243,25 @@ async fn a_burst_arrives_whole() {
     }
 }
 
+/// A disk that is full where Redis saves: it refuses writes and even PING, and carries news.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_cannot_save_carries_news() {
+    let redis = redis().await;
+    let before = Bench::redis_up(&redis.url()).await;
+    timeout(PATIENCE, redis.fail_to_save())
+        .await
+        .expect("it fails")
+        .unwrap();
+    let channel = channel();
+    let after = Bench::redis_up(&redis.url()).await;
+    for bench in [&before, &after] {
+        bench.hears_after_subscribing(&channel).await;
+        bench.up().await;
+    }
+    before.hears(&channel, &after).await;
+    assert!(before.bus.is_in_step() && after.bus.is_in_step());
+}
+
 /// A sink that is slow holds up Redis, which waits: nothing is missing, and nothing is doubted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_sink_that_is_slow_misses_nothing() {

@@ -18,13 +18,15 @@ use crate::bench::{Bench, channel};
 use crate::faults::redis;
 
 /// What is said in the place of the first answer to a SUBSCRIBE, one on each connection.
-const SAID: [&[u8]; 6] = [
+const SAID: [&[u8]; 7] = [
     b"HTTP/1.1 400 Bad Request\r\n",
     b"-LOADING Redis is loading the dataset in memory\r\n",
     b"-NOPERM this user has no permissions\r\n",
     b":1\r\n",
-    // One PONG more than there were PINGs.
-    b"+PONG\r\n+PONG\r\n",
+    b"+OK\r\n",
+    // More channels than were asked for.
+    b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nd\r\n:2\r\n\
+      *3\r\n$9\r\nsubscribe\r\n$1\r\ne\r\n:3\r\n",
     // More than any node publishes.
     b"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$4194305\r\n",
 ];
@@ -99,9 +101,13 @@ async fn what_redis_does_not_say_ends_a_connection() {
     // A change that is asked for meanwhile is answered, and not forgotten.
     let asked = bench.bus.subscribe(std::slice::from_ref(&channel));
     assert_eq!(timeout(PATIENCE, asked).await, Ok(Err(BusDown)));
+    eventually("one connection after the other", async || {
+        subscribers.load(Ordering::SeqCst) == SAID.len() + 1
+    })
+    .await;
+    bench.hears(&channel, &bench).await;
     bench.up().await;
     assert_eq!(subscribers.load(Ordering::SeqCst), SAID.len() + 1);
-    bench.hears(&channel, &bench).await;
 }
 
 /// Sockets go on coming while a new connection is told of those that were there: it is in step when

@@ -27,6 +27,8 @@ pub(super) enum Cut {
     Silent,
     #[error("the connection was closed")]
     Closed,
+    #[error("Redis does not confirm a subscription")]
+    Unconfirmed,
     #[error("a new connection was asked for")]
     Renewed,
     #[error("this Redis is a replica")]
@@ -39,6 +41,13 @@ pub(super) enum Cut {
     Unexpected(#[from] Unexpected),
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl Cut {
+    /// Redis refuses, for this reason.
+    pub(super) fn refused(why: &str) -> Self {
+        Self::Refused(unquoted(why).to_owned())
+    }
 }
 
 /// Whom to connect to, and as whom. What the URL says is read by fred, as for the other connections.
@@ -115,13 +124,16 @@ impl Address {
         if !auth.is_empty()
             && let Answer::Refused(why) = socket.answer().await?
         {
-            return Err(Cut::Refused(unquoted(&why).to_owned()));
+            return Err(Cut::refused(&why));
         }
-        socket.answer().await?;
-        if socket.is_replica().await? {
-            return Err(Cut::Replica);
+        let named = socket.answer().await?;
+        match (socket.is_replica().await, named) {
+            (Ok(false), _) => Ok(()),
+            (Ok(true), _) => Err(Cut::Replica),
+            // One that takes no clients says why in the place of its first answer.
+            (Err(Cut::Closed | Cut::Io(_)), Answer::Refused(why)) => Err(Cut::refused(&why)),
+            (Err(cut), _) => Err(cut),
         }
-        Ok(())
     }
 }
 
@@ -203,7 +215,7 @@ impl Socket {
         let info = match self.answer().await? {
             Answer::Text(info) => info,
             Answer::Refused(why) if why.starts_with("NOPERM") => String::new(),
-            Answer::Refused(why) => return Err(Cut::Refused(why)),
+            Answer::Refused(why) => return Err(Cut::refused(&why)),
             _ => return Err(Unexpected.into()),
         };
         self.is_answered()?;

@@ -37,12 +37,17 @@ const PURPOSE: Purpose = Purpose {
 };
 /// Changes that may wait to be taken up. Those who want them are few, and each waits for its answer.
 const CHANGES: usize = 16;
+/// How long a change may take: others may be in front of it. Longer than one chunk may take, so that
+/// who waits for a connection that fails is told by its end.
+const PATIENCE: Duration = CONFIRM_TIMEOUT.saturating_mul(2);
 /// First and longest pause before another attempt to connect. The longest is part of how long a node
 /// is without news after Redis came back, which is to be 2 s at most.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// A connection that was in step for so long was of use: the next attempt is made at once.
 const USEFUL: Duration = Duration::from_secs(1);
+/// How often at the most a trouble that changes its looks is told.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// What others know of the subscriber, and may ask of it.
 pub(super) struct Subscriber {
@@ -75,7 +80,8 @@ pub(super) fn subscriber() -> (Arc<Subscriber>, Orders) {
 }
 
 impl Subscriber {
-    /// Waits until Redis has confirmed these. They stay wanted even if this fails.
+    /// Waits until Redis has confirmed these, for some seconds at most. They stay wanted even if this
+    /// fails.
     pub(super) async fn subscribe(&self, channels: Vec<Channel>) -> Result<(), BusDown> {
         self.change(Verb::Subscribe, channels).await
     }
@@ -96,8 +102,12 @@ impl Subscriber {
             channels,
             done,
         };
-        self.changes.send(change).await.map_err(|_| BusDown)?;
-        answered.await.unwrap_or(Err(BusDown))
+        let confirmed = async {
+            self.changes.send(change).await.map_err(|_| BusDown)?;
+            answered.await.unwrap_or(Err(BusDown))
+        };
+        let confirmed = timeout(PATIENCE, confirmed).await;
+        confirmed.unwrap_or(Err(BusDown))
     }
 
     /// Has the present connection replaced, if there is one. Does not wait.
@@ -143,8 +153,8 @@ pub(super) struct Task {
     was_closed: bool,
     /// Before the next attempt to connect: none after a connection that was of use.
     pause: Duration,
-    /// What of the present trouble is in the log.
-    told: Option<String>,
+    /// What of the present trouble is in the log, and since when.
+    told: Option<(String, Instant)>,
 }
 
 impl Task {
@@ -215,7 +225,7 @@ impl Task {
         *self.link.subscriber.place() = Some(place);
         self.link.answered();
         let mut changes = Changes::default();
-        changes.push(Verb::Subscribe, self.wanted.all(), Waiter::Connection);
+        changes.push(Verb::Subscribe, &self.wanted.all(), Waiter::Connection);
         Ok(Connection {
             socket,
             run_id,
@@ -257,8 +267,7 @@ impl Task {
                     self.take(connection).await?;
                 }
                 () = sleep_until(deadline.unwrap_or(connection.made).into()), if deadline.is_some() => {
-                    tracing::warn!("Redis does not confirm a subscription");
-                    return Err(Cut::Silent);
+                    return Err(Cut::Unconfirmed);
                 }
             }
         }
@@ -274,14 +283,13 @@ impl Task {
                     // A read brings many; others want their turn.
                     consume_budget().await;
                 }
-                Answer::Changed => {}
-                Answer::Word => {
-                    if connection.changes.confirmed()? {
+                Answer::Changed => {
+                    if connection.changes.answered()? {
                         self.found(connection);
                     }
                 }
-                Answer::Refused(why) => return Err(Cut::Refused(why)),
-                Answer::Number | Answer::Text(_) => return Err(Unexpected.into()),
+                Answer::Refused(why) => return Err(Cut::refused(&why)),
+                Answer::Word | Answer::Number | Answer::Text(_) => return Err(Unexpected.into()),
             }
         }
         Ok(())
@@ -313,14 +321,15 @@ impl Task {
         (self.link.sink)(Ingress::Break(reason));
     }
 
-    /// Once for each trouble: the attempts go on twice a second.
+    /// What is new of a trouble: the attempts go on twice a second.
     fn tell(&mut self, cut: &Cut) {
         let why = cut.to_string();
-        if self.told.as_ref() == Some(&why) {
+        let is_told = |(told, at): &(String, Instant)| *told == why || at.elapsed() < TELL_EVERY;
+        if self.told.as_ref().is_some_and(is_told) {
             tracing::debug!(why, "no connection to hear news on");
         } else {
             tracing::warn!(why, "no connection to hear news on; trying again");
-            self.told = Some(why);
+            self.told = Some((why, Instant::now()));
         }
     }
 }
@@ -351,7 +360,7 @@ impl Connection {
                 Waiter::Nobody
             }
         };
-        self.changes.push(change.verb, change.channels, waiter);
+        self.changes.push(change.verb, &change.channels, waiter);
     }
 }
 

@@ -67,7 +67,7 @@ fn put_length(out: &mut BytesMut, kind: u8, length: usize) {
 /// What Redis answered, or sent to one who subscribes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// `+OK` or another word, as PING is answered.
+    /// `+OK` or another word.
     Word,
     /// `:` and a number, as PUBLISH is answered.
     Number,
@@ -135,7 +135,7 @@ impl Answers {
             b'+' => Answer::Word,
             b'-' => Answer::Refused(String::from_utf8_lossy(rest).into_owned()),
             b'$' => return self.text(),
-            b'*' => return self.parts(end),
+            b'*' if rest == b"3" => return self.parts(end),
             _ => return Err(Unexpected),
         };
         self.arrived.advance(end);
@@ -153,7 +153,7 @@ impl Answers {
     }
 
     /// What those who subscribe are sent: a word, a channel, and what was published there or how many
-    /// channels there are now. PING is answered there by a word and what it was asked with.
+    /// channels there are now.
     fn parts(&mut self, begin: usize) -> Arriving<Answer> {
         let Some(word) = self.bulk(begin, LINE_MAX)? else {
             return Ok(None);
@@ -162,31 +162,30 @@ impl Answers {
             return Ok(None);
         };
         let next = channel.end + 2;
-        let (answer, end) = match (&self.arrived[..begin], &self.arrived[word]) {
-            (b"*2\r\n", b"pong") => (Answer::Word, next),
-            (b"*3\r\n", b"subscribe" | b"unsubscribe") => {
+        match &self.arrived[word] {
+            b"subscribe" | b"unsubscribe" => {
                 let Some(count) = self.line(next)? else {
                     return Ok(None);
                 };
                 if !count.strip_prefix(b":").is_some_and(is_number) {
                     return Err(Unexpected);
                 }
-                (Answer::Changed, next + count.len() + 2)
+                let end = next + count.len() + 2;
+                self.arrived.advance(end);
+                Ok(Some(Answer::Changed))
             }
-            (b"*3\r\n", b"message") => {
+            b"message" => {
                 let Some(payload) = self.bulk(next, PAYLOAD_MAX)? else {
                     return Ok(None);
                 };
                 let frame = self.arrived.split_to(payload.end + 2).freeze();
-                return Ok(Some(Answer::Message {
+                Ok(Some(Answer::Message {
                     channel: frame.slice(channel),
                     payload: frame.slice(payload),
-                }));
+                }))
             }
-            _ => return Err(Unexpected),
-        };
-        self.arrived.advance(end);
-        Ok(Some(answer))
+            _ => Err(Unexpected),
+        }
     }
 
     /// The line that begins there, without its end.
@@ -221,6 +220,9 @@ fn is_number(text: &[u8]) -> bool {
 }
 
 fn length_in(digits: &[u8], max: usize) -> Result<usize, Unexpected> {
+    if !is_number(digits) {
+        return Err(Unexpected);
+    }
     let text = std::str::from_utf8(digits).map_err(|_| Unexpected)?;
     let length: usize = text.parse().map_err(|_| Unexpected)?;
     (length <= max).then_some(length).ok_or(Unexpected)
@@ -261,7 +263,7 @@ mod tests {
     #[test]
     fn answers_are_told_apart_however_they_arrive() {
         let arrived = b":0\r\n:12\r\n+OK\r\n-NOPERM no\r\n$6\r\nro\r\nle\r\n$0\r\n\r\n:1\r\n\
-            *3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n*2\r\n$4\r\npong\r\n$0\r\n\r\n\
+            *3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n\
             *3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$4\r\n\r\n:1\r\n\
             *3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$0\r\n\r\n\
             *3\r\n$11\r\nunsubscribe\r\n$1\r\nc\r\n:0\r\n+PONG\r\n";
@@ -278,7 +280,6 @@ mod tests {
             Answer::Text(String::new()),
             Answer::Number,
             Answer::Changed,
-            Answer::Word,
             message("\r\n:1"),
             message(""),
             Answer::Changed,
@@ -301,7 +302,7 @@ mod tests {
 
     #[test]
     fn what_redis_does_not_say_is_refused_and_bounded() {
-        let none_of_redis: [&[u8]; 17] = [
+        let none_of_redis: [&[u8]; 20] = [
             b"HTTP/1.1 400 Bad Request\r\n",
             b"\r\n",
             b"\n",
@@ -316,6 +317,9 @@ mod tests {
             b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:-\r\n",
             b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n$1\r\n1\r\n",
             b"$-1\r\n",
+            b"$+1\r\n",
+            b"*-1\r\n",
+            b"*0\r\n",
             b"$x\r\n",
             b"$99999999999999999999\r\n",
             b"$2\r\nlong\r\n",

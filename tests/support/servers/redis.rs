@@ -1,5 +1,6 @@
 //! A Redis of one's own: nothing on disk, so a restart always comes back empty.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -146,12 +147,34 @@ impl Redis {
         self.cli(&["CONFIG", "SET", name, &limit]).await.map(drop)
     }
 
-    /// How many clients were thrown out because they were too far behind.
-    pub async fn cut_off(&self) -> Result<u64> {
-        let stats = self.cli(&["INFO", "stats"]).await?;
-        let name = "client_output_buffer_limit_disconnections:";
-        let count = stats.lines().find_map(|line| line.strip_prefix(name));
-        Ok(count.context("no such statistic")?.trim().parse()?)
+    /// Fails to save, and so refuses all writes, and PING, until it is started again.
+    pub async fn fail_to_save(&self) -> Result<()> {
+        // In the way of the file.
+        let way = self.folder.path().join("dump.rdb/full");
+        std::fs::create_dir_all(way)?;
+        self.cli(&["CONFIG", "SET", "save", "3600 1"]).await?;
+        self.cli(&["BGSAVE"]).await?;
+        let misses = async || match self.cli(&["PING"]).await {
+            Ok(_) => false,
+            Err(refused) => format!("{refused:#}").contains("MISCONF"),
+        };
+        while !misses().await {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// The connections that subscribe, by Redis' numbers: none is used twice.
+    pub async fn subscribers(&self) -> Result<BTreeSet<u64>> {
+        let list = self.cli(&["CLIENT", "LIST", "TYPE", "pubsub"]).await?;
+        let mut ids = BTreeSet::new();
+        for line in list.lines() {
+            let id = line
+                .strip_prefix("id=")
+                .and_then(|rest| rest.split(' ').next());
+            ids.insert(id.context("a client has a number")?.parse()?);
+        }
+        Ok(ids)
     }
 
     /// Runs a command through `redis-cli` and returns what it printed. An error reply is an error.

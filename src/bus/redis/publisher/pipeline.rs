@@ -28,7 +28,7 @@ pub(super) async fn publish(
     for (channel, _) in publications {
         match socket.answer().await? {
             Answer::Number => *confirmed += u64::from(is_news(channel)),
-            Answer::Refused(why) if is_useless(&why) => return Err(Cut::Refused(why)),
+            Answer::Refused(why) if is_useless(&why) => return Err(Cut::refused(&why)),
             Answer::Refused(why) => refusal = refusal.or(Some(why)),
             _ => return Err(Unexpected.into()),
         }

@@ -1,6 +1,6 @@
 //! What is asked of Redis on one connection of the subscriber: SUBSCRIBE and UNSUBSCRIBE, in chunks
-//! and in their order. Behind each chunk goes a PING, whose answer confirms it; the next is asked
-//! for after that.
+//! and in their order. Redis answers once for each channel; with the last of these a chunk is confirmed,
+//! and the next is asked for.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use tokio::sync::oneshot;
 
+use crate::bus::channel::LONGEST;
 use crate::bus::redis::socket::{Cut, Socket};
 use crate::bus::redis::wire::{self, Unexpected};
 use crate::bus::{BusDown, Channel};
@@ -65,25 +66,23 @@ pub(super) struct Changes {
 
 struct UnderWay {
     since: Instant,
+    /// Answers that have not come.
+    left: usize,
     waiter: Waiter,
 }
 
 impl Changes {
-    /// Adds one, of any size, for whom waits until all of it is confirmed.
-    pub(super) fn push(&mut self, verb: Verb, mut channels: Vec<Channel>, waiter: Waiter) {
-        while channels.len() > CHUNK {
-            let rest = channels.split_off(CHUNK);
-            self.waiting.push_back(Chunk {
-                verb,
-                channels: std::mem::replace(&mut channels, rest),
-                waiter: Waiter::Nobody,
-            });
-        }
-        self.waiting.push_back(Chunk {
+    /// Adds one, of one channel or many, for whom waits until all of it is confirmed.
+    pub(super) fn push(&mut self, verb: Verb, channels: &[Channel], waiter: Waiter) {
+        let (first, last) = channels.split_at((channels.len().saturating_sub(1)) / CHUNK * CHUNK);
+        let chunk = |channels: &[Channel], waiter| Chunk {
             verb,
-            channels,
+            channels: channels.to_vec(),
             waiter,
-        });
+        };
+        let first = first.chunks(CHUNK).map(|part| chunk(part, Waiter::Nobody));
+        self.waiting.extend(first);
+        self.waiting.push_back(chunk(last, waiter));
     }
 
     /// Asks for the next chunk, unless one is under way.
@@ -94,23 +93,32 @@ impl Changes {
         let Some(chunk) = self.waiting.pop_front() else {
             return Ok(());
         };
-        socket.write(|out| put(out, &chunk)).await?;
+        // Whoever waits is to hear of a failure from the end of the connection, and not before.
         self.under_way = Some(UnderWay {
             since: Instant::now(),
+            left: chunk.channels.len(),
             waiter: chunk.waiter,
         });
-        Ok(())
+        socket
+            .write(|out| put(out, chunk.verb, &chunk.channels))
+            .await
     }
 
-    /// PING was answered. Returns whether the connection waited for it.
-    pub(super) fn confirmed(&mut self) -> Result<bool, Unexpected> {
-        let confirmed = self.under_way.take().ok_or(Unexpected)?;
-        if let Waiter::Caller(done) = confirmed.waiter {
-            // Whoever asked may have gone.
-            done.send(Ok(())).ok();
+    /// Redis has done it for one channel. Returns whether that is what the connection waited for.
+    pub(super) fn answered(&mut self) -> Result<bool, Unexpected> {
+        let under_way = self.under_way.as_mut().ok_or(Unexpected)?;
+        under_way.left -= 1;
+        if under_way.left > 0 {
             return Ok(false);
         }
-        Ok(matches!(confirmed.waiter, Waiter::Connection))
+        match self.under_way.take().map(|confirmed| confirmed.waiter) {
+            Some(Waiter::Caller(done)) => {
+                // Whoever asked may have gone.
+                done.send(Ok(())).ok();
+                Ok(false)
+            }
+            waiter => Ok(matches!(waiter, Some(Waiter::Connection))),
+        }
     }
 
     /// Since when a chunk is under way, if one is.
@@ -119,16 +127,15 @@ impl Changes {
     }
 }
 
-fn put(out: &mut BytesMut, chunk: &Chunk) {
-    wire::put_head(out, 1 + chunk.channels.len());
-    wire::put_bulk(out, chunk.verb.word());
-    let mut name = String::new();
-    for channel in &chunk.channels {
+fn put(out: &mut BytesMut, verb: Verb, channels: &[Channel]) {
+    wire::put_head(out, 1 + channels.len());
+    wire::put_bulk(out, verb.word());
+    let mut name = String::with_capacity(LONGEST);
+    for channel in channels {
         name.clear();
         channel.write_name(&mut name);
         wire::put_bulk(out, name.as_bytes());
     }
-    wire::put_command(out, &["PING"]);
 }
 
 #[cfg(test)]
@@ -145,9 +152,9 @@ mod tests {
         use Verb::{Subscribe, Unsubscribe};
         let mut changes = Changes::default();
         let (done, _answered) = oneshot::channel();
-        changes.push(Subscribe, nodes(2_000), Waiter::Connection);
-        changes.push(Unsubscribe, nodes(1), Waiter::Nobody);
-        changes.push(Subscribe, nodes(1_001), Waiter::Caller(done));
+        changes.push(Subscribe, &nodes(2_000), Waiter::Connection);
+        changes.push(Unsubscribe, &nodes(1), Waiter::Nobody);
+        changes.push(Subscribe, &nodes(1_001), Waiter::Caller(done));
         let seen = changes.waiting.iter().map(|chunk| {
             let waiter = match chunk.waiter {
                 Waiter::Nobody => "nobody",
@@ -164,20 +171,36 @@ mod tests {
             (Subscribe, 1, "a caller"),
         ];
         assert_eq!(seen.collect::<Vec<_>>(), expected);
-        assert_eq!(changes.confirmed(), Err(Unexpected), "nothing was asked");
+        assert_eq!(changes.answered(), Err(Unexpected), "nothing was asked");
     }
 
     #[test]
-    fn a_chunk_is_one_command_and_a_ping() {
-        let chunk = Chunk {
-            verb: Verb::Unsubscribe,
-            channels: vec![Channel::Sockets, Channel::Node("n".into())],
-            waiter: Waiter::Nobody,
-        };
+    fn a_chunk_is_one_command_and_confirmed_by_an_answer_for_each_channel() {
+        let channels = [Channel::Sockets, Channel::Node("n".into())];
         let mut out = BytesMut::new();
-        put(&mut out, &chunk);
+        put(&mut out, Verb::Unsubscribe, &channels);
         let expected = "*3\r\n$11\r\nUNSUBSCRIBE\r\n$18\r\nrookery:v1:sockets\r\n\
-                        $17\r\nrookery:v1:node:n\r\n*1\r\n$4\r\nPING\r\n";
+                        $17\r\nrookery:v1:node:n\r\n";
         assert_eq!(out, expected);
+        let under_way = |waiter| Changes {
+            waiting: VecDeque::new(),
+            under_way: Some(UnderWay {
+                since: Instant::now(),
+                left: channels.len(),
+                waiter,
+            }),
+        };
+        for (waiter, is_awaited) in [(Waiter::Connection, true), (Waiter::Nobody, false)] {
+            let mut changes = under_way(waiter);
+            assert_eq!(changes.answered(), Ok(false));
+            assert_eq!(changes.answered(), Ok(is_awaited));
+            assert_eq!(changes.answered(), Err(Unexpected));
+        }
+        let (done, mut answered) = oneshot::channel();
+        let mut changes = under_way(Waiter::Caller(done));
+        assert_eq!(changes.answered(), Ok(false));
+        assert!(answered.try_recv().is_err(), "not yet");
+        assert_eq!(changes.answered(), Ok(false));
+        assert_eq!(answered.try_recv(), Ok(Ok(())));
     }
 }
