@@ -21,6 +21,16 @@ async fn looks(api: &Api, person: &Person) -> PresenceStatus {
     presence.expect("somebody one knows").status
 }
 
+/// Waits until these are seen to be online there: a node lists who came a moment later.
+async fn are_online(api: &Api, people: &[&Person]) {
+    for person in people {
+        eventually("somebody is online", async || {
+            looks(api, person).await == Online
+        })
+        .await;
+    }
+}
+
 /// How often a node had to write its whole list.
 async fn rewrites(cluster: &TestCluster, node: usize) -> f64 {
     let metrics = cluster.metrics(node).await;
@@ -132,6 +142,7 @@ async fn users_of_a_node_that_stops_do_not_flicker() {
     let bobs = bob.connect(cluster.node(0)).await;
     let anns = ann.connect(cluster.node(1)).await;
     let carols = carol.connect(cluster.node(1)).await;
+    are_online(&bob.at(cluster.node(0)), &[&ann, &carol]).await;
     bobs.watch(&[&ann, &carol]).await;
     bobs.expect_presence(&ann, Online).await;
     bobs.expect_presence(&carol, Online).await;
@@ -156,6 +167,7 @@ async fn a_redis_that_forgot_everything_is_told_again() {
     ann.group("room", &[&bob, &carol]).await;
     let bobs = bob.connect(cluster.node(0)).await;
     let anns = ann.connect(cluster.node(1)).await;
+    are_online(&bob.at(cluster.node(0)), &[&ann]).await;
     bobs.watch(&[&ann, &carol]).await;
     bobs.expect_presence(&ann, Online).await;
     let before = [rewrites(&cluster, 0).await, rewrites(&cluster, 1).await];
@@ -215,6 +227,7 @@ async fn nobody_goes_offline_because_redis_is_away() {
     let bobs = bob.connect(cluster.node(0)).await;
     let anns = ann.connect(cluster.node(1)).await;
     let carols = carol.connect(cluster.node(1)).await;
+    are_online(&bob.at(cluster.node(0)), &[&ann, &carol]).await;
     bobs.watch(&[&ann, &carol]).await;
     bobs.expect_presence(&ann, Online).await;
     bobs.expect_presence(&carol, Online).await;
