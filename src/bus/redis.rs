@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! publish → queue → publisher task → pipeline of PUBLISH
-//! Redis → subscriber task → sink               (a slow sink leaves the subscriber behind: Redis cuts it off)
+//! Redis → subscriber task → sink               (where the sink is slow, Redis waits, and then hangs up)
 //! canary task: a sign of life each second, out through the one and in through the other
 //! supervisor task: miss canaries (every doubt ends in a break, see `Ingress`), listen to neighbours
 //! probe task: does Redis answer, is it the master; sentinels task: where is the master
