@@ -135,10 +135,15 @@ impl Bench {
         eventually("the bus is down", async || !self.bus.is_up()).await;
     }
 
-    /// Subscribes to a channel and hears what this bus itself publishes on it.
-    pub(crate) async fn hears_after_subscribing(&self, channel: &Channel) {
+    /// Subscribes to a channel, on a bus that is up.
+    pub(crate) async fn subscribes(&self, channel: &Channel) {
         let subscribed = self.bus.subscribe(std::slice::from_ref(channel)).await;
         subscribed.expect("a bus that is up");
+    }
+
+    /// Subscribes to a channel and hears what this bus itself publishes on it.
+    pub(crate) async fn hears_after_subscribing(&self, channel: &Channel) {
+        self.subscribes(channel).await;
         self.hears(channel, self).await;
     }
 

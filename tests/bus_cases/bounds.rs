@@ -16,11 +16,7 @@ async fn what_cannot_be_published_is_dropped_and_reported() {
     let redis = redis().await;
     let bench = Bench::redis_up(&redis.url()).await;
     let channel = channel();
-    bench
-        .bus
-        .subscribe(std::slice::from_ref(&channel))
-        .await
-        .unwrap();
+    bench.subscribes(&channel).await;
     redis.freeze().await.unwrap();
     let payload = Bytes::from(vec![b'x'; 1_024]);
     let began = Instant::now();
@@ -50,11 +46,7 @@ async fn a_process_that_stood_still_doubts_what_it_heard_and_not_its_links() {
         "{next:?}"
     );
     let channel = channel();
-    bench
-        .bus
-        .subscribe(std::slice::from_ref(&channel))
-        .await
-        .unwrap();
+    bench.subscribes(&channel).await;
     bench
         .bus
         .publish(channel.clone(), Bytes::from_static(b"on the same link"));

@@ -93,11 +93,7 @@ async fn publications_keep_their_order_on_a_channel(bench: &Bench, from: &Bench)
 
 async fn a_subscription_holds_once_it_resolves(bench: &Bench, from: &Bench) {
     for channel in channels(1_000) {
-        bench
-            .bus
-            .subscribe(std::slice::from_ref(&channel))
-            .await
-            .unwrap();
+        bench.subscribes(&channel).await;
         from.bus.publish(channel.clone(), text("at once"));
         assert_eq!(bench.heard.message().await, (channel, text("at once")));
     }
@@ -114,21 +110,13 @@ async fn who_unsubscribed_hears_nothing_more(bench: &Bench, from: &Bench) {
     bench.bus.unsubscribe(std::slice::from_ref(&gone)).await;
     assert_eq!(bench.bus.subscription_count(), before - 1);
     // Confirmed behind the unsubscription, on the same connection.
-    bench
-        .bus
-        .subscribe(std::slice::from_ref(&fence))
-        .await
-        .unwrap();
+    bench.subscribes(&fence).await;
     for channel in [&gone, &kept, &gone, &fence] {
         from.bus.publish(channel.clone(), text("news"));
     }
     assert_eq!(bench.heard.message().await.0, kept);
     assert_eq!(bench.heard.message().await.0, fence);
-    bench
-        .bus
-        .subscribe(std::slice::from_ref(&gone))
-        .await
-        .unwrap();
+    bench.subscribes(&gone).await;
     from.bus.publish(gone.clone(), text("back"));
     assert_eq!(bench.heard.message().await, (gone, text("back")));
 }
@@ -158,11 +146,7 @@ async fn many_channels_are_subscribed_at_once(bench: &Bench, from: &Bench) {
 
 async fn payloads_arrive_as_they_are(bench: &Bench, from: &Bench) {
     let channel = channel();
-    bench
-        .bus
-        .subscribe(std::slice::from_ref(&channel))
-        .await
-        .unwrap();
+    bench.subscribes(&channel).await;
     let large: Vec<u8> = (0..60_000_u32).map(|n| n.to_le_bytes()[0]).collect();
     for payload in [
         b"".as_slice(),

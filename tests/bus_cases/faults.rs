@@ -34,11 +34,7 @@ async fn a_redis_that_is_killed_is_missed_at_once_and_found_again() {
     let from = Bench::redis_up(&redis.url()).await;
     let [before, meanwhile] = [channel(), channel()];
     let many = channels(3_000);
-    bench
-        .bus
-        .subscribe(std::slice::from_ref(&before))
-        .await
-        .unwrap();
+    bench.subscribes(&before).await;
     bench.bus.subscribe(&many).await.unwrap();
 
     redis.kill().await.unwrap();
@@ -100,11 +96,7 @@ async fn what_redis_forgets_does_not_matter() {
     let redis = redis().await;
     let bench = Bench::redis_up(&redis.url()).await;
     let channel = channel();
-    bench
-        .bus
-        .subscribe(std::slice::from_ref(&channel))
-        .await
-        .unwrap();
+    bench.subscribes(&channel).await;
     redis.flushall().await.unwrap();
     bench
         .bus
@@ -145,11 +137,7 @@ async fn a_publisher_that_redis_throws_out_comes_back() {
     let redis = redis().await;
     let bench = Bench::redis_up(&redis.url()).await;
     let channel = channel();
-    bench
-        .bus
-        .subscribe(std::slice::from_ref(&channel))
-        .await
-        .unwrap();
+    bench.subscribes(&channel).await;
     assert_ne!(
         redis
             .cli(&["CLIENT", "KILL", "TYPE", "normal"])
@@ -166,11 +154,7 @@ async fn a_redis_that_freezes_is_found_dead_and_back_when_it_thaws() {
     let redis = redis().await;
     let bench = Bench::redis_up(&redis.url()).await;
     let [before, meanwhile] = [channel(), channel()];
-    bench
-        .bus
-        .subscribe(std::slice::from_ref(&before))
-        .await
-        .unwrap();
+    bench.subscribes(&before).await;
 
     redis.freeze().await.unwrap();
     bench.heard.break_for(BreakReason::Canary).await;
@@ -230,11 +214,7 @@ async fn a_burst_arrives_whole() {
     let redis = redis().await;
     let bench = Bench::redis_up(&redis.url()).await;
     let channel = channel();
-    bench
-        .bus
-        .subscribe(std::slice::from_ref(&channel))
-        .await
-        .unwrap();
+    bench.subscribes(&channel).await;
     burst(&redis, &channel, COUNT).await;
     for number in 0..COUNT {
         let (from, payload) = bench.heard.message().await;
@@ -277,11 +257,7 @@ async fn a_sink_that_is_slow_misses_nothing() {
     bench.up().await;
     bench.heard.break_for(BreakReason::Reconnected).await;
     let channel = channel();
-    bench
-        .bus
-        .subscribe(std::slice::from_ref(&channel))
-        .await
-        .unwrap();
+    bench.subscribes(&channel).await;
     burst(&redis, &channel, COUNT).await;
     for number in 0..COUNT {
         assert_eq!(bench.heard.message().await.1, number.to_string());
@@ -314,11 +290,7 @@ async fn what_overflows_is_reported() {
     let bench = Bench::redis_into(&redis.url(), sink, heard);
     bench.up().await;
     let channel = channel();
-    bench
-        .bus
-        .subscribe(std::slice::from_ref(&channel))
-        .await
-        .unwrap();
+    bench.subscribes(&channel).await;
     redis.limit_subscribers(1 << 20).await.unwrap();
     // Beyond that limit and the buffers of both kernels.
     redis.flood(&channel.name(), 24).await.unwrap();
@@ -332,11 +304,7 @@ async fn junk_is_harmless() {
     let redis = redis().await;
     let bench = Bench::redis_up(&redis.url()).await;
     let channel = channel();
-    bench
-        .bus
-        .subscribe(std::slice::from_ref(&channel))
-        .await
-        .unwrap();
+    bench.subscribes(&channel).await;
     let own = redis
         .cli(&["PUBSUB", "CHANNELS", "rookery:v1:node:*"])
         .await

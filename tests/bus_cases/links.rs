@@ -115,11 +115,7 @@ async fn a_dead_link_is_replaced(kinds: &[Kind]) {
     let firewall = Firewall::before(&redis).await;
     let bench = Bench::redis_up(&firewall.url()).await;
     let channel = channel();
-    bench
-        .bus
-        .subscribe(std::slice::from_ref(&channel))
-        .await
-        .unwrap();
+    bench.subscribes(&channel).await;
     bench.hears(&channel, &bench).await;
     for kind in kinds {
         firewall.kill(*kind);

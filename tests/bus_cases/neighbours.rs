@@ -91,11 +91,7 @@ async fn neighbours_that_are_heard_are_left_in_peace_and_the_gone_are_forgotten(
     .await;
     // Had there been a break it would come before this.
     let fence = crate::bench::channel();
-    bench
-        .bus
-        .subscribe(std::slice::from_ref(&fence))
-        .await
-        .unwrap();
+    bench.subscribes(&fence).await;
     from.bus.publish(fence.clone(), Bytes::new());
     assert_eq!(bench.heard.message().await.0, fence);
 }
