@@ -22,7 +22,6 @@ mod group_commit;
 mod marks;
 mod migrate;
 mod models;
-mod pause;
 mod postgres;
 mod single_node;
 mod sql;

@@ -29,7 +29,7 @@ use crate::population::{Couple, Person};
 use crate::progress;
 use crate::report::Run;
 use crate::schedule::{Counters, Counts, Schedule};
-use pacer::Due;
+use pacer::{Due, Pacer};
 use pair::Pair;
 pub(crate) use witness::{Seen, Witness};
 
@@ -166,24 +166,18 @@ pub(crate) async fn run_with(
         run,
         counters,
     });
-    let (pacer, dues) = pacer::queues(&shared.plan);
-    let mut shares: Vec<Share> = (0..threads).map(|_| Share::new()).collect();
-    for (index, due) in dues.into_iter().enumerate() {
-        shares[index % threads].push((index, due));
-    }
     let (begin, started) = watch::channel(None);
     let (connected, connections) = mpsc::channel(1_024);
-    let workers: Vec<_> = shares
-        .into_iter()
-        .enumerate()
-        .map(|(thread, share)| {
+    let workers: Vec<_> = (0..threads)
+        .map(|thread| {
             let worker = Worker {
                 shared: Arc::clone(&shared),
                 thread,
+                threads,
                 started: started.clone(),
             };
             let connected = connected.clone();
-            tokio::task::spawn_blocking(move || worker.run(share, connected))
+            tokio::task::spawn_blocking(move || worker.run(connected))
         })
         .collect();
     drop(connected);
@@ -198,7 +192,6 @@ pub(crate) async fn run_with(
         .send(Some(schedule))
         .context("the connections were given up")?;
     begins(schedule);
-    let pacing = pacer.map(|pacer| tokio::task::spawn_blocking(move || pacer.run(&schedule)));
     let measured = measure(&shared, &schedule, meter).await;
     let (mut tally, mut books) = (Tally::default(), Books::new()?);
     for worker in workers {
@@ -206,14 +199,8 @@ pub(crate) async fn run_with(
         tally.add(its_tally);
         books.add(&its_books);
     }
-    if let Some(pacing) = pacing {
-        pacing.await??;
-    }
     Ok(report(&shared.plan, &measured, tally, &books, meter))
 }
-
-/// The pairs of one thread, and when their messages are due.
-type Share = Vec<(usize, Option<Due>)>;
 
 async fn all_connected(
     plan: &Plan,
@@ -318,23 +305,22 @@ fn report(plan: &Plan, measured: &Measured, tally: Tally, books: &Books, meter: 
 struct Worker {
     shared: Arc<Shared>,
     thread: usize,
+    threads: usize,
     started: watch::Receiver<Option<Schedule>>,
 }
 
 impl Worker {
-    fn run(
-        self,
-        share: Share,
-        connected: mpsc::Sender<anyhow::Result<()>>,
-    ) -> anyhow::Result<(Tally, Books)> {
+    fn run(self, connected: mpsc::Sender<anyhow::Result<()>>) -> anyhow::Result<(Tally, Books)> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         let local = LocalSet::new();
         let connecting = Rc::new(Semaphore::new(CONNECTING));
         let books = Rc::new(RefCell::new(Books::new()?));
-        let pairs: Vec<_> = share
-            .into_iter()
+        let pairs = (self.thread..self.shared.plan.couples.len()).step_by(self.threads);
+        let (pacer, dues) = Pacer::new(&self.shared.plan, pairs.clone());
+        let pairs: Vec<_> = pairs
+            .zip(dues)
             .map(|(index, due)| {
                 let task = drive(
                     Arc::clone(&self.shared),
@@ -351,10 +337,26 @@ impl Worker {
             })
             .collect();
         drop(connected);
+        let mut started = self.started.clone();
+        let pacing = pacer.map(|pacer| {
+            local.spawn_local(async move {
+                // It is never told when a connection was refused.
+                let Ok(schedule) = started.wait_for(Option::is_some).await.map(|it| *it) else {
+                    return Ok(());
+                };
+                match schedule {
+                    Some(schedule) => pacer.run(&schedule).await,
+                    None => Ok(()),
+                }
+            })
+        });
         let tally = local.block_on(&runtime, async {
             let mut tally = Tally::default();
             for pair in pairs {
                 tally.add(pair.await??);
+            }
+            if let Some(pacing) = pacing {
+                pacing.await??;
             }
             anyhow::Ok(tally)
         })?;

@@ -14,12 +14,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rookery_pause::Pauses;
 use rookery_protocol::ConversationId;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout_at;
 use tracing::Instrument;
 
-use super::pause::Pauses;
 use super::{NewMessage, Outcome, Refusal, Store, StoreError, Stored, Wait};
 use crate::clock::Clock;
 use crate::lifecycle::Tasks;

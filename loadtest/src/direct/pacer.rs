@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use rookery_pause::Pauses;
 use tokio::sync::mpsc;
 
 use super::Load;
@@ -30,54 +31,63 @@ const NAP: Duration = Duration::from_millis(50);
 /// what they are late by, and the servers have what waking for each would cost.
 const STEP: Duration = Duration::from_micros(500);
 
-/// A thread of its own: tokio's timers count in milliseconds, too coarse for latencies of one.
+/// Hands out due times to the pairs of one thread, as a task of that thread: another thread would have
+/// to be woken, and would wake this one, for every few messages.
 #[derive(Debug)]
 pub(super) struct Pacer {
     rate: f64,
-    pairs: Vec<mpsc::Sender<Instant>>,
-}
-
-/// The pacer of a plan with a rate, and each couple's queue.
-pub(super) fn queues(plan: &Plan) -> (Option<Pacer>, Vec<Option<Due>>) {
-    let Load::Rate { per_second } = plan.load else {
-        return (None, plan.couples.iter().map(|_| None).collect());
-    };
-    let (pairs, dues) = plan
-        .couples
-        .iter()
-        .map(|_| mpsc::channel(DUE))
-        .map(|(tx, rx)| (tx, Some(rx)))
-        .unzip();
-    (
-        Some(Pacer {
-            rate: per_second,
-            pairs,
-        }),
-        dues,
-    )
+    /// How many pairs all threads have.
+    all: usize,
+    /// The pairs of this thread, by their number among all.
+    pairs: Vec<(usize, mpsc::Sender<Instant>)>,
 }
 
 impl Pacer {
+    /// Of a plan with a rate, for these pairs; and the queue of each.
+    pub(super) fn new(
+        plan: &Plan,
+        pairs: impl Iterator<Item = usize>,
+    ) -> (Option<Self>, Vec<Option<Due>>) {
+        let Load::Rate { per_second } = plan.load else {
+            return (None, pairs.map(|_| None).collect());
+        };
+        let (pairs, dues) = pairs
+            .map(|index| {
+                let (tx, rx) = mpsc::channel(DUE);
+                ((index, tx), Some(rx))
+            })
+            .unzip();
+        let pacer = Self {
+            rate: per_second,
+            all: plan.couples.len(),
+            pairs,
+        };
+        (Some(pacer), dues)
+    }
+
     /// Hands out due times until nothing more is to be sent: to each pair in turn, evenly.
     ///
     /// # Errors
     /// This machine cannot keep up: messages were due that no connection took.
-    pub(super) fn run(self, schedule: &Schedule) -> anyhow::Result<()> {
+    pub(super) async fn run(self, schedule: &Schedule) -> anyhow::Result<()> {
+        let pauses = Pauses::new();
         let mut missed = 0_u64;
-        for message in 0_u64.. {
-            let due = schedule.start + Duration::from_secs_f64(message as f64 / self.rate);
-            if due >= schedule.measure_to {
-                break;
-            }
-            loop {
-                let wait = due.saturating_duration_since(Instant::now());
-                if wait.is_zero() {
-                    break;
+        'run: for round in 0.. {
+            for (index, queue) in &self.pairs {
+                let message = round * self.all + index;
+                let due = schedule.start + Duration::from_secs_f64(message as f64 / self.rate);
+                if due >= schedule.measure_to {
+                    break 'run;
                 }
-                std::thread::sleep(wait.clamp(STEP, NAP));
+                loop {
+                    let wait = due.saturating_duration_since(Instant::now());
+                    if wait.is_zero() {
+                        break;
+                    }
+                    pauses.make(wait.clamp(STEP, NAP)).await;
+                }
+                missed += u64::from(queue.try_send(due).is_err());
             }
-            let pair = usize::try_from(message).unwrap_or(0) % self.pairs.len();
-            missed += u64::from(self.pairs[pair].try_send(due).is_err());
         }
         ensure!(
             missed == 0,

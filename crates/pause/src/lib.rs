@@ -1,10 +1,11 @@
-//! Pauses of fractions of a millisecond: tokio's timers count in whole ones.
+//! Waits of fractions of a millisecond: tokio's timers count in whole ones. The server's lane of commits
+//! and the load test's sends are paced by them.
 
 use std::time::Duration;
 
 /// A timer for one pause at a time.
 #[derive(Debug)]
-pub(super) struct Pauses {
+pub struct Pauses {
     /// None where the system has no such timer, or no descriptor is left for it.
     #[cfg(target_os = "linux")]
     fine: Option<fine::Timer>,
@@ -12,7 +13,9 @@ pub(super) struct Pauses {
 
 impl Pauses {
     /// Only within a runtime.
-    pub(super) fn new() -> Self {
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "outside of a runtime it panics")]
+    pub fn new() -> Self {
         Self {
             #[cfg(target_os = "linux")]
             fine: fine::Timer::new()
@@ -22,7 +25,7 @@ impl Pauses {
     }
 
     /// Waits for so long; without a fine timer up to a millisecond or two longer.
-    pub(super) async fn make(&self, pause: Duration) {
+    pub async fn make(&self, pause: Duration) {
         #[cfg(target_os = "linux")]
         if let Some(timer) = &self.fine
             && timer.wait(pause).await.is_ok()
