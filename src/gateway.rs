@@ -27,6 +27,7 @@ mod session;
 mod silent;
 mod surplus;
 mod upgrade;
+mod wheel;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

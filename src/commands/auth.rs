@@ -19,6 +19,7 @@ pub(super) fn handle(
         ));
     }
     session.renew(access.expires_at);
+    gateway.registry.announce(session);
     Ok(Some(ServerEvent::AuthOk(AuthOk {
         reference: command.reference.clone(),
         token_expires_at: access.expires_at,

@@ -1,7 +1,7 @@
 //! The sockets of this node, by user.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -22,6 +22,8 @@ pub struct Registry {
     users: DashMap<UserId, Vec<Arc<Session>>>,
     sockets: AtomicUsize,
     next_id: AtomicU64,
+    /// Sockets that the heartbeat has yet to look at for the first time, or again.
+    newcomers: Mutex<Vec<(UserId, u64)>>,
     /// What waits for all of them together.
     pub(super) backlog: Arc<Backlog>,
     /// The sockets by large conversation.
@@ -47,6 +49,7 @@ impl Registry {
         {
             silent.close(CloseCode::TooManySockets);
         }
+        self.announce(&session);
         // Most users have one socket: no spare room.
         sessions.reserve_exact(1);
         sessions.push(session);
@@ -90,6 +93,29 @@ impl Registry {
     #[must_use]
     pub fn backlog_level(&self) -> Level {
         self.backlog.level()
+    }
+
+    /// Has the heartbeat look at the socket within a second.
+    pub fn announce(&self, session: &Session) {
+        self.newcomers().push((session.user_id, session.id));
+    }
+
+    /// The sockets that were announced since this was asked.
+    pub(super) fn take_newcomers(&self) -> impl Iterator<Item = (UserId, u64)> + use<> {
+        std::mem::take(&mut *self.newcomers()).into_iter()
+    }
+
+    fn newcomers(&self) -> MutexGuard<'_, Vec<(UserId, u64)>> {
+        self.newcomers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One socket, by its user and its number.
+    #[must_use]
+    pub(super) fn find(&self, user: UserId, id: u64) -> Option<Arc<Session>> {
+        let sessions = self.users.get(&user)?;
+        sessions.iter().find(|session| session.id == id).cloned()
     }
 
     /// The sockets of one user.

@@ -30,6 +30,8 @@ pub struct Session {
     expires_at: AtomicI64,
     /// When the client was last heard, in seconds of the node's life.
     heard_at: AtomicU32,
+    /// When the heartbeat looks next, in seconds of the node's life.
+    next_look: AtomicU32,
     /// Sends that are not answered, and the command that is being carried out.
     in_flight: AtomicUsize,
     /// Woken when a send was answered.
@@ -87,6 +89,7 @@ impl Session {
             positions: Mutex::new(Positions::pending()),
             expires_at: AtomicI64::new(access.expires_at.as_millis()),
             heard_at: AtomicU32::new(now_seconds),
+            next_look: AtomicU32::new(now_seconds),
             in_flight: AtomicUsize::new(0),
             answered: Notify::new(),
             retiring: AtomicBool::new(false),
@@ -121,9 +124,19 @@ impl Session {
         Timestamp::from_millis(self.expires_at.load(Ordering::Relaxed))
     }
 
+    /// Its token ends then instead; whoever says so has the registry announce the socket, so that a look is
+    /// taken in time.
     pub fn renew(&self, expires_at: Timestamp) {
         self.expires_at
             .store(expires_at.as_millis(), Ordering::Relaxed);
+    }
+
+    pub(super) fn next_look(&self) -> u32 {
+        self.next_look.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn look_at(&self, second: u32) {
+        self.next_look.store(second, Ordering::Relaxed);
     }
 
     pub fn heard(&self, now_seconds: u32) {

@@ -279,14 +279,16 @@ async fn expired_tokens_say_refresh() {
     let token = mint.with("exp", json!(now() - 10));
     let mut ends = handshake.clone().token(&token).open().await;
     let mut renewed = handshake.clone().token(&token).open().await;
-    for socket in [&mut ends, &mut renewed] {
+    let mut shortened = handshake.clone().token(&mint.token).open().await;
+    for socket in [&mut ends, &mut renewed, &mut shortened] {
         socket.expect("ready").await;
     }
-    renewed
-        .json(&json!({"type": "auth", "token": mint.token}))
-        .await;
-    renewed.expect("auth.ok").await;
+    for (socket, token) in [(&mut renewed, &mint.token), (&mut shortened, &token)] {
+        socket.json(&json!({"type": "auth", "token": token})).await;
+        socket.expect("auth.ok").await;
+    }
     assert_eq!(ends.closed_after().await, (Vec::new(), 4103));
+    assert_eq!(shortened.closed_after().await, (Vec::new(), 4103));
     stage.still_works(&mut renewed, "a renewed token").await;
 }
 
