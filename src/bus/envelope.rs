@@ -1,6 +1,8 @@
 //! What travels on the bus: MessagePack with named fields, so that nodes of neighbouring versions
 //! read each other. An event of the bus is never an event for clients: `delivery` makes those.
 
+mod usual;
+
 use bytes::Bytes;
 use rookery_protocol::message::{ChangeKind, Message, MessageKind, MessageStatus, Reaction};
 use rookery_protocol::user::PresenceStatus;
@@ -188,6 +190,9 @@ impl Envelope {
     /// The bytes to publish; `None` only if the event cannot be written, which the types rule out.
     #[must_use]
     pub fn encode(&self) -> Option<Bytes> {
+        if let Some(bytes) = usual::write(self) {
+            return Some(bytes.into());
+        }
         let mut bytes = Vec::with_capacity(USUAL_BYTES);
         rmp_serde::encode::write_named(&mut bytes, self).ok()?;
         Some(bytes.into())
@@ -198,6 +203,13 @@ impl Envelope {
     /// # Errors
     /// The bytes are no envelope, or one of a version this node does not know.
     pub fn decode(bytes: &[u8]) -> Result<Self, EnvelopeError> {
+        if let Some(envelope) = usual::read(bytes) {
+            return Ok(envelope);
+        }
+        Self::decode_any(bytes)
+    }
+
+    fn decode_any(bytes: &[u8]) -> Result<Self, EnvelopeError> {
         if let Ok(envelope) = rmp_serde::from_slice::<Self>(bytes)
             && envelope.v == VERSION
         {

@@ -18,7 +18,7 @@ impl Frame {
     /// it is logged and the frame left out.
     #[must_use]
     pub fn encode(format: Format, event: &ServerEvent) -> Option<Self> {
-        let bytes = match format.encode(event) {
+        let bytes = match event.encode(format) {
             Ok(bytes) => Bytes::from(bytes),
             Err(error) => {
                 tracing::error!(%error, kind = event.type_name(), "an event cannot be encoded");

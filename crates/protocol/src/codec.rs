@@ -23,7 +23,7 @@ pub enum Format {
 }
 
 /// Holds the event of a message of a line or two, so that most frames are written without moving.
-const USUAL_BYTES: usize = 640;
+pub(crate) const USUAL_BYTES: usize = 640;
 
 impl Format {
     pub const ALL: [Self; 2] = [Self::Json, Self::MsgPack];

@@ -2,9 +2,11 @@
 //!
 //! Within version 1 things are only added: a client skips types and fields it does not know.
 
+mod usual;
+
 use serde::{Deserialize, Serialize};
 
-use crate::codec::frames;
+use crate::codec::{EncodeError, Format, frames};
 use crate::conversation::{Conversation, Member};
 use crate::message::{Message, MessageStatus};
 use crate::user::{PresenceStatus, User};
@@ -39,6 +41,29 @@ frames! {
         "ok" => Ok(Reply),
         "pong" => Pong(Reply),
         "error" => Error(ErrorEvent),
+    }
+}
+
+impl ServerEvent {
+    /// Encodes the event as a frame.
+    ///
+    /// # Errors
+    /// As [`Format::encode`].
+    pub fn encode(&self, format: Format) -> Result<Vec<u8>, EncodeError> {
+        let by_hand = match format {
+            Format::Json => self.by_hand(),
+            Format::MsgPack => None,
+        };
+        by_hand.map_or_else(|| format.encode(self), Ok)
+    }
+
+    /// In JSON, for the most frequent events.
+    fn by_hand(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::MessageAck(ack) => usual::message_ack(ack),
+            Self::MessageNew(new) => usual::message_new(new),
+            _ => None,
+        }
     }
 }
 

@@ -26,6 +26,19 @@ impl Timestamp {
         self.0
     }
 
+    /// The one way in which servers write times, if it is a time of the years 0 to 9999.
+    #[must_use]
+    pub fn usual(self) -> Option<[u8; 24]> {
+        plain::write(self.0)
+    }
+
+    /// Reads the one way in which servers write times, `2026-01-31T09:30:00.000Z`; `None` for whatever is
+    /// not exactly of this shape, which may be a time all the same.
+    #[must_use]
+    pub fn of_usual(text: &[u8]) -> Option<Self> {
+        plain::read(text).map(Self)
+    }
+
     /// This time moved by `millis`, backwards if negative.
     #[must_use]
     pub const fn plus_millis(self, millis: i64) -> Self {
@@ -68,8 +81,8 @@ impl Visitor<'_> for TimestampVisitor {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Timestamp, E> {
-        if let Some(millis) = plain::read(text.as_bytes()) {
-            return Ok(Timestamp(millis));
+        if let Some(time) = Timestamp::of_usual(text.as_bytes()) {
+            return Ok(time);
         }
         text.parse::<jiff::Timestamp>()
             .map(|time| Timestamp(time.as_millisecond()))
