@@ -347,6 +347,9 @@ fn password(username: &str) -> String {
 
 fn explain(error: ApiError, target: &str) -> anyhow::Error {
     let hint = match error.code {
+        _ if error.status == 0 && target.starts_with("https") => {
+            "no connection: is it running, and does it speak TLS?"
+        }
         _ if error.status == 0 => "no answer: is it running?",
         ErrorCode::RateLimited => "start the nodes with ROOKERY_RATES_ENABLED=false",
         _ => "registering a user failed",

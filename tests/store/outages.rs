@@ -185,7 +185,8 @@ async fn a_server_that_lets_nobody_in_is_there_for_those_who_are() {
     }
     // The pool asks each connection once more behind the answer, when it takes it back: one that the
     // silence met there would be lost, and with all of them lost nobody would be in.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let all_back = async || outage.node.connections().used == 0;
+    eventually("the pool has its connections back", all_back).await;
     let before = counted("rookery_store_outages_total");
     outage.link.silence();
     let asked = outage.node.user(outage.alice).await;
