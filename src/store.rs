@@ -301,8 +301,21 @@ pub trait MessageStore {
     /// outcome each, in order. With `Wait::No`, conversations locked by somebody else come back as
     /// [`Outcome::Held`]; with `Wait::Yes` the lock is waited for (up to the lock time-out).
     /// Sends of one conversation are numbered in the order of the batch.
-    async fn append(&self, batch: &[NewMessage], wait: Wait, at: Timestamp)
-    -> Result<Vec<Outcome>>;
+    async fn append_shared(
+        &self,
+        batch: Arc<[NewMessage]>,
+        wait: Wait,
+        at: Timestamp,
+    ) -> Result<Vec<Outcome>>;
+    /// The same with a copy of the batch, for who has no use for one that is shared.
+    async fn append(
+        &self,
+        batch: &[NewMessage],
+        wait: Wait,
+        at: Timestamp,
+    ) -> Result<Vec<Outcome>> {
+        self.append_shared(batch.into(), wait, at).await
+    }
     /// Edits or deletes a message, or puts a reaction on it or takes it off, in one transaction
     /// behind the head's lock: loads [`MessageState`], asks `rule`, and, if it agrees and there is
     /// anything to change, writes the change, the entry that it is in the log, and the journal.

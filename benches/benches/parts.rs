@@ -3,7 +3,6 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use futures_util::FutureExt;
 use rookery::gateway::{Frame, Outbox, Registry};
 use rookery_benches::sample;
 use rookery_protocol::command::ClientCommand;
@@ -79,7 +78,7 @@ fn outbox(c: &mut Criterion) {
                 for _ in 0..frames {
                     outbox.push(black_box(frame.clone()));
                 }
-                outbox.next(false).now_or_never()
+                outbox.now(false)
             });
         });
     }

@@ -65,9 +65,15 @@ async fn answers(
 ) {
     let is_repeat = |one: &Committed<Reply>| one.result.as_ref().is_ok_and(|r| r.duplicate);
     while let Some(batch) = outcomes.recv().await {
-        let (repeated, others): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_repeat);
-        let sent = |committed| answer(committed, MessageStatus::Sent);
-        let outgoing: Vec<Outgoing> = others.into_iter().filter_map(sent).collect();
+        let mut outgoing = Vec::with_capacity(batch.len());
+        let mut repeated = Vec::new();
+        for one in batch {
+            if is_repeat(&one) {
+                repeated.push(one);
+            } else {
+                outgoing.extend(answer(one, MessageStatus::Sent));
+            }
+        }
         if !outgoing.is_empty() {
             failpoint::pass(Failpoint::BeforePublish).await;
             late.tell(outgoing);

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::{FutureExt, SinkExt, StreamExt};
+use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use rookery_protocol::event::ServerEvent;
@@ -109,6 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         loop {
             let may_read = session.may_read();
             tokio::select! {
+                biased;
                 step = self.step(session, may_read) => if let Some(read) = step {
                     return read;
                 },
@@ -135,11 +136,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         // What is queued goes out before more is read: who hangs up behind a request is owed its
         // answer. Not twice in a row, so that an outbox that is never empty keeps nobody unheard.
         if !self.has_written
-            && let Some(next) = session.outbox.next(busy).now_or_never()
+            && let Some(next) = session.outbox.now(busy)
         {
             return self.follow(next);
         }
         tokio::select! {
+            biased;
             io = self.io(may_read) => self.note(io),
             next = session.outbox.next(busy) => self.follow(next),
         }

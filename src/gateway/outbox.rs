@@ -5,7 +5,9 @@
 //! ([`Lane`]).
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 
 use rookery_protocol::CloseCode;
 use tokio::sync::Notify;
@@ -78,13 +80,14 @@ struct Queue {
     bytes: usize,
     share: Share,
     close: Option<CloseCode>,
+    /// Of the socket's task, while it waits for something to do.
+    waiting: Option<Waker>,
 }
 
 /// See the module. Pushed from anywhere, emptied by the one task that owns the socket.
 #[derive(Debug)]
 pub struct Outbox {
     queue: Mutex<Queue>,
-    filled: Notify,
     emptied: Notify,
     node: Arc<Backlog>,
 }
@@ -95,7 +98,6 @@ impl Outbox {
     pub fn new(node: Arc<Backlog>) -> Self {
         Self {
             queue: Mutex::default(),
-            filled: Notify::new(),
             emptied: Notify::new(),
             node,
         }
@@ -110,14 +112,13 @@ impl Outbox {
         if self.is_too_slow(&mut queue, frame.len()) {
             self.give_up(&mut queue);
             queue.close = Some(CloseCode::TooSlow);
-            drop(queue);
-            self.wake();
+            wake(queue);
+            self.emptied.notify_waiters();
             return Push::Closed;
         }
         queue.bytes += frame.len();
         queue.frames.push_back(frame);
-        drop(queue);
-        self.filled.notify_one();
+        wake(queue);
         Push::Queued
     }
 
@@ -156,8 +157,7 @@ impl Outbox {
         }
         queue.bytes = all;
         queue.frames.push_back(frame);
-        drop(queue);
-        self.filled.notify_one();
+        wake(queue);
         Push::Queued
     }
 
@@ -204,8 +204,8 @@ impl Outbox {
                 self.give_up(&mut queue);
             }
         }
-        drop(queue);
-        self.wake();
+        wake(queue);
+        self.emptied.notify_waiters();
     }
 
     /// Whether a close was asked for.
@@ -217,33 +217,39 @@ impl Outbox {
     /// Waits for something to do. While the socket's task is `busy` writing that is only a close
     /// that does not wait for it. Cancel-safe: what is returned was taken, nothing else is.
     pub async fn next(&self, busy: bool) -> Next {
-        loop {
-            let next = if busy { self.sudden() } else { self.take() };
-            if let Some(next) = next {
-                return next;
+        poll_fn(|cx| match self.take(busy) {
+            Ok(next) => Poll::Ready(next),
+            Err(mut queue) => {
+                match &mut queue.waiting {
+                    Some(waiting) => waiting.clone_from(cx.waker()),
+                    waiting => *waiting = Some(cx.waker().clone()),
+                }
+                Poll::Pending
             }
-            self.filled.notified().await;
-        }
+        })
+        .await
+    }
+
+    /// What there is to do at once, as for [`Self::next`].
+    pub fn now(&self, busy: bool) -> Option<Next> {
+        self.take(busy).ok()
     }
 
     /// Takes what is queued, for tests without a socket.
     #[cfg(test)]
     pub(crate) fn queued(&self) -> VecDeque<Frame> {
-        match self.take() {
+        match self.now(false) {
             Some(Next::Write(frames)) => frames,
             _ => VecDeque::new(),
         }
     }
 
-    fn sudden(&self) -> Option<Next> {
-        let code = self.lock().close?;
-        is_sudden(code).then_some(Next::Close(code))
-    }
-
-    fn take(&self) -> Option<Next> {
+    /// What there is to do, or the queue, to wait at.
+    fn take(&self, busy: bool) -> Result<Next, MutexGuard<'_, Queue>> {
         let mut queue = self.lock();
-        if queue.frames.is_empty() {
-            return queue.close.map(Next::Close);
+        if busy || queue.frames.is_empty() {
+            let code = queue.close.filter(|code| !busy || is_sudden(*code));
+            return code.map(Next::Close).ok_or(queue);
         }
         let frames = if queue.bytes <= CHUNK_BYTES {
             queue.bytes = 0;
@@ -255,7 +261,7 @@ impl Outbox {
         self.node.shrink(&mut queue.share, left);
         drop(queue);
         self.emptied.notify_waiters();
-        Some(Next::Write(frames))
+        Ok(Next::Write(frames))
     }
 
     /// Drops what is queued.
@@ -263,11 +269,6 @@ impl Outbox {
         queue.frames = VecDeque::new();
         queue.bytes = 0;
         self.node.shrink(&mut queue.share, 0);
-    }
-
-    fn wake(&self) {
-        self.filled.notify_one();
-        self.emptied.notify_waiters();
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -280,6 +281,15 @@ impl Drop for Outbox {
     fn drop(&mut self) {
         let node = Arc::clone(&self.node);
         node.shrink(&mut self.lock().share, 0);
+    }
+}
+
+/// Lets go of the queue and wakes the socket's task, if it waits.
+fn wake(mut queue: MutexGuard<'_, Queue>) {
+    let waiting = queue.waiting.take();
+    drop(queue);
+    if let Some(waiting) = waiting {
+        waiting.wake();
     }
 }
 

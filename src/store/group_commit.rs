@@ -182,6 +182,28 @@ impl<R: Send + 'static> Lane<R> {
     }
 
     async fn store(&mut self, batch: Vec<Ticket<R>>) {
+        let straight = if self.detours.is_empty() {
+            batch
+        } else {
+            self.without_detours(batch).await
+        };
+        if straight.is_empty() {
+            return;
+        }
+        let mut held: HashMap<ConversationId, Vec<Ticket<R>>> = HashMap::new();
+        for ticket in self.appender.append(straight, Wait::No).await {
+            held.entry(ticket.message.conversation_id)
+                .or_default()
+                .push(ticket);
+        }
+        for (id, tickets) in held {
+            self.detours.insert(id, Vec::new());
+            self.start_detour(id, tickets);
+        }
+    }
+
+    /// Queues those whose conversation is on a detour behind it; returns the others.
+    async fn without_detours(&mut self, batch: Vec<Ticket<R>>) -> Vec<Ticket<R>> {
         let mut straight = Vec::with_capacity(batch.len());
         let mut overflow = Vec::new();
         for ticket in batch {
@@ -200,19 +222,7 @@ impl<R: Send + 'static> Lane<R> {
                 .fail(overflow, &CommitError::Unavailable)
                 .await;
         }
-        if straight.is_empty() {
-            return;
-        }
-        let mut held: HashMap<ConversationId, Vec<Ticket<R>>> = HashMap::new();
-        for ticket in self.appender.append(straight, Wait::No).await {
-            held.entry(ticket.message.conversation_id)
-                .or_default()
-                .push(ticket);
-        }
-        for (id, tickets) in held {
-            self.detours.insert(id, Vec::new());
-            self.start_detour(id, tickets);
-        }
+        straight
     }
 
     fn show_behind(&self) {
@@ -279,14 +289,15 @@ impl<R: Send + 'static> Appender<R> {
         let mut held = Vec::new();
         let mut parts = vec![batch];
         while let Some(mut part) = parts.pop() {
-            let messages: Vec<NewMessage> = part.iter().map(|t| t.message.clone()).collect();
+            let messages: Arc<[NewMessage]> = part.iter().map(|t| t.message.clone()).collect();
+            let sends = messages.len();
             let started = Instant::now();
-            let span = tracing::debug_span!(target: SPANS, "commit", sends = messages.len());
-            let appended = self.store.append(&messages, wait, self.clock.now());
+            let span = tracing::debug_span!(target: SPANS, "commit", sends);
+            let appended = self.store.append_shared(messages, wait, self.clock.now());
             match appended.instrument(span).await {
                 Ok(outcomes) => {
                     metrics::commit_seconds().record(started.elapsed());
-                    metrics::commit_batch_size().record(messages.len() as f64);
+                    metrics::commit_batch_size().record(sends as f64);
                     held.extend(self.hand_on(part, outcomes).await);
                 }
                 Err(

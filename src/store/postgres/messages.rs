@@ -5,6 +5,7 @@ mod changes;
 mod quick;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
@@ -59,9 +60,9 @@ message_reads!(PostgresStore);
 
 #[async_trait]
 impl MessageStore for PostgresStore {
-    async fn append(
+    async fn append_shared(
         &self,
-        batch: &[NewMessage],
+        batch: Arc<[NewMessage]>,
         wait: Wait,
         at: Timestamp,
     ) -> Result<Vec<Outcome>> {

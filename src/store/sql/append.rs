@@ -66,6 +66,17 @@ pub(in crate::store) struct Earlier {
     pub(in crate::store) request_hash: Option<Vec<u8>>,
 }
 
+impl Earlier {
+    fn of(send: &NewMessage, seq: Seq, at: Timestamp) -> Self {
+        Self {
+            seq,
+            created_at: at,
+            sender_id: send.sender_id,
+            request_hash: Some(send.request_hash.to_vec()),
+        }
+    }
+}
+
 /// The decision on a batch: an outcome for each send, and what is to be written.
 #[derive(Debug)]
 pub(in crate::store) struct Plan {
@@ -95,11 +106,13 @@ pub(in crate::store) fn decide(
 ) -> Plan {
     let mut plan = Plan {
         outcomes: Vec::with_capacity(batch.len()),
-        entries: vec![],
+        entries: Vec::with_capacity(batch.len()),
         ends: vec![],
     };
-    let mut ends: HashMap<ConversationId, Seq> = HashMap::new();
-    let mut accepted: HashMap<(ConversationId, MessageId), Earlier> = HashMap::new();
+    let mut ends: HashMap<ConversationId, Seq> = HashMap::with_capacity(batch.len());
+    // Those of this batch, with their places in it and in their logs.
+    let mut accepted: HashMap<(ConversationId, MessageId), (usize, Seq)> =
+        HashMap::with_capacity(batch.len());
     for (place, (send, evidence)) in batch.iter().zip(evidence).enumerate() {
         let (last_seq, member_version) = match heads.get(&send.conversation_id) {
             None => {
@@ -116,7 +129,11 @@ pub(in crate::store) fn decide(
             }) => (*last_seq, *member_version),
         };
         let key = (send.conversation_id, send.message_id);
-        if let Some(earlier) = evidence.earlier.as_ref().or(accepted.get(&key)) {
+        let in_batch = || {
+            let (place, seq) = accepted.get(&key)?;
+            Some(Earlier::of(&batch[*place], *seq, at))
+        };
+        if let Some(earlier) = &evidence.earlier.clone().or_else(in_batch) {
             plan.outcomes
                 .push(repeated(send, earlier, evidence.standing, member_version));
             continue;
@@ -129,13 +146,7 @@ pub(in crate::store) fn decide(
         let seq = end.next();
         ends.insert(send.conversation_id, seq);
         plan.entries.push((place, seq));
-        let entry = Earlier {
-            seq,
-            created_at: at,
-            sender_id: send.sender_id,
-            request_hash: Some(send.request_hash.to_vec()),
-        };
-        accepted.insert(key, entry);
+        accepted.insert(key, (place, seq));
         let stored = Stored {
             seq,
             created_at: at,

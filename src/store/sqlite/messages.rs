@@ -3,6 +3,8 @@
 mod append;
 mod changes;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use rookery_protocol::message::Message;
 use rookery_protocol::{ConversationId, Seq, Timestamp};
@@ -24,9 +26,9 @@ message_reads!(SqliteStore);
 impl MessageStore for SqliteStore {
     /// Nobody holds a single conversation here: the whole file has one writer, which is waited for
     /// in either case.
-    async fn append(
+    async fn append_shared(
         &self,
-        batch: &[NewMessage],
+        batch: Arc<[NewMessage]>,
         _wait: Wait,
         at: Timestamp,
     ) -> Result<Vec<Outcome>> {

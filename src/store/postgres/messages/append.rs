@@ -109,7 +109,7 @@ const WRITE: &str = "
 
 pub(super) async fn append(
     store: &PostgresStore,
-    batch: &[NewMessage],
+    batch: Arc<[NewMessage]>,
     wait: Wait,
     at: Timestamp,
 ) -> Result<Vec<Outcome>> {
@@ -117,7 +117,6 @@ pub(super) async fn append(
         Wait::No => STRAIGHT_WITHIN,
         Wait::Yes => TRANSACTION_WITHIN,
     };
-    let batch: Arc<[NewMessage]> = batch.into();
     transact(within, || {
         let (store, batch) = (store.clone(), Arc::clone(&batch));
         async move { store_batch(&store, &batch, wait, at).await }

@@ -99,7 +99,6 @@ fn is_missing(error: &sqlx::Error) -> bool {
 }
 
 /// What the function is given, an array a parameter.
-#[derive(Default)]
 struct Columns<'a> {
     ids: Vec<ConversationId>,
     grows: Vec<i64>,
@@ -119,7 +118,20 @@ impl<'a> Columns<'a> {
         let plan = plain(batch)?;
         let mut ends = plan.ends;
         ends.sort_unstable();
-        let mut columns = Self::default();
+        let (ids, grows) = ends.iter().map(|(id, grow)| (*id, grow.0)).unzip();
+        let sends = batch.len();
+        let mut columns = Self {
+            ids,
+            grows,
+            places: Vec::with_capacity(sends),
+            nths: Vec::with_capacity(sends),
+            message_ids: Vec::with_capacity(sends),
+            sender_ids: Vec::with_capacity(sends),
+            request_hashes: Vec::with_capacity(sends),
+            contents: Vec::with_capacity(sends),
+            metadatas: Vec::with_capacity(sends),
+            mentions: Vec::with_capacity(sends),
+        };
         for (send, (_, nth)) in batch.iter().zip(&plan.entries) {
             let place = ends.binary_search_by_key(&send.conversation_id, |(id, _)| *id);
             // From 1, as arrays there are.
@@ -132,7 +144,6 @@ impl<'a> Columns<'a> {
             columns.metadatas.push(metadata_json(send));
             columns.mentions.push(pack_mentions(&send.mentions));
         }
-        (columns.ids, columns.grows) = ends.into_iter().map(|(id, grow)| (id, grow.0)).unzip();
         Some(columns)
     }
 }

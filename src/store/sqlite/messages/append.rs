@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
 use rookery_protocol::{ConversationId, Seq, Timestamp, UserId};
 use serde_json::Value;
@@ -41,15 +42,15 @@ const ADVANCE_HEAD: &str =
 
 pub(super) async fn append(
     store: &SqliteStore,
-    batch: &[NewMessage],
+    batch: Arc<[NewMessage]>,
     at: Timestamp,
 ) -> Result<Vec<Outcome>> {
-    let (store, batch) = (store.clone(), batch.to_vec());
+    let store = store.clone();
     detached(TRANSACTION_WITHIN, async move {
         let mut tx = store.begin().await?;
         let heads = read_heads(&mut tx, &batch).await?;
         let mut evidence = Vec::with_capacity(batch.len());
-        for send in &batch {
+        for send in batch.iter() {
             evidence.push(gather_evidence(&mut tx, send).await?);
         }
         let plan = decide(&batch, &heads, &evidence, at);
