@@ -65,7 +65,7 @@ fn look_at(session: &Session, due: &mut Due, now: u32, time: Timestamp) -> u32 {
     let resume_at = session.opened_at + RESUME_SECONDS + 1;
     let is_based = session.positions().is_based();
     let end = session.expires_at().plus_millis(LEEWAY_SECONDS * 1_000);
-    let left_millis = end.as_millis() - time.as_millis();
+    let left_millis = end.as_millis().saturating_sub(time.as_millis());
     if left_millis < 0 {
         session.close(CloseCode::TokenExpired);
     } else if now >= silent_at {
