@@ -18,8 +18,9 @@ pub(super) fn handle(
             "the token belongs to another session",
         ));
     }
-    session.renew(access.expires_at);
-    gateway.registry.announce(session);
+    if session.renew(access.expires_at) {
+        gateway.registry.announce(session);
+    }
     Ok(Some(ServerEvent::AuthOk(AuthOk {
         reference: command.reference.clone(),
         token_expires_at: access.expires_at,

@@ -10,7 +10,7 @@ use tokio::time::MissedTickBehavior;
 use super::frame::Frame;
 use super::session::Session;
 use super::wheel::{Due, Wheel};
-use super::{Gateway, RESUME_SECONDS, SILENCE_SECONDS};
+use super::{Gateway, RESUME_SECONDS, Registry, SILENCE_SECONDS};
 use crate::auth::LEEWAY_SECONDS;
 
 /// Sockets looked at before other tasks get a turn.
@@ -26,33 +26,43 @@ pub(super) async fn run(gateway: Gateway) {
             () = gateway.tasks.stopping().cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let now = gateway.now_seconds();
-        let due = wheel.take(now);
-        let newcomers = gateway.registry.take_newcomers();
-        let newcomers = newcomers.map(|(user_id, id)| Due::first(user_id, id, now));
-        looks(&gateway, &mut wheel, newcomers.collect(), now, |_| true).await;
-        // Whoever was announced again has been looked at, or will be, apart from its old place.
-        let is_due = |session: &Session| session.next_look() <= now;
-        looks(&gateway, &mut wheel, due, now, is_due).await;
+        let (now, time) = (gateway.now_seconds(), gateway.clock.now());
+        tick(&gateway.registry, &mut wheel, now, time).await;
         gateway.registry.shrink();
     }
 }
 
-/// Looks at those that are still here, and puts them back on the wheel.
-async fn looks(
-    gateway: &Gateway,
-    wheel: &mut Wheel,
-    mut due: Vec<Due>,
-    now: u32,
-    is_due: impl Fn(&Session) -> bool,
-) {
-    for chunk in due.chunks_mut(CHUNK) {
+/// Looks at those whose time has come in this second of the node's life, at this time, and at those who were
+/// announced.
+async fn tick(registry: &Registry, wheel: &mut Wheel, now: u32, time: Timestamp) {
+    let before = wheel.now();
+    for chunk in wheel.take(now).chunks_mut(CHUNK) {
         for due in chunk {
-            let session = gateway.registry.find(due.user_id, due.id);
-            if let Some(session) = session.filter(|session| is_due(session)) {
-                let at = look_at(&session, due, now, gateway.clock.now());
+            // One that was put elsewhere since is looked at there.
+            let session = registry.find(due.user_id, due.id);
+            if let Some(session) = session.filter(|session| session.next_look() <= now) {
+                let at = look_at(&session, due, now, time);
                 session.look_at(at);
                 wheel.put(at, *due);
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+    let newcomers: Vec<_> = registry.take_newcomers().collect();
+    for chunk in newcomers.chunks(CHUNK) {
+        for (user_id, id) in chunk {
+            let Some(session) = registry.find(*user_id, *id) else {
+                continue;
+            };
+            session.looked();
+            // Of one that is on the wheel the place there knows of a ping that is due.
+            let since = if session.is_on_wheel() { now } else { before };
+            let mut due = Due::first(*user_id, *id, since);
+            let at = look_at(&session, &mut due, now, time);
+            // Otherwise its place on the wheel is early enough.
+            if at < session.next_look() {
+                session.look_at(at);
+                wheel.put(at, due);
             }
         }
         tokio::task::yield_now().await;
@@ -162,5 +172,99 @@ mod tests {
     #[test]
     fn a_resume_that_never_comes_is_not_waited_for() {
         assert_eq!(life(socket(900), &[]).1, RESUME_SECONDS + 1);
+    }
+
+    /// A node with one socket in it, and its wheel.
+    struct Node {
+        registry: Registry,
+        wheel: Wheel,
+        session: Arc<Session>,
+    }
+
+    impl Node {
+        /// The socket's token lasts so many seconds.
+        fn with(token_seconds: i64) -> Self {
+            let (session, _) = based(socket(token_seconds));
+            let session = Arc::new(session);
+            let registry = Registry::default();
+            registry.join(Arc::clone(&session), 5);
+            Self {
+                registry,
+                wheel: Wheel::new(0),
+                session,
+            }
+        }
+
+        /// Looks in a second in which the client is heard; how many pings it was sent.
+        async fn tick(&mut self, now: u32) -> usize {
+            self.session.heard(now);
+            let time = START.plus_millis(i64::from(now) * 1_000);
+            tick(&self.registry, &mut self.wheel, now, time).await;
+            self.session.outbox.queued().len()
+        }
+
+        fn renew(&self, token_seconds: i64) {
+            let end = START.plus_millis(token_seconds * 1_000);
+            if self.session.renew(end) {
+                self.registry.announce(&self.session);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_that_ends_earlier_than_the_one_before_is_not_overlooked() {
+        let mut node = Node::with(900);
+        node.tick(1).await;
+        node.renew(3 - LEEWAY_SECONDS);
+        node.tick(2).await;
+        node.tick(3).await;
+        assert!(
+            !node.session.outbox.is_closing(),
+            "it ends with that second"
+        );
+        node.tick(4).await;
+        assert!(node.session.outbox.is_closing());
+    }
+
+    #[tokio::test]
+    async fn whoever_changes_tokens_all_the_time_is_pinged_as_others_and_takes_little_room() {
+        let (mut calm, mut restless) = (Node::with(9_000), Node::with(9_000));
+        for now in 1..200 {
+            for _ in 0..3 {
+                restless.renew(8_000);
+                restless.renew(i64::from(now) + 5);
+                restless.renew(9_000);
+            }
+            assert!(restless.registry.newcomers_len() <= 1);
+            assert_eq!(restless.tick(now).await, calm.tick(now).await, "{now}");
+            assert!(restless.wheel.len() <= 2 * HEARTBEAT_SECONDS as usize);
+        }
+        let all = |node: &Node| node.session.outbox.is_closing();
+        assert!(!all(&calm) && !all(&restless));
+    }
+
+    #[tokio::test]
+    async fn whoever_comes_before_a_standstill_is_asked_before_it_is_given_up() {
+        let mut node = Node::with(900);
+        let time = START.plus_millis(58_000);
+        tick(&node.registry, &mut node.wheel, 58, time).await;
+        assert_eq!(
+            node.session.outbox.queued().len(),
+            1,
+            "heard last in second 0"
+        );
+        assert_eq!(node.tick(59).await, 0, "once");
+    }
+
+    #[tokio::test]
+    async fn one_that_has_gone_leaves_the_wheel() {
+        let mut node = Node::with(900);
+        node.tick(1).await;
+        assert_eq!(node.wheel.len(), 1);
+        node.registry.leave(&node.session);
+        for now in 2..=1 + HEARTBEAT_SECONDS {
+            node.tick(now).await;
+        }
+        assert_eq!(node.wheel.len(), 0);
     }
 }

@@ -97,7 +97,9 @@ impl Registry {
 
     /// Has the heartbeat look at the socket within a second.
     pub fn announce(&self, session: &Session) {
-        self.newcomers().push((session.user_id, session.id));
+        if session.announce() {
+            self.newcomers().push((session.user_id, session.id));
+        }
     }
 
     /// The sockets that were announced since this was asked.
@@ -109,6 +111,11 @@ impl Registry {
         self.newcomers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(super) fn newcomers_len(&self) -> usize {
+        self.newcomers().len()
     }
 
     /// One socket, by its user and its number.

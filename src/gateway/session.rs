@@ -32,6 +32,8 @@ pub struct Session {
     heard_at: AtomicU32,
     /// When the heartbeat looks next, in seconds of the node's life.
     next_look: AtomicU32,
+    /// The heartbeat will look within a second.
+    announced: AtomicBool,
     /// Sends that are not answered, and the command that is being carried out.
     in_flight: AtomicUsize,
     /// Woken when a send was answered.
@@ -89,7 +91,8 @@ impl Session {
             positions: Mutex::new(Positions::pending()),
             expires_at: AtomicI64::new(access.expires_at.as_millis()),
             heard_at: AtomicU32::new(now_seconds),
-            next_look: AtomicU32::new(now_seconds),
+            next_look: AtomicU32::new(u32::MAX),
+            announced: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             answered: Notify::new(),
             retiring: AtomicBool::new(false),
@@ -124,11 +127,29 @@ impl Session {
         Timestamp::from_millis(self.expires_at.load(Ordering::Relaxed))
     }
 
-    /// Its token ends then instead; whoever says so has the registry announce the socket, so that a look is
+    /// Its token ends then instead. True if that is earlier than before: then [`Registry::announce`] has a look
     /// taken in time.
-    pub fn renew(&self, expires_at: Timestamp) {
-        self.expires_at
-            .store(expires_at.as_millis(), Ordering::Relaxed);
+    ///
+    /// [`Registry::announce`]: super::Registry::announce
+    #[must_use]
+    pub fn renew(&self, expires_at: Timestamp) -> bool {
+        let end = expires_at.as_millis();
+        self.expires_at.swap(end, Ordering::Relaxed) > end
+    }
+
+    /// True for the first who announces it since the heartbeat asked.
+    pub(super) fn announce(&self) -> bool {
+        !self.announced.swap(true, Ordering::AcqRel)
+    }
+
+    /// What is announced from here on is for another look.
+    pub(super) fn looked(&self) {
+        self.announced.store(false, Ordering::Release);
+    }
+
+    /// Whether the heartbeat has looked at it before.
+    pub(super) fn is_on_wheel(&self) -> bool {
+        self.next_look() < u32::MAX
     }
 
     pub(super) fn next_look(&self) -> u32 {

@@ -18,12 +18,12 @@ pub(super) struct Due {
 }
 
 impl Due {
-    /// A socket that has just come, at this second.
-    pub(super) fn first(user_id: UserId, id: u64, now: u32) -> Self {
+    /// A socket that has come since this second.
+    pub(super) fn first(user_id: UserId, id: u64, since: u32) -> Self {
         Self {
             user_id,
             id,
-            ping_at: next_ping(id, now),
+            ping_at: next_ping(id, since),
         }
     }
 
@@ -59,6 +59,11 @@ impl Wheel {
         }
     }
 
+    /// The last second that was taken.
+    pub(super) fn now(&self) -> u32 {
+        self.now
+    }
+
     /// To be looked at in the second `at`: behind the last one that was taken, and not a turn of the wheel away.
     pub(super) fn put(&mut self, at: u32, due: Due) {
         let at = at.clamp(self.now + 1, self.now + SLOTS);
@@ -73,6 +78,13 @@ impl Wheel {
         }
         self.now = now;
         due
+    }
+}
+
+#[cfg(test)]
+impl Wheel {
+    pub(super) fn len(&self) -> usize {
+        self.slots.iter().map(Vec::len).sum()
     }
 }
 
