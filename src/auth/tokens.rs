@@ -199,7 +199,9 @@ impl AccessTokens {
             serde_json::from_slice(&payload).map_err(|_| TokenRefusal::Invalid)?;
         let now = self.now_seconds();
         let early = claims.iat > now.saturating_add(LEEWAY_SECONDS);
-        if claims.iss != ISSUER || claims.aud != AUDIENCE || early {
+        // An end that clients could not be told.
+        let endless = claims.exp > Timestamp::LAST.as_millis() / 1_000;
+        if claims.iss != ISSUER || claims.aud != AUDIENCE || early || endless {
             return Err(TokenRefusal::Invalid);
         }
         if claims.exp.saturating_add(LEEWAY_SECONDS) <= now {

@@ -16,6 +16,9 @@ pub struct Timestamp(i64);
 const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
 
 impl Timestamp {
+    /// 9999-12-30T22:00:00Z: what is later cannot be written.
+    pub const LAST: Self = Self(plain::LAST);
+
     #[must_use]
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
@@ -101,7 +104,7 @@ mod plain {
     const DAYS_IN_400_YEARS: i64 = 146_097;
     /// 9999-12-30T22:00:00Z: what is later is no time for the parser of all of RFC 3339, nor for
     /// nodes that have no other.
-    const LAST: i64 = 253_402_207_200_000;
+    pub(super) const LAST: i64 = 253_402_207_200_000;
 
     /// `None` outside the years 0 to 9999.
     pub(super) fn write(millis: i64) -> Option<[u8; 24]> {

@@ -218,6 +218,8 @@ fn every_claim_is_required_and_typed() {
         ("iss", json!("somebody")),
         ("aud", json!("somebody")),
         ("exp", json!((START + 900).to_string())),
+        ("exp", json!(i64::MAX)),
+        ("exp", json!(253_402_207_201_i64)),
         ("exp", json!(1.5)),
         ("role", json!("emperor")),
         ("sub", json!("ann")),
