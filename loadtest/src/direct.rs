@@ -317,7 +317,7 @@ impl Worker {
         let local = LocalSet::new();
         let connecting = Rc::new(Semaphore::new(CONNECTING));
         let books = Rc::new(RefCell::new(Books::new()?));
-        let pairs = (self.thread..self.shared.plan.couples.len()).step_by(self.threads);
+        let pairs = pacer::pairs_of(self.thread, self.threads, self.shared.plan.couples.len());
         let (pacer, dues) = Pacer::new(&self.shared.plan, pairs.clone());
         let pairs: Vec<_> = pairs
             .zip(dues)

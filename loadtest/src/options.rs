@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -196,11 +197,14 @@ fn rate_or_none(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A second: from one message in twenty minutes to far more than any machine sends.
+const RATES: RangeInclusive<f64> = 0.001..=10_000_000.0;
+
 /// A rate as an option.
 pub(crate) fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse::<f64>().ok();
-    let rate = rate.filter(|rate| rate.is_finite() && *rate > 0.0);
-    rate.ok_or_else(|| "not a rate: a number above 0".to_owned())
+    let rate = rate.filter(|rate| RATES.contains(rate));
+    rate.ok_or_else(|| "not a rate: a number from 0.001 to 10000000".to_owned())
 }
 
 #[derive(Clone, Debug, Args)]

@@ -72,27 +72,79 @@ impl Pacer {
     pub(super) async fn run(self, schedule: &Schedule) -> anyhow::Result<()> {
         let pauses = Pauses::new();
         let mut missed = 0_u64;
-        'run: for round in 0.. {
-            for (index, queue) in &self.pairs {
-                let message = round * self.all + index;
-                let due = schedule.start + Duration::from_secs_f64(message as f64 / self.rate);
-                if due >= schedule.measure_to {
-                    break 'run;
-                }
-                loop {
-                    let wait = due.saturating_duration_since(Instant::now());
-                    if wait.is_zero() {
-                        break;
-                    }
-                    pauses.make(wait.clamp(STEP, NAP)).await;
-                }
-                missed += u64::from(queue.try_send(due).is_err());
+        for (message, queue) in self.messages() {
+            let due = schedule.start + Duration::from_secs_f64(message as f64 / self.rate);
+            if due >= schedule.measure_to {
+                break;
             }
+            loop {
+                let wait = due.saturating_duration_since(Instant::now());
+                if wait.is_zero() {
+                    break;
+                }
+                pauses.make(wait.clamp(STEP, NAP)).await;
+            }
+            missed += u64::from(queue.try_send(due).is_err());
         }
         ensure!(
             missed == 0,
             "{missed} messages were never sent: this machine is too slow for it"
         );
         Ok(())
+    }
+
+    /// The messages of this thread's pairs, numbered among those of all threads, in the order in which they are
+    /// due, without end.
+    fn messages<'a>(&'a self) -> impl Iterator<Item = (usize, &'a mpsc::Sender<Instant>)> {
+        let all = self.all;
+        let round = move |round: usize| {
+            let numbered = move |(index, queue): &'a (usize, _)| (round * all + index, queue);
+            self.pairs.iter().map(numbered)
+        };
+        (0..).flat_map(round)
+    }
+}
+
+/// The pairs of one of so many threads.
+pub(super) fn pairs_of(
+    thread: usize,
+    threads: usize,
+    all: usize,
+) -> impl Iterator<Item = usize> + Clone {
+    (thread..all).step_by(threads)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_threads_together_hand_out_every_message_once_and_in_order() {
+        const PAIRS: usize = 7;
+        for threads in 1..=PAIRS {
+            let mut all = Vec::new();
+            for thread in 0..threads {
+                let pairs = pairs_of(thread, threads, PAIRS);
+                let pacer = Pacer {
+                    rate: 1.0,
+                    all: PAIRS,
+                    pairs: pairs.map(|index| (index, mpsc::channel(1).0)).collect(),
+                };
+                let ten_rounds = pacer.messages().take_while(|(n, _)| *n < 10 * PAIRS);
+                let own: Vec<_> = ten_rounds.map(|(message, _)| message).collect();
+                assert!(own.is_sorted());
+                assert!(
+                    own.iter()
+                        .all(|message| message % PAIRS % threads == thread)
+                );
+                all.extend(own);
+            }
+            all.sort_unstable();
+            assert_eq!(
+                all,
+                (0..10 * PAIRS).collect::<Vec<_>>(),
+                "{threads} threads"
+            );
+        }
     }
 }
