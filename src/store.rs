@@ -307,7 +307,7 @@ pub trait MessageStore {
         wait: Wait,
         at: Timestamp,
     ) -> Result<Vec<Outcome>>;
-    /// The same with a copy of the batch, for who has no use for one that is shared.
+    /// The same with a copy of the batch: how tests say it.
     async fn append(
         &self,
         batch: &[NewMessage],

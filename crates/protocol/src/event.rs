@@ -50,11 +50,12 @@ impl ServerEvent {
     /// # Errors
     /// As [`Format::encode`].
     pub fn encode(&self, format: Format) -> Result<Vec<u8>, EncodeError> {
-        let by_hand = match format {
-            Format::Json => self.by_hand(),
-            Format::MsgPack => None,
-        };
-        by_hand.map_or_else(|| format.encode(self), Ok)
+        if format == Format::Json
+            && let Some(json) = self.by_hand()
+        {
+            return Ok(json);
+        }
+        format.encode(self)
     }
 
     /// In JSON, for the most frequent events.

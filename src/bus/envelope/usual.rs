@@ -1,6 +1,6 @@
 //! The usual envelope: a message of text with nothing special about it. It is written as serde writes it and
-//! read byte by byte as it was written, for a quarter of what serde takes. Whatever differs is left to serde, so
-//! this knows nothing that serde does not.
+//! read in the shape in which it was written, for little more than a third of what serde takes. A field more, less
+//! or elsewhere is left to serde, so this knows nothing that serde does not.
 
 use rookery_protocol::message::{Message, MessageKind};
 use rookery_protocol::{ConversationId, MessageId, Seq, Timestamp, UserId};
