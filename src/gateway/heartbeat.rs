@@ -235,8 +235,13 @@ mod tests {
                 restless.renew(i64::from(now) + 5);
                 restless.renew(9_000);
             }
+            if now % 7 == 0 {
+                // Looked at early, in two seconds, and put off again.
+                restless.renew(i64::from(now) + 2 - LEEWAY_SECONDS);
+            }
             assert!(restless.registry.newcomers_len() <= 1);
             assert_eq!(restless.tick(now).await, calm.tick(now).await, "{now}");
+            restless.renew(9_000);
             assert!(restless.wheel.len() <= 2 * HEARTBEAT_SECONDS as usize);
         }
         let all = |node: &Node| node.session.outbox.is_closing();
