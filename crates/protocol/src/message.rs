@@ -68,6 +68,53 @@ pub struct Message {
     pub status: Option<MessageStatus>,
 }
 
+/// A message of text with nothing special about it, as nearly all are: without reply, mentions, metadata,
+/// reactions or changes. What it has is all that there is of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Plain<'a> {
+    pub message_id: MessageId,
+    pub conversation_id: ConversationId,
+    pub seq: Seq,
+    pub sender_id: UserId,
+    pub content: &'a str,
+    pub created_at: Timestamp,
+}
+
+impl Message {
+    /// `None` if there is anything more to it. By name, so that a field that is added later cannot be
+    /// forgotten.
+    #[must_use]
+    pub fn plain(&self) -> Option<Plain<'_>> {
+        let Self {
+            message_id,
+            conversation_id,
+            seq,
+            sender_id,
+            kind: MessageKind::Text,
+            content,
+            metadata: None,
+            created_at,
+            edited_at: None,
+            deleted_at: None,
+            reply_to: None,
+            mentions,
+            reactions,
+            status: None,
+        } = self
+        else {
+            return None;
+        };
+        (mentions.is_empty() && reactions.is_empty()).then_some(Plain {
+            message_id: *message_id,
+            conversation_id: *conversation_id,
+            seq: *seq,
+            sender_id: *sender_id,
+            content,
+            created_at: *created_at,
+        })
+    }
+}
+
 impl SystemNotice {
     /// What a message reports; `None` for other messages and for reports of later versions.
     #[must_use]

@@ -2,7 +2,7 @@
 //! read in the shape in which it was written, for little more than a third of what serde takes. A field more, less
 //! or elsewhere is left to serde, so this knows nothing that serde does not.
 
-use rookery_protocol::message::{Message, MessageKind};
+use rookery_protocol::message::{Message, MessageKind, Plain};
 use rookery_protocol::{ConversationId, MessageId, Seq, Timestamp, UserId};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
@@ -19,33 +19,19 @@ pub(super) fn write(envelope: &Envelope) -> Option<Vec<u8>> {
         skip,
         at,
         members,
-        event:
-            BusEvent::Entry {
-                message:
-                    Message {
-                        message_id,
-                        conversation_id,
-                        seq,
-                        sender_id,
-                        kind: MessageKind::Text,
-                        content,
-                        metadata: None,
-                        created_at,
-                        edited_at: None,
-                        deleted_at: None,
-                        reply_to: None,
-                        mentions,
-                        reactions,
-                        status: None,
-                    },
-            },
+        event: BusEvent::Entry { message },
     } = envelope
     else {
         return None;
     };
-    if !mentions.is_empty() || !reactions.is_empty() {
-        return None;
-    }
+    let Plain {
+        message_id,
+        conversation_id,
+        seq,
+        sender_id,
+        content,
+        created_at,
+    } = message.plain()?;
     let mut packed = Packed(Vec::with_capacity(USUAL_BYTES));
     packed.put(if skip.is_some() { b"\x87" } else { b"\x86" });
     packed.put(KEY_MARK);
@@ -72,7 +58,7 @@ pub(super) fn write(envelope: &Envelope) -> Option<Vec<u8>> {
     packed.put(b"\xa4kind\xa4text\xa7content");
     packed.text(content)?;
     packed.put(b"\xaacreated_at");
-    packed.time(*created_at)?;
+    packed.time(created_at)?;
     packed.put(b"\xa8mentions\x90\xa9reactions\x90");
     Some(packed.0)
 }

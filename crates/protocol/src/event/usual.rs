@@ -8,11 +8,11 @@ use uuid::fmt::Hyphenated;
 use super::{MessageAck, MessageNew};
 use crate::Timestamp;
 use crate::codec::USUAL_BYTES;
-use crate::message::{Message, MessageKind};
+use crate::message::Plain;
 
 /// `None`: not the usual ack.
 pub(super) fn message_ack(ack: &MessageAck) -> Option<Vec<u8>> {
-    // By name, here and below, so that a field that is added later cannot be forgotten.
+    // By name, so that a field that is added later cannot be forgotten.
     let MessageAck {
         reference,
         message_id,
@@ -44,44 +44,27 @@ pub(super) fn message_ack(ack: &MessageAck) -> Option<Vec<u8>> {
 
 /// `None`: not a message of text without anything special.
 pub(super) fn message_new(new: &MessageNew) -> Option<Vec<u8>> {
-    let MessageNew {
-        message:
-            Message {
-                message_id,
-                conversation_id,
-                seq,
-                sender_id,
-                kind: MessageKind::Text,
-                content,
-                metadata: None,
-                created_at,
-                edited_at: None,
-                deleted_at: None,
-                reply_to: None,
-                mentions,
-                reactions,
-                status: None,
-            },
-    } = new
-    else {
-        return None;
-    };
-    if !mentions.is_empty() || !reactions.is_empty() {
-        return None;
-    }
+    let Plain {
+        message_id,
+        conversation_id,
+        seq,
+        sender_id,
+        content,
+        created_at,
+    } = new.message.plain()?;
     let mut json = Json::new();
     json.put(r#"{"type":"message.new","message":{"message_id":"#);
     json.id(message_id.as_uuid());
     json.put(r#","conversation_id":"#);
     json.id(conversation_id.as_uuid());
     json.put(r#","seq":"#);
-    json.value(seq)?;
+    json.value(&seq)?;
     json.put(r#","sender_id":"#);
     json.id(sender_id.as_uuid());
     json.put(r#","kind":"text","content":"#);
-    json.value(content)?;
+    json.value(&content)?;
     json.put(r#","metadata":null,"created_at":"#);
-    json.time(*created_at)?;
+    json.time(created_at)?;
     json.put(r#","edited_at":null,"deleted_at":null,"reply_to":null,"mentions":[],"reactions":[],"status":null}}"#);
     Some(json.0)
 }
@@ -123,7 +106,7 @@ impl Json {
 #[cfg(test)]
 mod tests {
     use crate::event::ServerEvent;
-    use crate::message::{MessageStatus, Reaction};
+    use crate::message::{Message, MessageKind, MessageStatus, Reaction};
     use crate::{ConversationId, Format, MessageId, Seq, UserId};
 
     use super::*;
