@@ -334,6 +334,33 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_is_woken() {
+        type Happens = fn(&Outbox);
+        let happens: [(bool, Happens); 5] = [
+            (false, |outbox| {
+                assert_eq!(outbox.push(frame(1)), Push::Queued)
+            }),
+            (false, |outbox| {
+                assert_eq!(outbox.offer(Lane::Latest, frame(1)), Push::Queued)
+            }),
+            (false, |outbox| outbox.close(CloseCode::ServiceRestart)),
+            (true, |outbox| outbox.close(CloseCode::Forbidden)),
+            (true, |outbox| {
+                while outbox.push(frame(BYTES_MAX / 2)) != Push::Closed {}
+            }),
+        ];
+        for (number, (busy, happens)) in happens.into_iter().enumerate() {
+            let outbox = Arc::new(outbox());
+            let waiting = Arc::clone(&outbox);
+            let task = tokio::spawn(async move { waiting.next(busy).await });
+            tokio::task::yield_now().await;
+            happens(&outbox);
+            let woken = tokio::time::timeout(std::time::Duration::from_secs(1), task).await;
+            assert!(woken.is_ok(), "{number}");
+        }
+    }
+
     #[tokio::test]
     async fn what_was_queued_is_written_before_the_close() {
         let outbox = outbox();
