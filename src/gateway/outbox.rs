@@ -353,10 +353,12 @@ mod tests {
         for (number, (busy, happens)) in happens.into_iter().enumerate() {
             let outbox = Arc::new(outbox());
             let waiting = Arc::clone(&outbox);
-            let task = tokio::spawn(async move { waiting.next(busy).await });
+            let mut task = tokio::task::JoinSet::new();
+            task.spawn(async move { waiting.next(busy).await });
             tokio::task::yield_now().await;
             happens(&outbox);
-            let woken = tokio::time::timeout(std::time::Duration::from_secs(1), task).await;
+            let second = std::time::Duration::from_secs(1);
+            let woken = tokio::time::timeout(second, task.join_next()).await;
             assert!(woken.is_ok(), "{number}");
         }
     }
