@@ -1,8 +1,8 @@
 //! Frames to bytes and back, in both subprotocols.
 //!
-//! Decoding goes in two steps: the frame's `type`, then that type's own struct. Failing either
-//! step yields a [`DecodeError`] that names the field; the cost of finding the name is paid only
-//! by bad frames.
+//! A frame that begins with its `type` is read in one pass ([`type_first`]). Any other goes in two
+//! steps: the frame's `type`, then that type's own struct. Failing either step yields a
+//! [`DecodeError`] that names the field; the cost of finding the name is paid only by bad frames.
 
 use std::borrow::Cow;
 
@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::ErrorDetail;
 use crate::{ErrorCode, limits};
+
+mod type_first;
+pub(crate) use type_first::Frame;
+use type_first::TypeFirst;
 
 /// How frames are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -190,6 +194,12 @@ struct RefOnly {
     reference: Option<String>,
 }
 
+/// `None`: the `type` is not the first field, or something is wrong.
+pub(crate) fn decode_type_first<F: Frame>(format: Format, bytes: &[u8]) -> Option<F> {
+    let TypeFirst(frame) = format.read(bytes)?;
+    Some(frame)
+}
+
 pub(crate) fn decode_head(format: Format, bytes: &[u8]) -> Result<Head<'_>, DecodeError> {
     let head = if format.starts_as_map(bytes) {
         format.read(bytes)
@@ -249,6 +259,18 @@ macro_rules! frames {
             $(#[serde(rename = $tag)] $variant($body),)*
         }
 
+        impl $crate::codec::Frame for $name {
+            fn read<'de, D: serde::Deserializer<'de>>(
+                kind: &str,
+                rest: D,
+            ) -> Result<Self, D::Error> {
+                match kind {
+                    $($tag => <$body as serde::Deserialize>::deserialize(rest).map(Self::$variant),)*
+                    _ => Err(serde::de::Error::custom("unknown type")),
+                }
+            }
+        }
+
         impl $name {
             /// Every `type` of this enum.
             pub const TYPES: &'static [&'static str] = &[$($tag),*];
@@ -267,6 +289,9 @@ macro_rules! frames {
                 format: $crate::Format,
                 bytes: &[u8],
             ) -> Result<Self, $crate::codec::DecodeError> {
+                if let Some(frame) = $crate::codec::decode_type_first(format, bytes) {
+                    return Ok(frame);
+                }
                 let head = $crate::codec::decode_head(format, bytes)?;
                 match head.kind.as_ref() {
                     $($tag => $crate::codec::decode_body(format, bytes).map(Self::$variant),)*
