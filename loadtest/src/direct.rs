@@ -19,7 +19,7 @@ use anyhow::{Context, bail};
 use rookery_client::Socket;
 use rookery_oracle::pair::Verdict;
 use rookery_protocol::Format;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Barrier, Semaphore, mpsc, watch};
 use tokio::task::LocalSet;
 
 use crate::dialect::Dialect;
@@ -319,6 +319,7 @@ impl Worker {
         let books = Rc::new(RefCell::new(Books::new()?));
         let pairs = pacer::pairs_of(self.thread, self.threads, self.shared.plan.couples.len());
         let (pacer, dues) = Pacer::new(&self.shared.plan, pairs.clone());
+        let settled = Rc::new(Barrier::new(pairs.clone().count()));
         let pairs: Vec<_> = pairs
             .zip(dues)
             .map(|(index, due)| {
@@ -331,6 +332,7 @@ impl Worker {
                         connecting: Rc::clone(&connecting),
                         connected: connected.clone(),
                         started: self.started.clone(),
+                        settled: Rc::clone(&settled),
                     },
                 );
                 local.spawn_local(task)
@@ -364,11 +366,14 @@ impl Worker {
     }
 }
 
-/// What a pair passes on its way to the start.
+/// What a pair passes on its way to the start and to the end.
 struct Gate {
     connecting: Rc<Semaphore>,
     connected: mpsc::Sender<anyhow::Result<()>>,
     started: watch::Receiver<Option<Schedule>>,
+    /// Where it waits until all pairs of its thread have what they sent: the last messages would come late,
+    /// if a thousand sockets were closed meanwhile.
+    settled: Rc<Barrier>,
 }
 
 async fn drive(
@@ -403,9 +408,11 @@ async fn drive(
     let Some(schedule) = schedule else {
         return Ok(Tally::default());
     };
+    let settled = Rc::clone(&gate.settled);
     drop(gate);
     tokio::time::sleep_until(schedule.start.into()).await;
     // What is missing at the end is in the oracle's books.
     let _ = tokio::time::timeout_at(schedule.give_up.into(), pair.run(&schedule)).await;
+    settled.wait().await;
     Ok(pair.finish(&schedule).await)
 }
