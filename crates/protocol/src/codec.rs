@@ -1,8 +1,8 @@
 //! Frames to bytes and back, in both subprotocols.
 //!
-//! A frame that begins with its `type` is read in one pass ([`type_first`]). Any other goes in two
-//! steps: the frame's `type`, then that type's own struct. Failing either step yields a
-//! [`DecodeError`] that names the field; the cost of finding the name is paid only by bad frames.
+//! A frame that begins with its `type` is read in one pass (`type_first.rs`). Any other, and any that is
+//! wrong, goes in two steps: the frame's `type`, then that type's own struct. Failing either step yields
+//! a [`DecodeError`] that names the field; the cost of finding the name is paid only by bad frames.
 
 use std::borrow::Cow;
 
@@ -194,7 +194,7 @@ struct RefOnly {
     reference: Option<String>,
 }
 
-/// `None`: the `type` is not the first field, or something is wrong.
+/// Reads a frame whose first field is its `type`. `None`: it is not, or something is wrong.
 pub(crate) fn decode_type_first<F: Frame>(format: Format, bytes: &[u8]) -> Option<F> {
     let TypeFirst(frame) = format.read(bytes)?;
     Some(frame)
@@ -289,9 +289,17 @@ macro_rules! frames {
                 format: $crate::Format,
                 bytes: &[u8],
             ) -> Result<Self, $crate::codec::DecodeError> {
-                if let Some(frame) = $crate::codec::decode_type_first(format, bytes) {
-                    return Ok(frame);
+                match $crate::codec::decode_type_first(format, bytes) {
+                    Some(frame) => Ok(frame),
+                    None => Self::decode_in_two(format, bytes),
                 }
+            }
+
+            /// The `type` wherever it stands, then the rest.
+            pub(crate) fn decode_in_two(
+                format: $crate::Format,
+                bytes: &[u8],
+            ) -> Result<Self, $crate::codec::DecodeError> {
                 let head = $crate::codec::decode_head(format, bytes)?;
                 match head.kind.as_ref() {
                     $($tag => $crate::codec::decode_body(format, bytes).map(Self::$variant),)*

@@ -105,6 +105,8 @@ mod tests {
             json!({"type": "sync", "cursors": {ID: 5}, "since": "2026-01-01T00:00:00.000Z"}),
             json!({"type": "presence.subscribe", "user_ids": [ID, ID]}),
             json!({"type": "message.read", "conversation_id": ID, "seq": i64::MAX}),
+            json!({"type": "typing", "conversation_id": ID, "active": true}),
+            json!({"type": "presence.set", "status": "dnd"}),
         ]
     }
 
@@ -157,6 +159,60 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// Reads in two passes whatever one pass reads, and the same from it. Says whether one did.
+    fn as_two_passes_read(format: Format, bytes: &[u8]) -> bool {
+        let Some(by_one) = in_one_pass(format, bytes) else {
+            return false;
+        };
+        let by_two = ClientCommand::decode_in_two(format, bytes).expect("what one pass reads");
+        assert_eq!(format!("{by_one:?}"), format!("{by_two:?}"));
+        true
+    }
+
+    /// Any byte is changed to any other.
+    #[test]
+    fn one_pass_reads_nothing_that_two_do_not() {
+        for format in Format::ALL {
+            let mut read = 0;
+            for frame in frames() {
+                let (kind, rest) = fields(&frame);
+                let rest = rest.iter().map(|(name, value)| (name.as_str(), value));
+                let fields: Vec<_> = std::iter::once(("type", &kind)).chain(rest).collect();
+                let usual = written(format, &fields);
+                for place in 0..usual.len() {
+                    for value in 0..=255 {
+                        let mut bytes = usual.clone();
+                        bytes[place] = value;
+                        read += usize::from(as_two_passes_read(format, &bytes));
+                    }
+                }
+            }
+            assert!(read > 10_000, "{read}");
+        }
+    }
+
+    #[test]
+    fn keys_of_other_kinds_are_read_alike() {
+        let ping = b"\xa4type\xa4ping";
+        let keys: [(&[u8], bool); 5] = [
+            (b"\xc4\x03ref", true),
+            (b"\xc4\x04type", false),
+            (b"\x00", false),
+            (b"\xc0", false),
+            (b"\xa1\xff", false),
+        ];
+        for (key, is_read) in keys {
+            let bytes = [b"\x82", &ping[..], key, b"\xa1x"].concat();
+            assert_eq!(
+                as_two_passes_read(Format::MsgPack, &bytes),
+                is_read,
+                "{key:x?}"
+            );
+        }
+        let by_number = b"\x81\x00\xa4ping";
+        assert!(!as_two_passes_read(Format::MsgPack, by_number));
     }
 
     #[test]
