@@ -73,6 +73,9 @@ struct Shared {
     /// Names this run in every message.
     run: u64,
     counters: Vec<Counters>,
+    /// Where pairs wait until all have what they sent: the last messages would come late, if a thousand
+    /// sockets were closed meanwhile.
+    settled: Barrier,
 }
 
 impl Shared {
@@ -162,6 +165,7 @@ pub(crate) async fn run_with(
     let counters = (0..threads).map(|_| Counters::default()).collect();
     let run = u64::try_from(std::time::UNIX_EPOCH.elapsed()?.as_millis())?;
     let shared = Arc::new(Shared {
+        settled: Barrier::new(plan.couples.len()),
         plan,
         run,
         counters,
@@ -319,7 +323,6 @@ impl Worker {
         let books = Rc::new(RefCell::new(Books::new()?));
         let pairs = pacer::pairs_of(self.thread, self.threads, self.shared.plan.couples.len());
         let (pacer, dues) = Pacer::new(&self.shared.plan, pairs.clone());
-        let settled = Rc::new(Barrier::new(pairs.clone().count()));
         let pairs: Vec<_> = pairs
             .zip(dues)
             .map(|(index, due)| {
@@ -332,7 +335,6 @@ impl Worker {
                         connecting: Rc::clone(&connecting),
                         connected: connected.clone(),
                         started: self.started.clone(),
-                        settled: Rc::clone(&settled),
                     },
                 );
                 local.spawn_local(task)
@@ -366,14 +368,11 @@ impl Worker {
     }
 }
 
-/// What a pair passes on its way to the start and to the end.
+/// What a pair passes on its way to the start.
 struct Gate {
     connecting: Rc<Semaphore>,
     connected: mpsc::Sender<anyhow::Result<()>>,
     started: watch::Receiver<Option<Schedule>>,
-    /// Where it waits until all pairs of its thread have what they sent: the last messages would come late,
-    /// if a thousand sockets were closed meanwhile.
-    settled: Rc<Barrier>,
 }
 
 async fn drive(
@@ -384,7 +383,7 @@ async fn drive(
     mut gate: Gate,
 ) -> anyhow::Result<Tally> {
     let permit = gate.connecting.acquire().await?;
-    let pair = Pair::connect(shared, index, thread, due, books).await;
+    let pair = Pair::connect(Arc::clone(&shared), index, thread, due, books).await;
     drop(permit);
     let mut pair = match pair {
         Ok(pair) => {
@@ -408,11 +407,11 @@ async fn drive(
     let Some(schedule) = schedule else {
         return Ok(Tally::default());
     };
-    let settled = Rc::clone(&gate.settled);
     drop(gate);
     tokio::time::sleep_until(schedule.start.into()).await;
     // What is missing at the end is in the oracle's books.
     let _ = tokio::time::timeout_at(schedule.give_up.into(), pair.run(&schedule)).await;
-    settled.wait().await;
-    Ok(pair.finish(&schedule).await)
+    pair.close_books(&schedule);
+    let _ = tokio::time::timeout_at(schedule.give_up.into(), shared.settled.wait()).await;
+    Ok(pair.finish().await)
 }

@@ -382,8 +382,7 @@ impl Pair {
     }
 
     /// Says good-bye, and hands over the books.
-    pub(super) async fn finish(mut self, schedule: &Schedule) -> Tally {
-        self.close_books(schedule);
+    pub(super) async fn finish(self) -> Tally {
         let [a, b] = self.ends;
         tokio::join!(a.socket.close(), b.socket.close());
         Tally {

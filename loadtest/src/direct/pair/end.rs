@@ -20,7 +20,7 @@ impl Pair {
     }
 
     /// After the last look at the sockets. What was due and is still to be sent had no room there.
-    pub(super) fn close_books(&mut self, schedule: &Schedule) {
+    pub(in crate::direct) fn close_books(&mut self, schedule: &Schedule) {
         while let Some(Ok(at)) = self.due.as_mut().map(|due| due.try_recv()) {
             self.never_sent(at, schedule);
         }
